@@ -1,0 +1,7 @@
+"""Train, evaluate, gate, promote and serve a breast cancer classifier.
+
+Decision support for research. Not a medical device: no output of this package may be
+the only ground for a clinical decision.
+"""
+
+__version__ = "0.1.0"

@@ -1,0 +1,343 @@
+"""Every error that the package raises on purpose.
+
+The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem) follows::
+
+    PipelineError
+    ├── ConfigError             a setting, argument or machine is not as needed
+    ├── DataError               the data is not fit for the step
+    │   ├── FileRefused         a file as a whole cannot be read
+    │   ├── SchemaMismatch      names or values break the feature schema
+    │   ├── RowsRejected        too few rows were left
+    │   ├── ExpectationsFailed  an expectation suite failed
+    │   ├── SuiteBroken         an expectation suite is not what it declares
+    │   ├── NothingAsOf         no accepted row had arrived by the as-of time
+    │   └── SplitOverlap        a row stands on both sides of the split
+    ├── ModelError              the model is not fit for the step
+    │   ├── ParityError         exported model and scikit-learn disagree
+    │   ├── DegenerateModel     a fit gave constant or non-finite output
+    │   ├── EvidenceMismatch    champion and challenger were not scored on the same rows
+    │   ├── SmokeTestFailed     the real service would not answer with the artifact
+    │   └── NotReproducible     the same inputs gave another model
+    ├── StoreError              the shared volume does not hold what was asked for
+    │   ├── NotStored           no such batch, dataset, candidate or run
+    │   ├── VersionNotFound
+    │   ├── VersionConflict     another release came first
+    │   ├── ArtifactCorrupt     bytes differ from their digest
+    │   ├── SignatureInvalid
+    │   ├── NoChampion          nothing was promoted yet
+    │   ├── NotReleasable       the version's verdict or approval does not allow it
+    │   └── AuditBroken         the hash chain of the audit log does not hold
+    ├── StackError              a process of the embedded stack is not as it should be
+    └── TransientError          worth another try: a service is away, a lock is held
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar
+
+
+@dataclass(frozen=True, slots=True)
+class Defect:
+    """One thing that is wrong with a piece of input, and where.
+
+    Attributes
+    ----------
+    reason : str
+        What is wrong, in words; never the value itself, which may be a patient's.
+    line : int or None
+        Line of the file, the header being line 1; row number for Parquet.
+    column : str or None
+        Column or feature name.
+    """
+
+    reason: str
+    line: int | None = None
+    column: str | None = None
+
+    def __str__(self) -> str:
+        place = [
+            f"line {self.line}" if self.line is not None else "",
+            f"column {self.column!r}" if self.column is not None else "",
+        ]
+        where = ", ".join(part for part in place if part)
+        return f"{where}: {self.reason}" if where else self.reason
+
+    def to_dict(self) -> dict[str, Any]:
+        return {"line": self.line, "column": self.column, "reason": self.reason}
+
+
+def _rebuild(kind: type[PipelineError], values: dict[str, Any]) -> PipelineError:
+    return kind(**values)
+
+
+@dataclass(eq=False)
+class PipelineError(Exception):
+    """Root of the tree.
+
+    Attributes
+    ----------
+    message : str
+        One sentence that names what is wrong.
+    remedy : str
+        What to do next, or an empty string.
+    """
+
+    code: ClassVar[str] = "pipeline-error"
+
+    message: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.remedy}".rstrip()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exceptions unpickle from their positional arguments; ours have keywords.
+        return _rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields(self)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """Fields as plain JSON values, with the error's ``code``."""
+        return {"code": self.code} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Defect):
+        return value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(key): _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple | set | frozenset):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, str | int | float | bool | None) else str(value)
+
+
+@dataclass(eq=False)
+class ConfigError(PipelineError):
+    """A setting, an argument or the machine is not as needed."""
+
+    code: ClassVar[str] = "config"
+
+    setting: str = ""
+
+
+@dataclass(eq=False)
+class DataError(PipelineError):
+    """The data is not fit for the step."""
+
+    code: ClassVar[str] = "data"
+
+
+@dataclass(eq=False)
+class _DefectiveInput(DataError):
+    source: str = ""
+    defects: tuple[Defect, ...] = ()
+
+    def __str__(self) -> str:
+        shown = "; ".join(str(defect) for defect in self.defects[:10])
+        more = len(self.defects) - 10
+        tail = f" (and {more} more)" if more > 0 else ""
+        parts = [self.message, shown + tail, self.remedy]
+        return " ".join(part for part in parts if part)
+
+
+@dataclass(eq=False)
+class FileRefused(_DefectiveInput):
+    """A file as a whole cannot be read; nothing of it was taken."""
+
+    code: ClassVar[str] = "file-refused"
+
+
+@dataclass(eq=False)
+class SchemaMismatch(_DefectiveInput):
+    """Names or values break the feature schema; ``defects`` lists all of them."""
+
+    code: ClassVar[str] = "schema-mismatch"
+
+
+@dataclass(eq=False)
+class RowsRejected(DataError):
+    """Too few rows were left after validation."""
+
+    code: ClassVar[str] = "rows-rejected"
+
+    read: int = 0
+    accepted: int = 0
+
+
+@dataclass(eq=False)
+class ExpectationsFailed(DataError):
+    """An expectation suite failed; ``failed`` names every failed expectation."""
+
+    code: ClassVar[str] = "expectations-failed"
+
+    suite: str = ""
+    failed: tuple[str, ...] = ()
+    report: str = ""
+
+
+@dataclass(eq=False)
+class SuiteBroken(DataError):
+    """A suite file does not load into the expectations that it declares."""
+
+    code: ClassVar[str] = "suite-broken"
+
+    suite: str = ""
+
+
+@dataclass(eq=False)
+class NothingAsOf(DataError):
+    """No accepted row had arrived by the as-of time."""
+
+    code: ClassVar[str] = "nothing-as-of"
+
+    as_of: str = ""
+
+
+@dataclass(eq=False)
+class SplitOverlap(DataError):
+    """A row stands on both sides of the split."""
+
+    code: ClassVar[str] = "split-overlap"
+
+    keys: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class ModelError(PipelineError):
+    """The model is not fit for the step."""
+
+    code: ClassVar[str] = "model"
+
+
+@dataclass(eq=False)
+class ParityError(ModelError):
+    """Exported model and scikit-learn disagree."""
+
+    code: ClassVar[str] = "parity"
+
+    worst_difference: float = 0.0
+    bound: float = 0.0
+
+
+@dataclass(eq=False)
+class DegenerateModel(ModelError):
+    """A fit gave constant or non-finite probabilities."""
+
+    code: ClassVar[str] = "degenerate-model"
+
+    candidate: str = ""
+
+
+@dataclass(eq=False)
+class EvidenceMismatch(ModelError):
+    """Champion and challenger were not scored on the same rows."""
+
+    code: ClassVar[str] = "evidence-mismatch"
+
+    champion: str = ""
+    challenger: str = ""
+
+
+@dataclass(eq=False)
+class SmokeTestFailed(ModelError):
+    """The real service would not answer with the artifact."""
+
+    code: ClassVar[str] = "smoke-test"
+
+
+@dataclass(eq=False)
+class NotReproducible(ModelError):
+    """The same inputs gave another model."""
+
+    code: ClassVar[str] = "not-reproducible"
+
+
+@dataclass(eq=False)
+class StoreError(PipelineError):
+    """The shared volume does not hold what was asked for."""
+
+    code: ClassVar[str] = "store"
+
+
+@dataclass(eq=False)
+class NotStored(StoreError):
+    """No such batch, dataset, candidate result or run on the volume."""
+
+    code: ClassVar[str] = "not-stored"
+
+
+@dataclass(eq=False)
+class VersionNotFound(StoreError):
+    """No such model version on the volume."""
+
+    code: ClassVar[str] = "version-not-found"
+
+    version: str = ""
+
+
+@dataclass(eq=False)
+class VersionConflict(StoreError):
+    """Another release came first."""
+
+    code: ClassVar[str] = "version-conflict"
+
+    expected: str = ""
+    found: str = ""
+
+
+@dataclass(eq=False)
+class ArtifactCorrupt(StoreError):
+    """Bytes on the volume differ from their digest."""
+
+    code: ClassVar[str] = "artifact-corrupt"
+
+    path: str = ""
+
+
+@dataclass(eq=False)
+class SignatureInvalid(StoreError):
+    """A manifest is unsigned, or signed by another key."""
+
+    code: ClassVar[str] = "signature-invalid"
+
+    path: str = ""
+
+
+@dataclass(eq=False)
+class NoChampion(StoreError):
+    """Nothing was promoted yet."""
+
+    code: ClassVar[str] = "no-champion"
+
+
+@dataclass(eq=False)
+class NotReleasable(StoreError):
+    """The version's verdict or approval does not allow its release."""
+
+    code: ClassVar[str] = "not-releasable"
+
+    version: str = ""
+    reasons: tuple[str, ...] = ()
+
+
+@dataclass(eq=False)
+class AuditBroken(StoreError):
+    """The hash chain of the audit log does not hold."""
+
+    code: ClassVar[str] = "audit-broken"
+
+    line: int = 0
+
+
+@dataclass(eq=False)
+class StackError(PipelineError):
+    """A process of the embedded stack is not as it should be."""
+
+    code: ClassVar[str] = "stack"
+
+
+@dataclass(eq=False)
+class TransientError(PipelineError):
+    """Worth another try: a service is away or a lock is held."""
+
+    code: ClassVar[str] = "transient"
