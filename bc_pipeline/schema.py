@@ -91,7 +91,8 @@ class Labels:
         """
         import numpy as np
 
-        return (np.asarray(codes) == self.positive.code).astype(np.int8)
+        positive: np.ndarray = np.asarray(codes) == self.positive.code
+        return positive.astype(np.int8)
 
     def code(self, is_positive: bool) -> int:
         """Outside code of a decision."""

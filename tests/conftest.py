@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,14 @@ from bc_pipeline.settings import Settings
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+def clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """No test reads the caller's settings or writes to the caller's volume."""
     import os
 
     for name in [name for name in os.environ if name.startswith("BC_")]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("BC_HOME", str(tmp_path / "home"))
-    yield
+    return
 
 
 @pytest.fixture

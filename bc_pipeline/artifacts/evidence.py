@@ -18,7 +18,7 @@ class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every JSON record on the volume: immutable, and strict when read."""
 
 
-class Interval(Record):
+class Interval(Record, frozen=True):
     """A two-sided confidence interval; `level` is its coverage, such as 0.95."""
 
     low: float | None
@@ -26,7 +26,7 @@ class Interval(Record):
     level: float
 
 
-class Confusion(Record):
+class Confusion(Record, frozen=True):
     """Counts of calls; the positive class is malignant."""
 
     true_positive: int
@@ -35,7 +35,7 @@ class Confusion(Record):
     false_negative: int
 
 
-class CalibrationBin(Record):
+class CalibrationBin(Record, frozen=True):
     """Rows whose probability falls in one bin: mean probability against observed share."""
 
     low: float
@@ -45,7 +45,7 @@ class CalibrationBin(Record):
     observed_share: float | None
 
 
-class SliceScore(Record):
+class SliceScore(Record, frozen=True):
     """Sensitivity and specificity on a named part of the rows."""
 
     name: str
@@ -55,7 +55,7 @@ class SliceScore(Record):
     specificity: float | None
 
 
-class Score(Record):
+class Score(Record, frozen=True):
     """One model on one set of rows.
 
     Attributes
@@ -90,7 +90,7 @@ class Score(Record):
     slices: tuple[SliceScore, ...]
 
 
-class Comparison(Record):
+class Comparison(Record, frozen=True):
     """Champion against challenger on the same rows, for one metric.
 
     Attributes
@@ -112,7 +112,7 @@ class Comparison(Record):
     p_value: float | None = None
 
 
-class Side(Record):
+class Side(Record, frozen=True):
     """Champion or challenger: which model, made of what, and its score on the holdout."""
 
     version: str
@@ -124,7 +124,7 @@ class Side(Record):
     holdout: Score
 
 
-class Parity(Record):
+class Parity(Record, frozen=True):
     """Largest difference between exported and fitted probabilities, and label flips."""
 
     rows: int
@@ -132,7 +132,7 @@ class Parity(Record):
     flips: int
 
 
-class Evaluation(Record, kw_only=True):
+class Evaluation(Record, frozen=True, kw_only=True):
     """All that the gate may look at; the format of ``evaluation.json``.
 
     Attributes
@@ -158,7 +158,7 @@ class Evaluation(Record, kw_only=True):
     parity: Parity
 
 
-class Smoke(Record):
+class Smoke(Record, frozen=True):
     """What the real service answered on the golden rows."""
 
     passed: bool
@@ -168,7 +168,7 @@ class Smoke(Record):
     reason: str = ""
 
 
-class Check(Record):
+class Check(Record, frozen=True):
     """One line of a verdict.
 
     Attributes
@@ -190,7 +190,7 @@ class Check(Record):
     note: str = ""
 
 
-class Verdict(Record, kw_only=True):
+class Verdict(Record, frozen=True, kw_only=True):
     """The gate's decision; the format of ``verdict.json``.
 
     Attributes

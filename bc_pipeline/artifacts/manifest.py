@@ -11,14 +11,14 @@ MANIFEST_FORMAT = 1
 REGISTRY_FORMAT = 1
 
 
-class FileEntry(Record):
+class FileEntry(Record, frozen=True):
     """Digest and size of one file of a version."""
 
     sha256: str
     size: int
 
 
-class Recipe(Record):
+class Recipe(Record, frozen=True):
     """What was fitted."""
 
     candidate: str
@@ -28,7 +28,7 @@ class Recipe(Record):
     seed: int
 
 
-class Lineage(Record):
+class Lineage(Record, frozen=True):
     """Where a version comes from.
 
     Attributes
@@ -55,7 +55,7 @@ class Lineage(Record):
     live: bool
 
 
-class Manifest(Record, kw_only=True):
+class Manifest(Record, frozen=True, kw_only=True):
     """Everything a reader needs to check and run a model without knowing its Problem.
 
     Attributes
@@ -91,7 +91,7 @@ class Manifest(Record, kw_only=True):
         return Labels.from_dict(self.labels)
 
 
-class Pointer(Record):
+class Pointer(Record, frozen=True):
     """An alias: which version it names, and since when."""
 
     version: str
@@ -108,7 +108,7 @@ class Pointer(Record):
     approved_by: str | None = None
 
 
-class Registry(Record, kw_only=True):
+class Registry(Record, frozen=True, kw_only=True):
     """What is live; replaced atomically, generation + 1 each time.
 
     Attributes
