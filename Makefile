@@ -1,0 +1,98 @@
+# Every command a person needs. `make` alone lists them.
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+SHELL := /bin/bash
+
+PYTHON ?= python3.11
+BIN := .venv/bin
+# Byte code is compiled once, at installation; Airflow starts several times faster with it.
+unexport PYTHONDONTWRITEBYTECODE
+# uv does not read pip's settings: hand on an index that is set for pip.
+ifdef PIP_INDEX_URL
+export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)
+endif
+
+SOURCES := bc_pipeline dags plugins tests bench
+LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-annotate --no-header --no-emit-index-url
+
+.PHONY: help
+help: ## List the commands
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.venv/installer: requirements/install.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
+	  echo "Python 3.11 is needed, and $(PYTHON) is not it. Install it, or name it: make PYTHON=/path/to/python3.11 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making .venv"
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement $<
+	@touch $@
+
+.venv/runtime: .venv/installer requirements/runtime.txt pyproject.toml
+	@echo "Installing the locked environment (the first time takes a minute or two)"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements/runtime.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.txt
+	@echo "Installing the development tools"
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements/dev.txt
+	@touch $@
+
+.PHONY: up
+up: .venv/runtime ## Set up, start the stack, run the first retrain, predict and score
+	@$(BIN)/bc-pipeline up
+
+.PHONY: down
+down: .venv/runtime ## Stop the stack; everything on the volume stays
+	@$(BIN)/bc-pipeline down
+
+.PHONY: status
+status: .venv/runtime ## Show processes, URLs and the champion
+	@$(BIN)/bc-pipeline status
+
+.PHONY: logs
+logs: .venv/runtime ## Follow the stack's logs (Ctrl-C ends it)
+	@$(BIN)/bc-pipeline logs --follow
+
+.PHONY: doctor
+doctor: .venv/runtime ## Check this machine and the volume, with remedies
+	@$(BIN)/bc-pipeline doctor
+
+.PHONY: test
+test: .venv/dev ## Run every test, the real processes too
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/unit tests/contract tests/dags
+	@$(BIN)/python -m pytest tests/e2e
+
+.PHONY: check
+check: .venv/dev ## Check format, lint, types, import rules, dependencies, docs and locks
+	@$(BIN)/ruff format --check $(SOURCES)
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry bc_pipeline
+	@$(BIN)/python -m pytest --quiet tests/contract/test_docs.py
+	@for name in install runtime dev; do \
+	  cp requirements/$$name.txt .venv/$$name.lock; \
+	  $(MAKE) --no-print-directory lock-$$name OUT=.venv/$$name.lock && diff -q requirements/$$name.txt .venv/$$name.lock >/dev/null \
+	    || { echo "requirements/$$name.txt does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }; \
+	done
+	@echo "All checks passed."
+
+.PHONY: bench
+bench: .venv/dev ## Run the benchmarks: ratios, side by side
+	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+.PHONY: fmt
+fmt: .venv/dev ## Format the code and mend what the linter can
+	@$(BIN)/ruff format $(SOURCES)
+	@$(BIN)/ruff check --fix $(SOURCES)
+
+.PHONY: lock lock-install lock-runtime lock-dev
+lock: .venv/installer lock-install lock-runtime lock-dev ## Resolve the dependencies anew into requirements/
+OUT = requirements/$(@:lock-%=%).txt
+lock-install:
+	@$(LOCK) --group install --output-file $(OUT)
+lock-runtime:
+	@$(LOCK) --all-extras pyproject.toml --output-file $(OUT)
+lock-dev:
+	@$(LOCK) --all-extras --group dev pyproject.toml --constraint requirements/runtime.txt --output-file $(OUT)
