@@ -46,8 +46,16 @@ def sync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
-def write_atomic(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
-    """Replace a file as a whole: temporary file beside it, fsync, rename, fsync of the folder."""
+def write_atomic(
+    path: Path, data: bytes, mode: int = FILE_MODE, modified: float | None = None
+) -> None:
+    """Replace a file as a whole: temporary file beside it, fsync, rename, fsync of the folder.
+
+    Parameters
+    ----------
+    modified : float, optional
+        Modification time, seconds since 1970, that the file has from its first moment on.
+    """
     make_directory(path.parent)
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
@@ -55,6 +63,8 @@ def write_atomic(path: Path, data: bytes, mode: int = FILE_MODE) -> None:
             os.fchmod(descriptor, mode)
             stream.write(data)
             stream.flush()
+            if modified is not None:
+                os.utime(descriptor, (modified, modified))
             os.fsync(descriptor)
         os.replace(temporary, path)
     except BaseException:

@@ -35,13 +35,39 @@ class Store:
     def batches(self) -> Path:
         return self.data / "batches"
 
+    def batch_rows(self, batch: str) -> Path:
+        return self.batches / f"{batch}.parquet"
+
+    def batch_record(self, batch: str) -> Path:
+        """Written last: a batch exists once this file does."""
+        return self.batches / f"{batch}.json"
+
+    @property
+    def batches_lock(self) -> Path:
+        return self.batches / ".lock"
+
     @property
     def quarantine(self) -> Path:
         return self.data / "quarantine"
 
+    def quarantined(self, batch: str) -> Path:
+        """Where each row of a batch that was not accepted is named, with the reasons."""
+        return self.quarantine / f"{batch}.csv"
+
     @property
     def datasets(self) -> Path:
         return self.data / "datasets"
+
+    def dataset_rows(self, dataset: str) -> Path:
+        return self.datasets / f"{dataset}.parquet"
+
+    def dataset_record(self, dataset: str) -> Path:
+        """Written last: a dataset exists once this file does."""
+        return self.datasets / f"{dataset}.json"
+
+    @property
+    def datasets_lock(self) -> Path:
+        return self.datasets / ".lock"
 
     @property
     def validations(self) -> Path:
