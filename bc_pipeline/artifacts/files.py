@@ -117,6 +117,23 @@ def read_record(path: Path, kind: type[R]) -> R:
     return decode_record(data, kind, path)
 
 
+def read_verified(path: Path, sha256: str) -> bytes:
+    """Read a file whose digest is known: what is returned is what was checked.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        Where the file is gone or its bytes differ from the digest.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise ArtifactCorrupt(f"{path.name} is gone from {path.parent}.", path=str(path)) from None
+    if sha256_bytes(data) != sha256:
+        raise ArtifactCorrupt(f"The bytes of {path.name} differ from its digest.", path=str(path))
+    return data
+
+
 @contextmanager
 def staged_directory(final: Path) -> Iterator[Path]:
     """A private directory beside `final` that becomes `final` when the block ends well.
