@@ -7,6 +7,8 @@ None fails every check it takes part in.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from typing import Literal
 
 import msgspec
@@ -16,6 +18,12 @@ Kind = Literal["first", "refresh", "switch"]
 
 class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Base of every JSON record on the volume: immutable, and strict when read."""
+
+
+def labelled_rows_digest(keys: Iterable[str], positive: Iterable[int]) -> str:
+    """SHA-256 over the keys and labels of rows, in order: which rows evidence is about."""
+    text = "".join(f"{key}:{int(label)}\n" for key, label in zip(keys, positive, strict=True))
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 class Interval(Record, frozen=True):
