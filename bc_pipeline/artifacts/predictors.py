@@ -1,0 +1,151 @@
+"""Run a model version: its ONNX graph, from verified bytes, without the training stack."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+
+from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.versions import MODEL, VersionFiles
+from bc_pipeline.errors import ModelError, SchemaMismatch
+
+if TYPE_CHECKING:
+    from onnxruntime import InferenceSession
+
+INPUT = "features"
+OUTPUT = "probability"
+
+
+class Predictor(Protocol):
+    """What answers for a model version."""
+
+    @property
+    def manifest(self) -> Manifest: ...
+
+    def positive(self, values: np.ndarray) -> np.ndarray:
+        """Probability of the positive class, shape (n,), of values of shape (n, k)."""
+        ...
+
+    def calls(self, probability: np.ndarray) -> np.ndarray:
+        """Whether each probability is called positive, bool, shape (n,)."""
+        ...
+
+
+class OnnxPredictor:
+    """A model version in ONNX Runtime, on the CPU.
+
+    Attributes
+    ----------
+    manifest : Manifest
+
+    Notes
+    -----
+    `positive` may be called from several threads at once. A row's probability depends on
+    the rows beside it by rounding only, less than 1e-12.
+    """
+
+    def __init__(self, manifest: Manifest, session: InferenceSession) -> None:
+        self.manifest = manifest
+        self._session = session
+        self._width = len(manifest.feature_schema.features)
+
+    def positive(self, values: np.ndarray) -> np.ndarray:
+        """Probability of the positive class.
+
+        Parameters
+        ----------
+        values : array of float64, shape (n, n_features)
+            In schema order, finite.
+
+        Returns
+        -------
+        array of float64, shape (n,)
+
+        Raises
+        ------
+        SchemaMismatch
+            Where the shape is another one or a value is not finite.
+        """
+        values = np.ascontiguousarray(values, dtype=np.float64)
+        if values.ndim != 2 or values.shape[1] != self._width:
+            raise SchemaMismatch(
+                f"The model takes rows of {self._width} values; the array's shape is "
+                f"{values.shape}."
+            )
+        if not np.isfinite(values).all():
+            raise SchemaMismatch("The model takes finite values only.")
+        if not len(values):
+            return np.empty(0)
+        answer: np.ndarray = self._session.run([OUTPUT], {INPUT: values})[0]
+        return answer
+
+    def calls(self, probability: np.ndarray) -> np.ndarray:
+        """Whether each probability lies above the version's threshold.
+
+        Parameters
+        ----------
+        probability : array of float64, shape (n,)
+
+        Returns
+        -------
+        array of bool, shape (n,)
+        """
+        called: np.ndarray = np.asarray(probability) > self.manifest.threshold
+        return called
+
+
+def load_predictor(files: VersionFiles, threads: int = 1) -> OnnxPredictor:
+    """Load the model of a version.
+
+    Parameters
+    ----------
+    files : VersionFiles
+        Its ``model.onnx`` is read once and verified; the graph is built from those bytes.
+    threads : int
+        For the work inside one call.
+
+    Raises
+    ------
+    ArtifactCorrupt
+    ModelError
+        Where ONNX Runtime does not take the graph, or the graph does not fit the manifest.
+    """
+    session = make_session(files.read(MODEL), threads)
+    width = len(files.manifest.feature_schema.features)
+    inputs = [(node.name, node.type, node.shape[1:]) for node in session.get_inputs()]
+    outputs = [(node.name, node.type, node.shape[1:]) for node in session.get_outputs()]
+    if inputs != [(INPUT, "tensor(double)", [width])] or outputs != [
+        (OUTPUT, "tensor(double)", [])
+    ]:
+        raise ModelError(
+            f"The graph of {files.manifest.version} takes {inputs} and gives {outputs}; its "
+            f"manifest promises {width} features in double and one probability."
+        )
+    return OnnxPredictor(files.manifest, session)
+
+
+def make_session(graph: bytes, threads: int = 1) -> InferenceSession:
+    """Start ONNX Runtime on the bytes of a graph.
+
+    Raises
+    ------
+    ModelError
+        Where the bytes are not a graph that it can run.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Threads that wait must sleep: the service and its neighbours share the processors.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # ONNX Runtime's errors share no base class of their own.
+    try:
+        session: Any = onnxruntime.InferenceSession(
+            graph, options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:
+        raise ModelError(f"ONNX Runtime does not take the graph: {error}") from error
+    return session
