@@ -1,0 +1,1 @@
+"""From landed files to datasets: ingest, as-of snapshots, splits, expectation suites."""
