@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from bc_pipeline.artifacts.manifest import Manifest
-from bc_pipeline.artifacts.versions import MODEL, VersionFiles
+from bc_pipeline.artifacts.sealed import MODEL, VersionFiles
 from bc_pipeline.errors import ModelError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -96,12 +96,11 @@ class OnnxPredictor:
 
 
 def load_predictor(files: VersionFiles, threads: int = 1) -> OnnxPredictor:
-    """Load the model of a version.
+    """Load the model of a version; ``model.onnx`` is read once and verified.
 
     Parameters
     ----------
     files : VersionFiles
-        Its ``model.onnx`` is read once and verified; the graph is built from those bytes.
     threads : int
         For the work inside one call.
 
@@ -109,20 +108,31 @@ def load_predictor(files: VersionFiles, threads: int = 1) -> OnnxPredictor:
     ------
     ArtifactCorrupt
     ModelError
+        As of `predictor_of`.
+    """
+    return predictor_of(files.manifest, files.read(MODEL), threads)
+
+
+def predictor_of(manifest: Manifest, graph: bytes, threads: int = 1) -> OnnxPredictor:
+    """Run a graph under the manifest that describes it.
+
+    Raises
+    ------
+    ModelError
         Where ONNX Runtime does not take the graph, or the graph does not fit the manifest.
     """
-    session = make_session(files.read(MODEL), threads)
-    width = len(files.manifest.feature_schema.features)
-    inputs = [(node.name, node.type, node.shape[1:]) for node in session.get_inputs()]
-    outputs = [(node.name, node.type, node.shape[1:]) for node in session.get_outputs()]
-    if inputs != [(INPUT, "tensor(double)", [width])] or outputs != [
-        (OUTPUT, "tensor(double)", [])
-    ]:
+    session = make_session(graph, threads)
+    width = len(manifest.feature_schema.features)
+    found = [
+        (node.name, node.type, *node.shape[1:])
+        for node in (*session.get_inputs(), *session.get_outputs())
+    ]
+    if found != [(INPUT, "tensor(double)", width), (OUTPUT, "tensor(double)")]:
         raise ModelError(
-            f"The graph of {files.manifest.version} takes {inputs} and gives {outputs}; its "
-            f"manifest promises {width} features in double and one probability."
+            f"The graph of {manifest.version} has the ends {found}; its manifest promises "
+            f"{width} features and one probability, in double."
         )
-    return OnnxPredictor(files.manifest, session)
+    return OnnxPredictor(manifest, session)
 
 
 def make_session(graph: bytes, threads: int = 1) -> InferenceSession:
