@@ -6,6 +6,9 @@ from pathlib import Path
 
 from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.tables.blocks import TableReader
+from bc_pipeline.tables.csv_reader import CsvReader
+from bc_pipeline.tables.lines import refusal
+from bc_pipeline.tables.parquet_reader import MAGIC, ParquetReader
 
 BLOCK_BYTES = 1 << 20
 
@@ -18,7 +21,7 @@ def open_table(
     read_labels: bool = True,
     block_bytes: int = BLOCK_BYTES,
 ) -> TableReader:
-    """Open a CSV or Parquet file as blocks of rows in schema order.
+    """Open a CSV or Parquet file, told apart by its first bytes, as blocks of rows in schema order.
 
     Parameters
     ----------
@@ -39,4 +42,12 @@ def open_table(
     SchemaMismatch
         Where its columns are not those of the schema; lists every one.
     """
-    raise NotImplementedError
+    try:
+        with path.open("rb") as stream:
+            is_parquet = stream.read(len(MAGIC)) == MAGIC
+    except OSError as error:
+        raise refusal(path.name, f"cannot be opened: {error.strerror}") from None
+    if not is_parquet and path.suffix == ".parquet":
+        raise refusal(path.name, "is named Parquet and is not", "Send it again, or rename it.")
+    reader = ParquetReader if is_parquet else CsvReader
+    return reader(path, schema, labels, read_labels=read_labels, block_bytes=block_bytes)
