@@ -74,10 +74,27 @@ class Store:
         """Results of expectation suites, by id."""
         return self.data / "validations"
 
+    def validation_record(self, validation: str) -> Path:
+        return self.validations / f"{validation}.json"
+
+    def validation_results(self, validation: str) -> Path:
+        """What Great Expectations found, expectation by expectation; counts, no values."""
+        return self.validations / "results" / f"{validation}.json"
+
     @property
     def data_docs(self) -> Path:
         """Great Expectations' Data Docs: a static site."""
         return self.data / "data_docs"
+
+    def validation_page(self, validation: str) -> Path:
+        return self.data_docs / "validations" / f"{validation}.html"
+
+    def suite_page(self, purpose: str) -> Path:
+        return self.data_docs / "expectations" / f"{purpose}.html"
+
+    @property
+    def data_docs_lock(self) -> Path:
+        return self.data_docs / ".lock"
 
     @property
     def worklist(self) -> Path:
@@ -115,11 +132,20 @@ class Store:
     def registry_lock(self) -> Path:
         return self.models / ".registry.lock"
 
+    @property
+    def mirror_lock(self) -> Path:
+        """Held while MLflow is brought up to date: two at once would write everything twice."""
+        return self.models / ".mirror.lock"
+
     # The rest -------------------------------------------------------------------------
 
     @property
     def audit(self) -> Path:
         return self.home / "audit" / f"{self.problem}.jsonl"
+
+    @property
+    def audit_lock(self) -> Path:
+        return self.home / "audit" / f".{self.problem}.lock"
 
     @property
     def scores(self) -> Path:

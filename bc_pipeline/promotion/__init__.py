@@ -1,0 +1,1 @@
+"""How a challenger becomes the champion: the gate decides, the release moves the pointer."""
