@@ -135,6 +135,26 @@ def read_verified(path: Path, sha256: str) -> bytes:
 
 
 @contextmanager
+def staged_file(final: Path) -> Iterator[Path]:
+    """A private file beside `final` that replaces it when the block ends well.
+
+    For what is written piece by piece; `write_atomic` is for bytes at hand.
+    """
+    make_directory(final.parent)
+    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
+    staged = Path(name)
+    try:
+        os.fchmod(descriptor, FILE_MODE)
+        yield staged
+        os.fsync(descriptor)
+        os.replace(staged, final)
+    finally:
+        os.close(descriptor)
+        staged.unlink(missing_ok=True)
+    sync_directory(final.parent)
+
+
+@contextmanager
 def staged_directory(final: Path) -> Iterator[Path]:
     """A private directory beside `final` that becomes `final` when the block ends well.
 

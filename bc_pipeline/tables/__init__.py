@@ -3,6 +3,18 @@
 from __future__ import annotations
 
 from bc_pipeline.tables.blocks import NO_CODE, Block, Dialect, TableReader
-from bc_pipeline.tables.reader import open_table
+from bc_pipeline.tables.reader import BLOCK_BYTES, open_table
+from bc_pipeline.tables.writer import Kind, Layout, TableWriter, open_writer
 
-__all__ = ["NO_CODE", "Block", "Dialect", "TableReader", "open_table"]
+__all__ = [
+    "BLOCK_BYTES",
+    "NO_CODE",
+    "Block",
+    "Dialect",
+    "Kind",
+    "Layout",
+    "TableReader",
+    "TableWriter",
+    "open_table",
+    "open_writer",
+]

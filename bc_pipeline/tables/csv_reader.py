@@ -138,8 +138,11 @@ class CsvReader(TableReader):
         ids: list[str | None] = [None] * count
         if columns.identifier is not None:
             found = read_ids(split.columns[columns.identifier], split.rows, faults)
-            for row, identifier in zip(split.rows.tolist(), found, strict=True):
-                ids[row] = identifier
+            if len(found) == count:
+                ids = found
+            else:
+                for row, identifier in zip(split.rows.tolist(), found, strict=True):
+                    ids[row] = identifier
         codes = None
         if columns.label is not None and self._labels is not None:
             codes = np.full(count, NO_CODE, dtype=np.int64)

@@ -10,7 +10,7 @@ from bc_pipeline.tables.csv_reader import CsvReader
 from bc_pipeline.tables.lines import refusal
 from bc_pipeline.tables.parquet_reader import MAGIC, ParquetReader
 
-BLOCK_BYTES = 1 << 20
+BLOCK_BYTES = 1 << 21
 
 
 def open_table(
