@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
 
 # Relative sizes of the jitter: rounding, measurement noise, another patient.
 _JITTER = (1e-6, 1e-3, 0.1)
-_TREE_NODES = 3000
+_TREE_NODES = 10_000
 _PAIRS = 64
 # Halvings between a positive and a negative row: they end within about 1e-9 of the
 # threshold, still wide of the 1e-15 by which scikit-learn differs from itself.
@@ -50,20 +51,23 @@ def check_parity(
         Where ONNX Runtime does not take the graph.
     """
     session = make_session(onnx_bytes)
+
+    def exported_of(rows: np.ndarray) -> np.ndarray:
+        probability: np.ndarray = session.run([OUTPUT], {INPUT: rows})[0]
+        return probability
+
     rng = np.random.default_rng(seed)
     rows = np.concatenate(
         [
             values,
             *(values * (1 + size * rng.standard_normal(values.shape)) for size in _JITTER),
             _rows_on_tree_thresholds(estimator, values, rng),
-            _rows_near_threshold(estimator, values, threshold, rng),
+            _rows_near_threshold(exported_of, values, threshold, rng),
         ]
     )
     singles = rng.choice(len(rows), min(_SINGLES, len(rows)), replace=False)
-    answers = [session.run([OUTPUT], {INPUT: rows})[0]]
-    answers += [session.run([OUTPUT], {INPUT: rows[[row]]})[0] for row in singles]
-    exported = np.concatenate(answers)
-    fitted = _positive(estimator, rows)
+    exported = np.concatenate([exported_of(rows), *(exported_of(rows[[row]]) for row in singles)])
+    fitted: np.ndarray = estimator.predict_proba(rows)[:, 1]
     fitted = np.concatenate([fitted, fitted[singles]])
     difference = np.where(np.isfinite(exported), np.abs(exported - fitted), 1.0)
     return Parity(
@@ -71,11 +75,6 @@ def check_parity(
         worst_difference=float(difference.max()),
         flips=int(((exported > threshold) != (fitted > threshold)).sum()),
     )
-
-
-def _positive(estimator: Any, rows: np.ndarray) -> np.ndarray:
-    probability: np.ndarray = estimator.predict_proba(rows)[:, 1]
-    return probability
 
 
 def _rows_on_tree_thresholds(
@@ -98,7 +97,9 @@ def _rows_on_tree_thresholds(
         exact = tree.threshold[nodes]
         single = exact.astype(np.float32)
         below, above = (np.nextafter(single, np.float32(end)) for end in (-np.inf, np.inf))
-        for moved in (exact, np.nextafter(exact, np.inf), below, single, above):
+        # The two in the middle round to one float32: a graph that does not round tells them
+        # apart.
+        for moved in (below, exact, np.nextafter(exact, np.inf), above):
             probe = values[chosen]
             probe[np.arange(len(nodes)), tree.feature[nodes]] = moved
             probes.append(probe)
@@ -106,16 +107,23 @@ def _rows_on_tree_thresholds(
 
 
 def _rows_near_threshold(
-    estimator: Any, values: np.ndarray, threshold: float, rng: np.random.Generator
+    exported_of: Callable[[np.ndarray], np.ndarray],
+    values: np.ndarray,
+    threshold: float,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Both ends of segments between called and not called rows, halved again and again."""
-    called = _positive(estimator, values) > threshold
+    """Both ends of segments between called and not called rows, halved again and again.
+
+    The graph is asked, which is many times faster than a forest of scikit-learn's: where
+    the two disagree about the border, the rows at the graph's border show it as well.
+    """
+    called = exported_of(values) > threshold
     if called.all() or not called.any():
         return values[:0]
     high = values[rng.choice(np.flatnonzero(called), _PAIRS)]
     low = values[rng.choice(np.flatnonzero(~called), _PAIRS)]
     for _ in range(_HALVINGS):
         middle = (high + low) / 2
-        up = (_positive(estimator, middle) > threshold)[:, None]
+        up = (exported_of(middle) > threshold)[:, None]
         high, low = np.where(up, middle, high), np.where(up, low, middle)
     return np.concatenate([high, low])

@@ -51,7 +51,7 @@ def seal(draft: Manifest, folder: Path, signing_key: Path) -> Manifest:
     Returns
     -------
     Manifest
-        As written.
+        As written and read again: lists where the draft may hold tuples.
     """
     (folder / SIGNATURE).unlink(missing_ok=True)
     for leftover in list(folder.rglob(".*")):
@@ -70,7 +70,7 @@ def seal(draft: Manifest, folder: Path, signing_key: Path) -> Manifest:
     data = encode_record(manifest)
     write_atomic(folder / MANIFEST, data)
     write_atomic(folder / SIGNATURE, signing.sign(data, signing_key))
-    return manifest
+    return decode_record(data, Manifest, folder / MANIFEST)
 
 
 @dataclass(frozen=True)
