@@ -72,6 +72,7 @@ class CsvReader(TableReader):
         yield self._block(self._first)
         for chunk in self._chunks:
             yield self._block(chunk)
+        self.bytes_done = self._lines.bytes_done
 
     def _open(self, read_labels: bool) -> tuple[Columns, Chunk]:
         """Columns, and the first chunk of rows."""

@@ -112,9 +112,7 @@ class LineSource:
                 blank += len(whole)
                 continue
             if blank > MAX_BLANK_LINES:
-                raise refusal(
-                    self._source, f"starts more than {MAX_BLANK_LINES} blank lines", line=line
-                )
+                raise self._too_blank(line)
             chunk = self._checked(b"\n" * blank + rows + b"\n", line)
             blank = len(whole) - len(rows) - 1
             line += len(chunk)
@@ -166,7 +164,15 @@ class LineSource:
         lengths = np.diff(ends, prepend=-1) - 1
         if (lengths > MAX_LINE_BYTES).any():
             self._refuse_length(line + int(np.argmax(lengths > MAX_LINE_BYTES)))
+        filled = np.flatnonzero(lengths)
+        too_blank = np.flatnonzero(np.diff(filled, prepend=-1) - 1 > MAX_BLANK_LINES)
+        if len(too_blank):
+            first = int(too_blank[0])
+            raise self._too_blank(line + (int(filled[first - 1]) + 1 if first else 0))
         return Chunk(data, line, ends)
+
+    def _too_blank(self, line: int) -> FileRefused:
+        return refusal(self._source, f"starts more than {MAX_BLANK_LINES} blank lines", line=line)
 
     def _refuse_length(self, line: int) -> None:
         raise refusal(

@@ -1,0 +1,90 @@
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pyarrow import parquet
+
+from bc_pipeline.tables import Kind, Layout, open_writer
+
+COLUMNS: dict[str, Kind] = {"id": "text", "code": "integer", "p": "number"}
+
+
+def read(path: Path, layout: Layout) -> list[list[object]]:
+    if layout == "parquet":
+        return [list(row.values()) for row in parquet.read_table(path).to_pylist()]
+    with path.open(newline="") as stream:
+        header, *rows = csv.reader(stream)
+    assert header == list(COLUMNS)
+    return [[name or None, int(code), float(p)] for name, code, p in rows]
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(
+            st.text(st.characters(codec="ascii", categories=["L", "N"]), min_size=1),
+            st.integers(-5, 5),
+            st.floats(allow_nan=False, allow_infinity=False),
+        ),
+        min_size=1,
+        max_size=20,
+    ),
+    layout=st.sampled_from(["csv", "parquet"]),
+)
+def test_rows_read_back_exactly(
+    tmp_path_factory: pytest.TempPathFactory,
+    rows: list[tuple[str, int, float]],
+    layout: Layout,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / f"out.{layout}"
+
+    with open_writer(path, COLUMNS, layout) as writer:
+        for part in (rows[:3], rows[3:]):
+            names, codes, numbers = (
+                [list(column) for column in zip(*part, strict=True)] if part else ([], [], [])
+            )
+            writer.write({"id": names, "code": np.array(codes, dtype=int), "p": numbers})
+
+    assert read(path, layout) == [list(row) for row in rows]
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
+    start: str, tmp_path: Path
+) -> None:
+    names = [f"{start}1+1", f"a{start}b", None, 'q"u,o\nte']
+    for layout in ("csv", "parquet"):
+        with open_writer(tmp_path / layout, {"id": "text", "note": "text"}, layout) as writer:
+            writer.write({"id": names, "note": names})
+
+    with (tmp_path / "csv").open(newline="") as stream:
+        _, *rows = csv.reader(stream)
+    assert [row[0] for row in rows] == [f"'{start}1+1", f"a{start}b", "", 'q"u,o\nte']
+    assert all(first == second for first, second in rows)
+    assert parquet.read_table(tmp_path / "parquet")["id"].to_pylist() == names
+
+
+@pytest.mark.parametrize("layout", ["csv", "parquet"])
+def test_a_table_without_rows_has_its_columns(layout: Layout, tmp_path: Path) -> None:
+    path = tmp_path / "out"
+
+    with open_writer(path, COLUMNS, layout):
+        pass
+
+    assert read(path, layout) == []
+
+
+def test_parquet_groups_do_not_follow_small_blocks(tmp_path: Path) -> None:
+    path = tmp_path / "out.parquet"
+
+    with open_writer(path, {"p": "number"}, "parquet") as writer:
+        for start in range(0, 140_000, 1000):
+            writer.write({"p": np.arange(start, start + 1000, dtype=float)})
+
+    assert parquet.ParquetFile(path).num_row_groups == 3
+    assert np.array_equal(parquet.read_table(path)["p"].to_numpy(), np.arange(140_000.0))
