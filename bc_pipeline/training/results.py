@@ -116,6 +116,20 @@ def load_result(
     return _read(folder, problem, dataset, candidate)
 
 
+def list_records(store: Store) -> list[CandidateRecord]:
+    """Records of every stored result, for display: they are not checked any further.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        Where a file is not a record.
+    """
+    return [
+        read_record(path, CandidateRecord)
+        for path in sorted(store.candidates.glob(f"[!.]*/{RESULT_FILE}"))
+    ]
+
+
 def _folder(store: Store, problem: Problem, dataset: str, candidate: Candidate) -> Path:
     """The folder of a result, named after all that goes into it."""
     inputs = {
