@@ -27,6 +27,11 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── NoChampion          nothing was promoted yet
     │   ├── NotReleasable       the version's verdict or approval does not allow it
     │   └── AuditBroken         the hash chain of the audit log does not hold
+    ├── RequestRefused          a request to the service is not taken
+    │   ├── BodyUnreadable      the body is not JSON
+    │   ├── BodyTooLarge
+    │   ├── KeyRefused          no API key, or a wrong one
+    │   └── MediaTypeRefused    the body is declared as something else than JSON
     ├── StackError              a process of the embedded stack is not as it should be
     └── TransientError          worth another try: a service is away, a lock is held
 """
@@ -327,6 +332,43 @@ class AuditBroken(StoreError):
     code: ClassVar[str] = "audit-broken"
 
     line: int = 0
+
+
+@dataclass(eq=False)
+class RequestRefused(PipelineError):
+    """A request to the service is not taken."""
+
+    code: ClassVar[str] = "request-refused"
+
+
+@dataclass(eq=False)
+class BodyUnreadable(RequestRefused):
+    """The body is not JSON."""
+
+    code: ClassVar[str] = "body-unreadable"
+
+
+@dataclass(eq=False)
+class BodyTooLarge(RequestRefused):
+    """The body is larger than the service reads."""
+
+    code: ClassVar[str] = "body-too-large"
+
+    limit: int = 0
+
+
+@dataclass(eq=False)
+class KeyRefused(RequestRefused):
+    """No API key was sent, or a wrong one."""
+
+    code: ClassVar[str] = "key-refused"
+
+
+@dataclass(eq=False)
+class MediaTypeRefused(RequestRefused):
+    """The body is declared as something else than JSON in UTF-8."""
+
+    code: ClassVar[str] = "media-type-refused"
 
 
 @dataclass(eq=False)

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
+from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts.files import make_directory, sha256_file, write_record
+from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
@@ -44,3 +51,134 @@ def reference(wdbc: Problem) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def store(settings: Settings) -> Store:
     return Store(settings.home, "wdbc")
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A quickly fitted logistic regression: estimator, ONNX graph, and its probabilities.
+
+    `probability` is that of malignant for the reference rows, shape (569,).
+    """
+
+    regularisation: float
+    estimator: Any
+    graph: bytes
+    probability: np.ndarray
+
+
+@pytest.fixture(scope="session")
+def fitted(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> tuple[Fitted, ...]:
+    """Three models of the same shape that answer differently."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    from bc_pipeline.artifacts.export import export_onnx
+
+    values, codes = reference
+    made = []
+    for regularisation in (0.01, 0.1, 1.0):
+        model = LogisticRegression(C=regularisation, max_iter=2000)
+        estimator = make_pipeline(StandardScaler(), model).fit(
+            values, wdbc.labels.to_positive(codes)
+        )
+        graph = export_onnx(estimator, values.shape[1])
+        probability = estimator.predict_proba(values)[:, 1]
+        made.append(Fitted(regularisation, estimator, graph, probability))
+    return tuple(made)
+
+
+class Releases:
+    """Makes signed versions and moves the pointer, as a promotion does."""
+
+    def __init__(self, problem: Problem, settings: Settings, ranges: np.ndarray) -> None:
+        self.problem = problem
+        self.settings = settings
+        self.store = Store(settings.home, problem.name)
+        self.generation = 0
+        self._ranges = ranges
+        signing.make_keys(settings.signing_key, settings.verify_key)
+
+    def draft(self, name: str) -> Manifest:
+        names = self.problem.schema.names
+        return Manifest(
+            problem=self.problem.name,
+            version=name,
+            recipe=Recipe("logistic", "Logistic regression", "logistic-0", {}, 0),
+            threshold=0.4,
+            labels=self.problem.labels.to_dict(),
+            schema=self.problem.schema.to_dict(),
+            schema_fingerprint=self.problem.schema.fingerprint,
+            training_range={
+                feature: (float(low), float(high))
+                for feature, (low, high) in zip(names, self._ranges, strict=True)
+            },
+            metrics={"f1": 0.9},
+            libraries={},
+            lineage=Lineage(
+                dataset="d",
+                batches=("b",),
+                as_of="2026-11-15T00:00:00Z",
+                split_salt="s",
+                train_rows=455,
+                holdout_rows=114,
+                validation="v",
+                code_version="0",
+                run_id="r",
+                interval_start=None,
+                interval_end=None,
+                live=True,
+            ),
+            files={},
+        )
+
+    def challenger(self, name: str, model: Fitted, **changes: Any) -> Path:
+        """A signed version that is not published; `changes` override its manifest's fields."""
+        folder = make_directory(self.store.work / name)
+        (folder / versions.MODEL).write_bytes(model.graph)
+        draft = msgspec.structs.replace(self.draft(name), **changes)
+        versions.seal(draft, folder, self.settings.signing_key)
+        return folder
+
+    def publish(self, name: str, model: Fitted, **changes: Any) -> Manifest:
+        """Publish a version."""
+        folder = self.challenger(name, model, **changes)
+        draft = msgspec.structs.replace(self.draft(name), **changes)
+        return versions.publish(self.store, draft, folder, self.settings.signing_key)
+
+    def promote(self, name: str, manifest_sha256: str | None = None) -> None:
+        """Point at a version, whatever its state."""
+        manifest = self.store.version(name) / versions.MANIFEST
+        self.generation += 1
+        pointer = Pointer(
+            version=name,
+            manifest_sha256=manifest_sha256 or sha256_file(manifest),
+            model="Logistic regression",
+            recipe="logistic-0",
+            f1=0.9,
+            metrics={},
+            threshold=0.4,
+            dataset="d",
+            as_of="2026-11-15T00:00:00Z",
+            kind="first",
+            promoted_at="2026-11-15T00:00:00Z",
+        )
+        write_record(
+            self.store.registry,
+            Registry(problem=self.problem.name, generation=self.generation, production=pointer),
+        )
+
+
+@pytest.fixture(scope="session")
+def releases_in(
+    wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]
+) -> Callable[[Path], Releases]:
+    """Releases on the volume at a path, for fixtures that outlive a test."""
+    values, _ = reference
+    ranges = np.column_stack([values.min(axis=0), values.max(axis=0)])
+    return lambda home: Releases(wdbc, Settings(home=home), ranges)
+
+
+@pytest.fixture
+def releases(settings: Settings, releases_in: Callable[[Path], Releases]) -> Releases:
+    return releases_in(settings.home)

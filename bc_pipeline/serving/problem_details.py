@@ -1,0 +1,134 @@
+"""Every error as an RFC 9457 problem, ``application/problem+json``.
+
+`PROBLEMS` is the one table from error class to status. No field of a problem ever repeats
+a value of the request.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bc_pipeline import errors
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_SECONDS = 2
+
+
+@dataclass(frozen=True)
+class ProblemType:
+    """What one class of errors looks like to a client."""
+
+    status: HTTPStatus
+    title: str
+
+
+PROBLEMS: dict[type[errors.PipelineError], ProblemType] = {
+    errors.BodyUnreadable: ProblemType(HTTPStatus.BAD_REQUEST, "The body is not JSON"),
+    errors.KeyRefused: ProblemType(HTTPStatus.UNAUTHORIZED, "An API key is needed"),
+    errors.BodyTooLarge: ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
+    errors.MediaTypeRefused: ProblemType(
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON"
+    ),
+    errors.RequestRefused: ProblemType(HTTPStatus.BAD_REQUEST, "The request is not taken"),
+    errors.SchemaMismatch: ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The input does not fit the features"
+    ),
+    errors.DataError: ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The input is not fit"),
+    errors.NoChampion: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "No model is live"),
+    errors.TransientError: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Try again"),
+    errors.PipelineError: ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The service is at fault"),
+}
+
+# What the router refuses before any of our code runs.
+ROUTER_PROBLEMS: dict[HTTPStatus, str] = {
+    HTTPStatus.NOT_FOUND: "There is nothing at this address; GET / lists what there is.",
+    HTTPStatus.METHOD_NOT_ALLOWED: "The address does not take this method.",
+}
+
+
+def problem_type(error: type[errors.PipelineError]) -> ProblemType:
+    """The entry of the nearest class above `error` that has one."""
+    return next(PROBLEMS[kind] for kind in error.__mro__ if kind in PROBLEMS)
+
+
+def problem_response(
+    status: int,
+    code: str,
+    title: str,
+    detail: str,
+    headers: dict[str, str] | None = None,
+    **extensions: Any,
+) -> Response:
+    """Build a problem; ``type`` points at its paragraph of the documentation page."""
+    content = {
+        "type": f"/docs#{code}",
+        "title": title,
+        "status": int(status),
+        "detail": detail,
+        "code": code,
+    } | extensions
+    return Response(
+        msgspec.json.encode(content), status_code=status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def from_error(error: errors.PipelineError, **extensions: Any) -> Response:
+    """The problem of one of our errors, with all its defects.
+
+    A fault of the service shows no message: that is for its log.
+    """
+    kind = problem_type(type(error))
+    if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        return internal_error()
+    if isinstance(error, errors.SchemaMismatch):
+        extensions["defects"] = [
+            {"feature": defect.column, "reason": defect.reason} for defect in error.defects
+        ]
+    headers = {}
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        headers["WWW-Authenticate"] = 'Bearer realm="bc-pipeline"'
+    if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+    detail = f"{error.message} {error.remedy}".rstrip()
+    return problem_response(kind.status, error.code, kind.title, detail, headers, **extensions)
+
+
+def internal_error() -> Response:
+    kind = PROBLEMS[errors.PipelineError]
+    return problem_response(
+        kind.status,
+        errors.PipelineError.code,
+        kind.title,
+        "The request could not be answered; the service's log says why.",
+    )
+
+
+async def handle_pipeline_error(request: Request, error: Exception) -> Response:
+    """Exception handler for `PipelineError`."""
+    assert isinstance(error, errors.PipelineError)
+    return from_error(error)
+
+
+async def handle_http_error(request: Request, error: Exception) -> Response:
+    """Exception handler for what the router itself refuses: 404 and 405."""
+    assert isinstance(error, HTTPException)
+    status = HTTPStatus(error.status_code)
+    return problem_response(
+        status,
+        router_code(status),
+        status.phrase,
+        ROUTER_PROBLEMS.get(status, status.description),
+        dict(error.headers or {}),
+    )
+
+
+def router_code(status: HTTPStatus) -> str:
+    """Code of a problem that the router found, such as ``not-found``."""
+    return status.phrase.casefold().replace(" ", "-")

@@ -1,0 +1,78 @@
+"""A service in this process, without a socket."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from bc_pipeline.serving.app import create_app
+from bc_pipeline.settings import Settings
+
+KEY = "test-key-of-the-unit-tests"
+
+
+class Service:
+    """A started application, and a client that carries the key."""
+
+    def __init__(self, app: FastAPI) -> None:
+        self.app = app
+        self.model = app.state.model
+        self._loop = asyncio.new_event_loop()
+        self._lifespan = app.router.lifespan_context(app)
+        self._loop.run_until_complete(self._lifespan.__aenter__())
+        self._client = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app), base_url="http://service"
+        )
+
+    def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        return self._loop.run_until_complete(self._client.request(method, path, **arguments))
+
+    def get(self, path: str) -> httpx.Response:
+        return self.request("GET", path)
+
+    def predict(self, json: Any = None, **arguments: Any) -> httpx.Response:
+        """POST a record, or ``content=`` raw bytes, with the key and as JSON."""
+        headers = {"Content-Type": "application/json", "X-API-Key": KEY}
+        headers |= arguments.pop("headers", {})
+        if json is not None:
+            arguments["json"] = json
+        return self.request("POST", "/predict", headers=headers, **arguments)
+
+    def stop(self) -> None:
+        self._loop.run_until_complete(self._client.aclose())
+        self._loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
+        self._loop.close()
+
+
+@pytest.fixture
+def api_key(settings: Settings) -> str:
+    settings.api_key.parent.mkdir(parents=True, exist_ok=True)
+    settings.api_key.write_text(KEY + "\n")
+    return KEY
+
+
+@pytest.fixture
+def start(settings: Settings, api_key: str) -> Iterator[Callable[..., Service]]:
+    """Start the service with changed settings; it stops with the test."""
+    started: list[Service] = []
+
+    def start(**changes: Any) -> Service:
+        started.append(Service(create_app(settings.model_copy(update=changes))))
+        return started[-1]
+
+    yield start
+    for service in started:
+        service.stop()
+
+
+@pytest.fixture
+def service(releases: Any, fitted: Any, start: Callable[..., Service]) -> Service:
+    """The service with the version ``v1`` live."""
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    return start()

@@ -1,0 +1,103 @@
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.serving import __main__ as entry
+from bc_pipeline.settings import Settings
+
+
+def test_a_missing_key_file_is_named_and_ends_with_2() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bc_pipeline.serving", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert "BC_API_KEY_FILE" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_wrong_settings_are_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bc_pipeline.serving"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ | {"BC_RELOAD_SECONDS": "never"},
+    )
+    assert done.returncode == 2
+    assert "BC_RELOAD_SECONDS" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--port", "x"], ["--nothing"]])
+def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        entry.main(arguments)
+    assert ended.value.code == 2
+
+
+def test_a_taken_port_names_the_setting() -> None:
+    with entry.bind("127.0.0.1", 0) as first:
+        first.listen()
+        with pytest.raises(ConfigError) as refused:
+            entry.bind("127.0.0.1", first.getsockname()[1])
+    assert refused.value.setting == "BC_SERVICE_PORT"
+
+
+def test_no_address_names_the_setting() -> None:
+    with pytest.raises(ConfigError, match="BC_HOST"):
+        entry.bind("256.256.256.256", 0)
+
+
+@pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "eof"])
+def test_it_tells_its_port_and_ends_with_0(
+    end: str, settings: Settings, api_key: str, tmp_path: Path
+) -> None:
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+        )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        line = json.loads(process.stdout.readline())
+        assert (line["event"], line["host"], line["pid"]) == (
+            "listening",
+            "127.0.0.1",
+            process.pid,
+        )
+        # A connection that says nothing must not hold the end up.
+        with socket.create_connection(("127.0.0.1", line["port"]), timeout=5):
+            with urllib.request.urlopen(f"http://127.0.0.1:{line['port']}/", timeout=5) as root:
+                assert root.status == 200
+            started = time.monotonic()
+            if end == "eof":
+                process.stdin.close()
+            else:
+                process.send_signal(getattr(signal, end))
+            assert process.wait(20) == 0
+        assert time.monotonic() - started < 5
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stdin.close()
+    lines = [json.loads(entry) for entry in (tmp_path / "log").read_text().splitlines()]
+    assert {"event", "level", "timestamp"} <= set(lines[0])
+    assert any(entry["event"] == "request" and entry["path"] == "/" for entry in lines)
