@@ -148,6 +148,7 @@ class Tracker:
                 model_id=model_id,
                 tags=facts.tags,
                 description=facts.description,
+                await_creation_for=0,
             )
         self.client.set_terminated(run_id, "FINISHED")
         self.client.set_tag(run_id, COMPLETE_TAG, "true")
