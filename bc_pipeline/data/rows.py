@@ -129,7 +129,7 @@ def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(pa.BufferReader(data), use_threads=False)
+        table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ArtifactCorrupt(f"{path.name} cannot be read: {error}.", path=str(path)) from None
     wanted = (KEY_COLUMN, ID_COLUMN, *problem.schema.names, problem.labels.column)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -127,6 +128,7 @@ def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
     ArtifactCorrupt
         Where a batch, or this dataset as it is stored already, differs from its digest.
     """
+    began = time.monotonic()
     rows = rows_as_of(problem, store, as_of)
     sha256 = rows_digest(problem.schema.fingerprint, rows)
     name = sha256[:16]
@@ -146,7 +148,7 @@ def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
             )
             write_atomic(store.dataset_rows(name), data)
             write_record(store.dataset_record(name), record)
-    _log(record, rows)
+    _log(record, rows, time.monotonic() - began)
     return Snapshot(record, rows.batches, rows.as_of)
 
 
@@ -186,7 +188,7 @@ def _read_dataset(problem: Problem, store: Store, name: str) -> tuple[DatasetRec
     return record, rows
 
 
-def _log(record: DatasetRecord, rows: Rows) -> None:
+def _log(record: DatasetRecord, rows: Rows, seconds: float) -> None:
     import structlog
 
     structlog.get_logger().info(
@@ -197,4 +199,5 @@ def _log(record: DatasetRecord, rows: Rows) -> None:
         positive_rows=record.positive_rows,
         batches=len(rows.batches),
         as_of=rows.as_of,
+        seconds=round(seconds, 3),
     )

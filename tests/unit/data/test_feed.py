@@ -118,6 +118,17 @@ def test_an_existing_file_is_left_alone(wdbc: Problem, store: Store) -> None:
     assert (store.worklist / "demo_week.csv").read_text() == "mine too"
 
 
+def test_bands_that_landed_are_known_without_the_base_that_tells_their_calendar(
+    wdbc: Problem, store: Store
+) -> None:
+    write_demo_feed(wdbc, store, NOW)
+    (store.landing / "2025-11-09_base.csv").unlink()
+
+    written = write_demo_feed(wdbc, store, NOW + timedelta(weeks=3))
+
+    assert [path.name for path in written] == ["2025-11-30_base.csv"]
+
+
 def test_other_files_of_the_landing_do_not_disturb_the_calendar(
     wdbc: Problem, store: Store
 ) -> None:
