@@ -1,0 +1,136 @@
+"""Judged challengers: versions with an evaluation and a verdict, as the gate leaves them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.evidence import (
+    Check,
+    Confusion,
+    Evaluation,
+    Parity,
+    Record,
+    Score,
+    Side,
+    Verdict,
+)
+from bc_pipeline.artifacts.files import make_directory, write_record
+from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.promotion import release
+from bc_pipeline.promotion.release import ReleaseResult
+
+AT = "2026-11-15T06:00:00Z"
+
+
+def _side(version: str) -> Side:
+    score = Score(
+        rows_digest="r",
+        threshold=0.4,
+        keys=("k",),
+        positive=(1,),
+        probability=(0.9,),
+        confusion=Confusion(1, 0, 0, 0),
+        metrics={"f1": 1.0},
+        intervals={},
+        sensitivity_lower_bound=None,
+        calibration=(),
+        slices=(),
+    )
+    return Side(version, "logistic-0", "Logistic regression", "d", AT, "s", score)
+
+
+class Challengers:
+    """Makes challengers against the champion of the moment, and releases them."""
+
+    def __init__(self, releases: Any) -> None:
+        self._releases = releases
+        self.store: Store = releases.store
+        self.verify_key: Path = releases.settings.verify_key
+        self.signing_key: Path = releases.settings.signing_key
+
+    def prepare(
+        self,
+        name: str,
+        *,
+        verdict: dict[str, Any] | None = None,
+        evaluation: dict[str, Any] | None = None,
+        live: bool = True,
+        without: str = "",
+    ) -> tuple[Manifest, Path]:
+        """Draft and folder of a challenger; the mappings override fields of its records."""
+        registry = versions.read_registry(self.store)
+        champion = registry.production.version if registry.production else None
+        measured = Evaluation(
+            problem=self.store.problem,
+            challenger=_side(name),
+            champion=_side(champion) if champion else None,
+            champion_generation=registry.generation,
+            cross_validation=_side(name).holdout,
+            holdout_comparisons=(),
+            recipe_comparison=None,
+            parity=Parity(1, 0.0, 0),
+        )
+        decided = Verdict(
+            problem=self.store.problem,
+            kind="refresh" if champion else "first",
+            passed=True,
+            better=False,
+            challenger=name,
+            champion=champion,
+            champion_generation=registry.generation,
+            policy_digest="p",
+            rows_digest="r",
+            reasons=(),
+            checks=(Check("floor", "f1 at least 0.9", passed=True, blocking=True),),
+        )
+        folder = make_directory(self.store.work / name)
+        (folder / versions.MODEL).write_bytes(b"graph of " + name.encode())
+        records: dict[str, Record] = {
+            versions.EVALUATION: msgspec.structs.replace(measured, **(evaluation or {})),
+            versions.VERDICT: msgspec.structs.replace(decided, **(verdict or {})),
+        }
+        for file, record in records.items():
+            if file != without:
+                write_record(folder / file, record)
+        draft = self._releases.draft(name)
+        lineage = msgspec.structs.replace(draft.lineage, live=live)
+        return msgspec.structs.replace(draft, lineage=lineage), folder
+
+    def publish(self, name: str, **changes: Any) -> Manifest:
+        draft, folder = self.prepare(name, **changes)
+        return versions.publish(self.store, draft, folder, self.signing_key)
+
+    def promote(self, name: str, **options: Any) -> ReleaseResult:
+        options = {"actor": "test", "run_id": "run", "at": AT} | options
+        return release.promote(self.store, name, verify_key=self.verify_key, **options)
+
+    def record(self, name: str, **options: Any) -> Any:
+        options = {"run_id": "run", "at": AT} | options
+        return release.record_verdict(self.store, name, verify_key=self.verify_key, **options)
+
+    def rollback(self, name: str | None = None) -> ReleaseResult:
+        return release.rollback(
+            self.store, name, verify_key=self.verify_key, actor="test", run_id=None, at=AT
+        )
+
+    def crown(self, *names: str) -> None:
+        """Publish and promote versions, one after the other."""
+        for name in names:
+            self.publish(name)
+            assert self.promote(name).changed
+
+    @property
+    def champion(self) -> str | None:
+        production = versions.read_registry(self.store).production
+        return production.version if production else None
+
+
+@pytest.fixture
+def challengers(releases: Any) -> Challengers:
+    return Challengers(releases)
