@@ -15,7 +15,7 @@ body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto
 h1, h2, h3 { line-height: 1.25; }
 h2 { border-top: 1px solid #d5dae1; padding-top: 1.25rem; margin-top: 2rem; }
 code, pre { font-family: ui-monospace, monospace; font-size: .9em; background: #f2f4f7; }
-pre { padding: .75rem 1rem; overflow-x: auto; }
+pre { padding: .75rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
 table { border-collapse: collapse; width: 100%; }
 th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d5dae1;
   vertical-align: top; }

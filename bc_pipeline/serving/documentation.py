@@ -126,7 +126,10 @@ HEALTH: dict[str, Any] = {
         HTTPStatus.SERVICE_UNAVAILABLE: _problem("No verified model is live."),
     },
 }
-ROOT: dict[str, Any] = {"summary": "What this service is, and links"}
+ROOT: dict[str, Any] = {
+    "summary": "What this service is, and links",
+    "responses": {HTTPStatus.OK: {"description": "Name, notice and addresses."}},
+}
 
 
 def openapi(app: FastAPI, live: Live | None) -> dict[str, Any]:
@@ -157,7 +160,7 @@ def _record_schema(live: Live) -> dict[str, Any]:
             "type": "number",
             "minimum": feature.minimum,
             "maximum": feature.maximum,
-            "description": f"Unit: {feature.unit}. Also: {', '.join(feature.aliases) or 'none'}.",
+            "description": f"Unit: {feature.unit}. Also: {', '.join(dict.fromkeys(feature.aliases))}.",
         }
         for feature in features
     }

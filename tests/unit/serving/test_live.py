@@ -148,6 +148,28 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves(
     assert [entry["event"] for entry in logs] == ["model_refused"]
 
 
+def test_a_refused_version_is_not_read_again_until_something_changes(
+    model: LiveModel, releases: Any, fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened: list[str] = []
+    real = live.open_pointer
+
+    def open_pointer(store: Any, pointer: Any, key: Any) -> Any:
+        opened.append(pointer.version)
+        return real(store, pointer, key)
+
+    monkeypatch.setattr(live, "open_pointer", open_pointer)
+    releases.publish("v2", fitted[1])
+    releases.promote("v2")
+    corrupt_model(releases)
+    for _ in range(3):
+        assert serving(model) is None
+    assert opened == ["v2"]
+    corrupt_model(releases)
+    assert serving(model) == "v2"
+    assert opened == ["v2", "v2"]
+
+
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
