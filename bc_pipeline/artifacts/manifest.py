@@ -109,10 +109,12 @@ class Pointer(Record, frozen=True):
 
 
 class Registry(Record, frozen=True, kw_only=True):
-    """What is live; replaced atomically, generation + 1 each time.
+    """What is live; replaced atomically.
 
     Attributes
     ----------
+    generation : int
+        How often production was changed; staging a challenger does not count.
     staging : Pointer or None
         The challenger that passed its gate and waits for approval or promotion.
     previous : Pointer or None
