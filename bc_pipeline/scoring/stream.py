@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from time import perf_counter
 from typing import Any, ClassVar
@@ -32,8 +32,10 @@ Progress = Callable[[int, int, int], None]
 """Called as ``progress(rows_done, bytes_done, bytes_total)`` after each block."""
 
 Validate = Callable[[Sequence[str], np.ndarray], None]
-"""Called as ``validate(ids, values)`` with the accepted rows of each block."""
+"""Called as ``validate(ids, values)`` with the accepted rows, in portions of `PORTION_ROWS`."""
 
+# What a suite costs is mostly per call; this many rows of 30 features are 24 MB.
+PORTION_ROWS = 100_000
 _REASONS_TOLD = 3
 
 
@@ -125,16 +127,17 @@ def score_file(
         with ExitStack() as writers:
             output = writers.enter_context(open_writer(staged, scores.columns, layout))
             rejects = _Rejects(aside, stack, writers)
+            portions = _Portions(validate)
             for block in reader:
                 rejects.add(block)
                 accepted = np.flatnonzero(block.accepted)
                 values = block.values[accepted]
                 ids = _ids(block, accepted)
-                if validate is not None and len(values):
-                    validate(ids, values)
+                portions.add(ids, values)
                 output.write(scores.of(ids, values))
                 if progress is not None:
                     progress(reader.rows_read, reader.bytes_done, reader.bytes_total)
+            portions.finish()
         if not scores.rows:
             raise rejects.nothing_left(source.name)
         if not rejects.rows:
@@ -147,11 +150,11 @@ def score_file(
         positive=scores.positive,
         version=predictor.manifest.version,
         dialect=reader.dialect,
-        source=str(source),
+        source=source.name,
         source_sha256=reader.sha256,
-        output=str(target),
+        output=target.name,
         output_sha256=output_sha256,
-        rejected_file=str(aside) if rejects.rows else None,
+        rejected_file=aside.name if rejects.rows else None,
     )
     structlog.get_logger().info(
         "scored",
@@ -182,6 +185,28 @@ def _check_target(source: Path, target: Path, aside: Path, layout: Layout) -> No
 
 def _ids(block: Block, accepted: np.ndarray) -> list[str]:
     return [block.ids[row] or row_key(block.values[row].tolist()) for row in accepted.tolist()]
+
+
+@dataclass
+class _Portions:
+    """Gathers blocks until they are worth a call of `validate`."""
+
+    validate: Validate | None
+    ids: list[str] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, ids: list[str], values: np.ndarray) -> None:
+        if self.validate is None:
+            return
+        self.ids += ids
+        self.blocks.append(values)
+        if len(self.ids) >= PORTION_ROWS:
+            self.finish()
+
+    def finish(self) -> None:
+        if self.validate is not None and self.ids:
+            self.validate(self.ids, np.concatenate(self.blocks))
+        self.ids, self.blocks = [], []
 
 
 @dataclass

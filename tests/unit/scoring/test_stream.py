@@ -25,6 +25,7 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import Feature, FeatureSchema, row_key
+from bc_pipeline.scoring import stream
 from bc_pipeline.scoring.stream import ScoreReport, score_file
 
 COLUMNS = ["id", "prediction", "label", "probability", "probability_malignant", "model_version"]
@@ -150,9 +151,9 @@ def test_every_row_has_its_score_whatever_the_block(
         positive=int(called.sum()),
         version="v1",
         dialect="canonical" if layout == "csv" else "parquet",
-        source=str(source),
+        source=source.name,
         source_sha256=sha256_file(source),
-        output=str(target),
+        output=target.name,
         output_sha256=sha256_file(target),
         rejected_file=None,
     )
@@ -243,7 +244,7 @@ def test_bad_rows_go_aside_with_every_reason(
     assert (report.read, report.scored, report.rejected) == (120, 118, 2)
     sound = [name for name in ids_of(values) if name not in {"p1", "p4"}]
     assert [row["id"] for row in rows_of(tmp_path / "out.csv")] == sound == seen
-    assert report.rejected_file == str(tmp_path / "out.rejected.csv")
+    assert report.rejected_file == "out.rejected.csv"
     with (tmp_path / "out.rejected.csv").open(newline="") as stream:
         assert list(csv.reader(stream)) == [
             ["line", "id", "column", "reason"],
@@ -294,6 +295,7 @@ def test_a_failing_run_leaves_everything_as_it_was(
         target.write_text("old scores")
         target.with_name("scores.rejected.csv").write_text("old rejects")
     before = folder(target.parent)
+    monkeypatch.setattr(stream, "PORTION_ROWS", 20)
     blocks = 0
 
     def fail_at_the_third(*_: object) -> None:
@@ -420,9 +422,14 @@ def test_progress_grows_to_the_whole_file(
     assert told[-1] == (120, size, size)
 
 
-def test_validation_sees_each_sound_row_once(
-    wdbc: Problem, values: np.ndarray, score: Callable[..., ScoreReport], tmp_path: Path
+def test_validation_sees_each_sound_row_once_in_portions(
+    wdbc: Problem,
+    values: np.ndarray,
+    score: Callable[..., ScoreReport],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(stream, "PORTION_ROWS", 50)
     source = write_csv(tmp_path / "in.csv", wdbc.schema.names, values, ids_of(values))
     parts: list[np.ndarray] = []
 
@@ -433,5 +440,6 @@ def test_validation_sees_each_sound_row_once(
         validate=lambda ids, part: parts.append(part),
     )
 
-    assert len(parts) > 5
+    assert len(parts) == 3
+    assert all(len(part) >= 50 for part in parts[:-1])
     assert np.array_equal(np.concatenate(parts), values)

@@ -1,0 +1,246 @@
+"""Commands of the embedded stack: up, down, status, logs, doctor."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from typing import Any
+
+import typer
+from rich.console import Console, Group
+from rich.live import Live
+from rich.text import Text
+
+from bc_pipeline.cli import output
+from bc_pipeline.cli.options import AsJson
+from bc_pipeline.errors import NotStored
+from bc_pipeline.settings import Settings, load_settings
+
+READY_SECONDS = 180.0
+_MARKS = {
+    "success": ("green", "✔"),
+    "failed": ("red", "✘"),
+    "upstream_failed": ("red", "✘"),
+    "skipped": ("dim", "○"),
+    "running": ("cyan", "▶"),
+    "deferred": ("cyan", "▶"),
+    "ready": ("green", "✔"),
+    "done": ("green", "✔"),
+    "starting": ("cyan", "▶"),
+    "backoff": ("red", "✘"),
+}
+
+
+class Board:
+    """Live lines on a terminal; elsewhere one line for each change."""
+
+    def __init__(self, live: Live | None) -> None:
+        self._live = live
+        self._said: set[tuple[str, str]] = set()
+
+    def show(self, title: str, lines: dict[str, str]) -> None:
+        if self._live is not None:
+            self._live.update(Group(Text(title, "bold"), *(_line(*item) for item in lines.items())))
+            return
+        for name, phase in lines.items():
+            if phase in _MARKS and (name, phase) not in self._said:
+                self._said.add((name, phase))
+                output.say(f"{name}: {phase}")
+
+
+def _line(name: str, phase: str) -> Text:
+    style, mark = _MARKS.get(phase, ("dim", "·"))
+    return Text(f"  {mark} {name}  {phase}", style)
+
+
+@contextmanager
+def _board() -> Iterator[Board]:
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield Board(None)
+        return
+    with Live(console=console, refresh_per_second=8) as live:
+        yield Board(live)
+
+
+def up(as_json: AsJson = False) -> None:
+    """Start the stack and bring it to its first champion, prediction and batch score.
+
+    A second call repairs what is down and reports; it does not train again.
+
+    Examples: `bc-pipeline up`, `BC_SERVICE_PORT=8100 bc-pipeline up --json`
+    """
+    from bc_pipeline.stack import control
+    from bc_pipeline.stack.first_cycle import run_first_cycle
+
+    began = time.monotonic()
+    with output.errors_as_exit_codes(as_json=as_json):
+        settings = load_settings()
+        started = control.start(settings)
+        output.say(
+            f"Starting the stack in {settings.home}" if started else "The stack is running already."
+        )
+        with _board() as board:
+            control.wait_ready(
+                settings,
+                READY_SECONDS,
+                lambda state: board.show("Processes", {p.name: p.phase for p in state.processes}),
+            )
+        with _board() as board:
+            cycle = run_first_cycle(
+                settings,
+                output.say,
+                lambda dag_id, state, tasks: board.show(f"{dag_id}: {state}", task_lines(tasks)),
+            )
+        report = control.status(settings) | cycle | {"seconds": round(time.monotonic() - began, 1)}
+        if as_json:
+            output.show_json(report)
+        else:
+            _show_up(settings, report)
+
+
+def task_lines(tasks: list[dict[str, Any]]) -> dict[str, str]:
+    """What a board shows of a run's tasks, in the order in which they start."""
+    ordered = sorted(tasks, key=lambda task: (task["start_date"] or "9", task["task_id"]))
+    return {_task_name(task): task["state"] or "waiting" for task in ordered}
+
+
+def _task_name(task: dict[str, Any]) -> str:
+    index = task["rendered_map_index"]
+    return f"{task['task_id']} [{index}]" if index else str(task["task_id"])
+
+
+def _show_up(settings: Settings, report: dict[str, Any]) -> None:
+    champion, prediction = report["champion"], report["prediction"]
+    output.show_fields(
+        f"bc_pipeline is up ({report['seconds']} s)",
+        {
+            "Airflow": f"{report['airflow']['url']} (user {report['airflow']['user']})",
+            "Airflow password": report["airflow"]["password_file"],
+            "MLflow": report["mlflow"]["url"],
+            "Prediction service": f"{report['service']['url']} (try /docs)",
+            "API key": report["service"]["api_key_file"],
+            "Champion": f"{champion['version']} ({champion['model']}, F1 {champion['f1']:.3f})",
+            "Gate verdict": f"{champion['verdict']}, passed",
+            "First prediction": (
+                f"{prediction['label']} ({prediction['probability']:.3f}) "
+                f"by {prediction['model_version']}"
+            ),
+            "Batch scores": report["scores"],
+            "Volume": str(settings.home),
+        },
+    )
+    output.show_fields(
+        "Next",
+        {
+            "bc-pipeline verdict": "why the champion was allowed to be",
+            "bc-pipeline backfill --from 2026-01-04 --to 2026-01-17": "retrain past weeks",
+            "bc-pipeline rollback": "back to the champion before this one",
+            "make status, make logs, make down": "look, follow, stop",
+        },
+    )
+    output.say("Decision support for research. Not a medical device.")
+
+
+def down(as_json: AsJson = False) -> None:
+    """Stop the stack as a whole; everything on the volume stays.
+
+    Example: `bc-pipeline down`
+    """
+    from bc_pipeline.stack import control
+
+    with output.errors_as_exit_codes(as_json=as_json):
+        stopped = control.stop(load_settings())
+    if as_json:
+        output.show_json({"stopped": stopped})
+    else:
+        output.say("The stack is stopped." if stopped else "No stack was running.")
+
+
+def status(as_json: AsJson = False) -> None:
+    """Show processes, URLs and the champion; exit 11 unless all of it works.
+
+    Example: `bc-pipeline status --json`
+    """
+    from bc_pipeline.stack import control
+
+    with output.errors_as_exit_codes(as_json=as_json):
+        report = control.status(load_settings())
+    if as_json:
+        output.show_json(report)
+    else:
+        champion = report["champion"]
+        output.show_table(
+            "Processes",
+            ("name", "phase", "pid", "restarts", "log"),
+            [
+                [p["name"], p["phase"], p["pid"], p["restarts"], p["log"]]
+                for p in report["processes"]
+            ],
+        )
+        output.show_fields(
+            "Stack",
+            {
+                "service": report["service"]["url"],
+                "airflow": report["airflow"]["url"],
+                "mlflow": report["mlflow"]["url"],
+                "champion": champion["version"],
+                "model": champion["model"],
+                "F1 on its holdout": champion["f1"],
+                "generation": champion["generation"],
+            },
+        )
+    if not report["ready"]:
+        output.say("Not everything works. Run 'make up' to start or repair it.")
+        raise typer.Exit(output.UNHEALTHY)
+
+
+def logs(
+    name: str = typer.Argument("", help="One process, such as service; default: all."),
+    follow: bool = typer.Option(False, "--follow", "-f", help="Go on until Ctrl-C."),
+    lines: int = typer.Option(20, "--lines", "-n", min=0, help="How many of the last lines."),
+) -> None:
+    """Show the last lines of the stack's logs.
+
+    Examples: `bc-pipeline logs service -n 50`, `bc-pipeline logs --follow`
+    """
+    with output.errors_as_exit_codes(as_json=False):
+        folder = load_settings().home / "logs"
+        paths = sorted(folder.glob(f"{name or '*'}.log"))
+        if not paths:
+            known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
+            raise NotStored(f"There is no log {name!r} in {folder}; there is: {known}.")
+    command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)]
+    try:
+        raise typer.Exit(subprocess.run(command, check=False).returncode)
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
+
+
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine and the volume; exit 11 where something is not well.
+
+    Example: `bc-pipeline doctor`
+    """
+    from bc_pipeline.stack.doctor import examine
+
+    with output.errors_as_exit_codes(as_json=as_json):
+        findings = examine(load_settings())
+    if as_json:
+        output.show_json([asdict(finding) for finding in findings])
+    else:
+        output.show_table(
+            "Doctor",
+            ("what", "well", "found", "remedy"),
+            [[f.name, f.ok, f.detail, "" if f.ok else f.remedy] for f in findings],
+        )
+    if not all(finding.ok for finding in findings):
+        raise typer.Exit(output.UNHEALTHY)
+
+
+def register(app: typer.Typer) -> None:
+    for command in (up, down, status, logs, doctor):
+        app.command(rich_help_panel="Stack")(command)

@@ -1,0 +1,1 @@
+"""The embedded stack that `make up` runs: Airflow, MLflow and the service on loopback."""

@@ -1,0 +1,96 @@
+"""Backfill through Airflow's own command, followed to its end."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from bc_pipeline.clock import format_time
+from bc_pipeline.errors import StackError
+from bc_pipeline.settings import Settings
+from bc_pipeline.stack.airflow_api import FINAL_RUN_STATES, AirflowApi
+from bc_pipeline.stack.components import airflow_environment, program
+
+START_SECONDS = 60.0
+
+
+def run_backfill(
+    settings: Settings,
+    dag_id: str,
+    first: datetime,
+    last: datetime,
+    *,
+    rerun: bool,
+    progress: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Create a backfill of a DAG and wait for its runs.
+
+    Parameters
+    ----------
+    first, last : datetime
+        Runs whose logical date lies between them, both included.
+    rerun : bool
+        Also run dates that have a finished run.
+
+    Returns
+    -------
+    dict of str to str
+        Final state of each backfilled run, by run id.
+
+    Raises
+    ------
+    StackError
+        Where Airflow does not take the backfill.
+    """
+    with AirflowApi.of(settings) as airflow:
+        airflow.unpause(dag_id)
+        before = _runs(airflow, dag_id, first, last)
+        _create(settings, dag_id, first, last, rerun=rerun)
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            runs = _runs(airflow, dag_id, first, last)
+            done = sum(state in FINAL_RUN_STATES for state in runs.values())
+            progress(done, len(runs))
+            if runs and done == len(runs):
+                return runs
+            if not runs and time.monotonic() > deadline:
+                return before
+            time.sleep(1.0)
+
+
+def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> dict[str, str]:
+    found = airflow.runs(
+        dag_id,
+        run_type="backfill",
+        logical_date_gte=format_time(first),
+        logical_date_lte=format_time(last),
+    )
+    return {str(run["dag_run_id"]): str(run["state"]) for run in found}
+
+
+def _create(
+    settings: Settings, dag_id: str, first: datetime, last: datetime, *, rerun: bool
+) -> None:
+    command = [
+        program("airflow"),
+        "backfill",
+        "create",
+        *("--dag-id", dag_id),
+        *("--from-date", first.isoformat()),
+        *("--to-date", last.isoformat()),
+        *("--max-active-runs", "1"),
+        *("--reprocess-behavior", "completed" if rerun else "failed"),
+    ]
+    done = subprocess.run(
+        command,
+        env=airflow_environment(settings),
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode != 0:
+        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
+        raise StackError(f"Airflow did not take the backfill: {' '.join(reason)}.")

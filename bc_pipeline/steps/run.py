@@ -1,0 +1,52 @@
+"""What every step is given and needs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.problems import get_problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.settings import Settings, load_settings
+
+Result = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One pass through the workflow.
+
+    Attributes
+    ----------
+    problem : str
+    run_id : str
+        Airflow's run id, or one that the command line makes.
+    as_of : str
+        ISO 8601, UTC: rows that had arrived by then count.
+    interval_start, interval_end : str or None
+        The data interval, where the run has one.
+    live : bool
+        False for a backfilled run: it leaves a verdict and moves no pointer.
+    """
+
+    problem: str
+    run_id: str
+    as_of: str
+    interval_start: str | None = None
+    interval_end: str | None = None
+    live: bool = True
+
+
+@dataclass(frozen=True)
+class Room:
+    """Settings, problem and store of a run."""
+
+    settings: Settings
+    problem: Problem
+    store: Store
+
+
+def enter(problem: str) -> Room:
+    settings = load_settings()
+    return Room(settings, get_problem(problem), Store(settings.home, problem))

@@ -1,0 +1,186 @@
+"""Batch scoring with the champion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import msgspec
+
+from bc_pipeline.artifacts.evidence import Record
+from bc_pipeline.artifacts.files import (
+    encode_record,
+    read_record,
+    sha256_bytes,
+    sha256_file,
+    staged_directory,
+)
+from bc_pipeline.artifacts.versions import VersionFiles, open_champion
+from bc_pipeline.clock import parse_time
+from bc_pipeline.errors import NotStored
+from bc_pipeline.steps.run import Result, Room, Run, enter
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from bc_pipeline.scoring.stream import ScoreReport
+
+MANIFEST = "manifest.json"
+SUFFIXES = (".csv", ".parquet")
+Progress = Callable[[int, int, int], None]
+
+
+class ScoresManifest(Record, frozen=True, kw_only=True):
+    """What a folder of batch scores was made of; the format of its ``manifest.json``.
+
+    Attributes
+    ----------
+    inputs : dict of str to str
+        Name of each input file, and its SHA-256.
+    reports : tuple of dict
+        For each input file, what came of it.
+    """
+
+    format: int = 1
+    problem: str
+    version: str
+    manifest_sha256: str
+    interval_start: str | None
+    as_of: str
+    inputs: dict[str, str]
+    read: int
+    scored: int
+    rejected: int
+    reports: tuple[dict[str, object], ...]
+
+
+def score(problem: str, source: Path, target: Path, progress: Progress | None = None) -> Result:
+    """Score one file with the champion.
+
+    Raises
+    ------
+    NoChampion, FileRefused, SchemaMismatch, ExpectationsFailed
+    """
+    room = enter(problem)
+    champion = open_champion(room.store, room.settings.verify_key)
+    return dict(msgspec.to_builtins(_score(room, champion, source, target, progress)))
+
+
+def batch_score(run: Run, source: str | None = None) -> Result:
+    """Score every file of the worklist that had arrived by the run's as-of time.
+
+    The scores stand in a folder that is named by the interval, the champion and the
+    inputs, and appears as a whole: the same run again finds it and does nothing.
+
+    Parameters
+    ----------
+    source : str, optional
+        A file or folder to score instead of the worklist.
+
+    Raises
+    ------
+    NoChampion
+    NotStored
+        Where there is nothing to score.
+    """
+    room = enter(run.problem)
+    champion = open_champion(room.store, room.settings.verify_key)
+    paths = _inputs(room, run, source)
+    inputs = {path.name: sha256_file(path) for path in paths}
+    digest = sha256_bytes(msgspec.json.encode(inputs, order="deterministic"))[:8]
+    version = champion.manifest.version
+    interval = parse_time(run.interval_start or run.as_of)
+    final = room.store.scores / f"{interval:%Y%m%dT%H%M%SZ}" / f"{version}-{digest}"
+    if not final.exists():
+        with staged_directory(final) as staged:
+            reports = [
+                _score(room, champion, path, staged / f"{path.stem}.scores{path.suffix.lower()}")
+                for path in paths
+            ]
+            manifest = ScoresManifest(
+                problem=run.problem,
+                version=version,
+                manifest_sha256=champion.manifest_sha256,
+                interval_start=run.interval_start,
+                as_of=run.as_of,
+                inputs=inputs,
+                read=sum(report.read for report in reports),
+                scored=sum(report.scored for report in reports),
+                rejected=sum(report.rejected for report in reports),
+                reports=tuple(msgspec.to_builtins(report) for report in reports),
+            )
+            (staged / MANIFEST).write_bytes(encode_record(manifest))
+    stored = read_record(final / MANIFEST, ScoresManifest)
+    return {
+        "output": str(final.relative_to(room.store.home)),
+        "version": stored.version,
+        "read": stored.read,
+        "scored": stored.scored,
+        "rejected": stored.rejected,
+    }
+
+
+def newest_scores(problem: str) -> str | None:
+    """Folder of the batch scores that were written last; None where there are none."""
+    found = enter(problem).store.scores.glob(f"*/*/{MANIFEST}")
+    newest = max(found, key=lambda path: path.stat().st_mtime, default=None)
+    return str(newest.parent) if newest else None
+
+
+def _inputs(room: Room, run: Run, source: str | None) -> list[Path]:
+    """The files to score, by name; several of one name would overwrite each other."""
+    place = Path(source) if source else room.store.worklist
+    if place.is_file():
+        return [place]
+    by = parse_time(run.as_of).timestamp()
+    found = sorted(
+        path
+        for path in (place.iterdir() if place.is_dir() else ())
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.stat().st_mtime <= by
+    )
+    if not found:
+        raise NotStored(
+            f"There is no CSV or Parquet file in {place} that had arrived by {run.as_of}.",
+            "Put files to score there, or name a source.",
+        )
+    return found
+
+
+def _score(
+    room: Room,
+    champion: VersionFiles,
+    source: Path,
+    target: Path,
+    progress: Progress | None = None,
+) -> ScoreReport:
+    from bc_pipeline.artifacts.predictors import load_predictor
+    from bc_pipeline.scoring.stream import score_file
+
+    return score_file(
+        load_predictor(champion, room.settings.threads),
+        champion.manifest.feature_schema,
+        champion.manifest.label_set,
+        source,
+        target,
+        progress=progress,
+        validate=lambda ids, values: _check_portion(room, ids, values),
+    )
+
+
+def _check_portion(room: Room, ids: Sequence[str], values: np.ndarray) -> None:
+    """Hold rows that are about to be scored against the problem's scoring suite."""
+    from bc_pipeline.data.validation import validate
+
+    validate(
+        room.problem,
+        "scoring",
+        values=values,
+        keys=ids,
+        codes=None,
+        store=room.store,
+        expectations_dir=room.settings.expectations_dir,
+        docs=False,
+    )

@@ -1,0 +1,82 @@
+"""Documentation that cannot rot: commands, settings, exit codes and links are held to the code."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from bc_pipeline.cli.app import app
+from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
+from bc_pipeline.errors import PipelineError
+from bc_pipeline.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+
+
+def commands(group: Any, prefix: str = "bc-pipeline") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            found |= commands(command, f"{prefix} {name}")
+        else:
+            found[f"{prefix} {name}"] = command
+    return found
+
+
+COMMANDS = commands(typer.main.get_command(app))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_documented(name: str) -> None:
+    short = name.removeprefix("bc-pipeline ")
+    assert name in OPERATIONS or f"`{short}`" in OPERATIONS
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_helps_with_an_example(name: str) -> None:
+    help_text = COMMANDS[name].help or ""
+    assert f"`{name}" in help_text or f" {name}" in help_text
+
+
+def test_no_command_is_documented_that_there_is_not() -> None:
+    known = {name.split()[1] for name in COMMANDS}
+    for page in PAGES:
+        named = set(re.findall(r"bc-pipeline ([a-z][a-z-]+)", page.read_text()))
+        assert named <= known, page.name
+
+
+def test_settings_and_their_table_agree() -> None:
+    documented = set(re.findall(r"^\| `(BC_[A-Z_]+)`", OPERATIONS, re.MULTILINE))
+    assert documented == {f"BC_{name.upper()}" for name in Settings.model_fields}
+
+
+def test_exit_codes_are_documented() -> None:
+    for code in (*(code for _, code, _ in EXIT_CODES), REJECTED, UNHEALTHY):
+        assert re.search(rf"\b{code}\b", OPERATIONS)
+
+
+def test_every_error_has_an_exit_code_of_its_own_branch() -> None:
+    branches = {kind for kind, _, _ in EXIT_CODES}
+    for kind in PipelineError.__subclasses__():
+        assert kind in branches or kind.__name__ == "RequestRefused"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+        if not target.startswith("http"):
+            assert (page.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_commands_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text()
+    targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
+    named = set(re.findall(r"`?make ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`", page.read_text()))))
+    assert named <= targets
