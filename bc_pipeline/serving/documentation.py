@@ -160,7 +160,8 @@ def _record_schema(live: Live) -> dict[str, Any]:
             "type": "number",
             "minimum": feature.minimum,
             "maximum": feature.maximum,
-            "description": f"Unit: {feature.unit}. Also: {', '.join(dict.fromkeys(feature.aliases))}.",
+            "description": f"Unit: {feature.unit}. Also: "
+            f"{', '.join(dict.fromkeys(feature.aliases))}.",
         }
         for feature in features
     }
