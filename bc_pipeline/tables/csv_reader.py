@@ -173,9 +173,10 @@ class CsvReader(TableReader):
         numbers: dict[int, Kind] = dict.fromkeys(columns.features, "number")
         try:
             split = split_rows(chunk, columns.width, text | numbers, self.source)
+            rows = slice(None) if len(split.rows) == len(chunk) else split.rows
             for index, position in enumerate(columns.features):
-                values[split.rows, index] = split.columns[position].to_numpy()
-            readable = bool(np.isfinite(values[split.rows]).all())
+                values[rows, index] = split.columns[position].to_numpy()
+            readable = bool(np.isfinite(values[rows]).all())
         except pa.ArrowInvalid:
             readable = False
         if not readable:
@@ -184,8 +185,8 @@ class CsvReader(TableReader):
             for index, position in enumerate(columns.features):
                 column, bad = parse_numbers(split.columns[position])
                 values[split.rows, index] = column
-                for reason, rows in bad.items():
-                    faults.add(split.rows[rows], self._schema.names[index], reason)
+                for reason, cells in bad.items():
+                    faults.add(split.rows[cells], self._schema.names[index], reason)
         if columns.unnamed is not None:
             filled = split.columns[columns.unnamed].to_numpy(zero_copy_only=False) != ""
             faults.add(split.rows[filled], None, "has text in the last column, which has no name")
