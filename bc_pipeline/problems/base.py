@@ -103,12 +103,20 @@ class Margin:
     """How much worse than the champion a challenger may be on the same holdout rows.
 
     The check fails when the loss is beyond `margin` as a point value, or when the paired
-    bootstrap interval of the loss lies wholly on the harmful side of zero.
+    bootstrap interval of the loss lies wholly above `negligible`.
+
+    Attributes
+    ----------
+    negligible : float
+        A loss this small does no harm, however sure it is. Two fits of one recipe to nearly
+        the same rows differ in every probability by a trifle, and in a smooth metric such as
+        the Brier score the bootstrap is sure of a trifle.
     """
 
     metric: str
     margin: float
     better: Literal["higher", "lower"]
+    negligible: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -120,7 +128,7 @@ class GatePolicy:
     floors : tuple of Floor
     f1_tie : float
         The challenger's F1 may lie this far below the champion's on the same holdout rows
-        and still count as equal: about one call.
+        and still count as equal: a call or two.
     margins : tuple of Margin
         Non-inferiority against the champion on the holdout.
     switch_alpha : float

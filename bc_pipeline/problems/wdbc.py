@@ -208,11 +208,14 @@ WDBC = Problem(
             Floor("roc_auc", "holdout", 0.96),
             Floor("brier", "holdout", 0.06, "at_most"),
         ),
-        f1_tie=0.015,
+        # On a holdout with about 40 malignant rows one call moves F1 by .012 and sensitivity
+        # by .025: two calls are a tie. The Brier score sees every probability, so it is held
+        # tighter for its size. bench/gate_power.py shows what these bounds let through.
+        f1_tie=0.025,
         margins=(
-            Margin("sensitivity", 0.03, "higher"),
+            Margin("sensitivity", 0.05, "higher"),
             Margin("f1", 0.03, "higher"),
-            Margin("brier", 0.01, "lower"),
+            Margin("brier", 0.006, "lower", negligible=0.001),
             Margin("net_benefit", 0.02, "higher"),
         ),
         switch_alpha=0.05,

@@ -1,0 +1,1 @@
+"""What a model is worth on rows it never saw: scores, paired comparisons, figures, card."""
