@@ -175,7 +175,8 @@ def _check_target(source: Path, target: Path, aside: Path, layout: Layout) -> No
             "Name another output.",
             setting="target",
         )
-    if target.suffix in {".csv", ".parquet"} and target.suffix != f".{layout}":
+    suffix = target.suffix.lower()
+    if suffix in {".csv", ".parquet"} and suffix != f".{layout}":
         raise ConfigError(
             f"{target.name} would hold {layout}: scores have the format of their input.",
             f"Name it {target.stem}.{layout}.",

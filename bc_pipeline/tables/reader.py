@@ -47,7 +47,7 @@ def open_table(
             is_parquet = stream.read(len(MAGIC)) == MAGIC
     except OSError as error:
         raise refusal(path.name, f"cannot be opened: {error.strerror}") from None
-    if not is_parquet and path.suffix == ".parquet":
+    if not is_parquet and path.suffix.lower() == ".parquet":
         raise refusal(path.name, "is named Parquet and is not", "Send it again, or rename it.")
     reader = ParquetReader if is_parquet else CsvReader
     return reader(path, schema, labels, read_labels=read_labels, block_bytes=block_bytes)

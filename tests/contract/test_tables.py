@@ -638,7 +638,7 @@ BAD_FILES = (
         kaggle,
         FileRefused,
         (Defect("is named Parquet and is not"),),
-        file="table.parquet",
+        file="table.Parquet",
     ),
     BadFile(
         "Parquet without rows",

@@ -382,7 +382,7 @@ def test_a_model_of_other_features_is_refused(
 
 @pytest.mark.parametrize(
     ("source_name", "target_name"),
-    [("in.csv", "in.csv"), ("in.csv", "out.parquet"), ("in.rejected.csv", "in.csv")],
+    [("in.csv", "in.csv"), ("in.csv", "out.Parquet"), ("in.rejected.csv", "in.csv")],
     ids=["over the source", "another format", "rejects over the source"],
 )
 def test_a_target_that_cannot_be_is_refused(
