@@ -67,8 +67,9 @@ def write_demo_feed(problem: Problem, store: Store, now: datetime) -> list[Path]
     places = [hash_position(problem.split.salt, key) for key in keys]
     by_place = tuple(int(row) for row in np.argsort(places, kind="stable"))
 
+    end = _end_of_feed(store, now)
     written = []
-    for band in _bands(problem, places, by_place, _end_of_feed(store, now)):
+    for band in _bands(problem, places, by_place, end):
         if any(store.landing.glob(f"*_{band.label}.csv")):
             continue
         path = store.landing / f"{band.arrives:%Y-%m-%d}_{band.label}.csv"
@@ -78,7 +79,9 @@ def write_demo_feed(problem: Problem, store: Store, now: datetime) -> list[Path]
     worklist = store.worklist / WORKLIST_FILE
     if not worklist.exists():
         rows = [row for row in by_place if places[row] < problem.split.holdout_share]
-        write_atomic(worklist, _csv(problem, keys, reference.values, None, rows[:WORKLIST_ROWS]))
+        content = _csv(problem, keys, reference.values, None, rows[:WORKLIST_ROWS])
+        # Like the last week's rows: a daily run of yesterday already finds it.
+        write_atomic(worklist, content, modified=end.timestamp())
         written.append(worklist)
     return written
 

@@ -21,6 +21,7 @@ from bc_pipeline.stack.components import service_url
 from bc_pipeline.stack.secrets import read_secret
 
 PARSE_SECONDS = 90.0
+START_SECONDS = 20.0
 RUN_SECONDS = 900.0
 PICKUP_SECONDS = 10.0
 PROMOTION_POOL = "promotion"
@@ -94,11 +95,15 @@ def _first_retrain(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
 
 
 def _first_batch_score(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
-    """Switch the daily scoring on; the scheduler then starts yesterday's run at once."""
+    """Switch the daily scoring on; the scheduler then starts yesterday's run by itself.
+
+    Where it was on already, a run is asked for.
+    """
     dag_id = f"{problem}_batch_score"
+    was_paused = (airflow.dag(dag_id) or {}).get("is_paused")
     known = {run["dag_run_id"] for run in airflow.runs(dag_id)}
     airflow.unpause(dag_id)
-    deadline = time.monotonic() + PARSE_SECONDS
+    deadline = time.monotonic() + (START_SECONDS if was_paused else 0)
     while not (new := [r for r in airflow.runs(dag_id) if r["dag_run_id"] not in known]):
         if time.monotonic() > deadline:
             new = [{"dag_run_id": airflow.trigger(dag_id, {"logical_date": None, "conf": {}})}]

@@ -71,8 +71,7 @@ def make_secrets(settings: Settings) -> Secrets:
         "viewer": read_secret(found.airflow_viewer_password),
     }
     write_atomic(found.airflow_users, json.dumps(users).encode(), mode=SECRET_MODE)
-    if not settings.signing_key.exists():
-        signing.make_keys(settings.signing_key, settings.verify_key)
+    signing.make_keys(settings.signing_key, settings.verify_key)
     return found
 
 

@@ -183,6 +183,14 @@ def test_the_worklist_has_unlabelled_rows_that_are_never_trained_on(
     assert all(hash_position(wdbc.split.salt, key) < 0.2 for key in keys_of(wdbc, path))
 
 
+def test_the_worklist_has_arrived_by_the_end_of_the_last_week(wdbc: Problem, store: Store) -> None:
+    write_demo_feed(wdbc, store, NOW)
+
+    arrived = (store.worklist / "demo_week.csv").stat().st_mtime
+    assert arrived <= NOW.timestamp()
+    assert datetime.fromtimestamp(arrived, UTC).isoweekday() == 7
+
+
 def test_a_small_problem_gets_only_the_files_it_has_rows_for(toy: Problem, tmp_path: Path) -> None:
     store = Store(tmp_path / "home", "toy")
 
