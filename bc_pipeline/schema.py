@@ -157,9 +157,24 @@ class RowRule:
             return np.asarray(left < right)
         if self.kind == "zero_together":
             return np.asarray((left == 0) != (right == 0))
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = left / (self.scale * right**self.power)
+        ratio = self.ratio(left, right)
         return np.asarray((right > 0) & ~((ratio >= self.low) & (ratio <= self.high)))
+
+    def ratio(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """What a ``ratio`` rule bounds: left / (scale * right ** power), per row.
+
+        Parameters
+        ----------
+        left, right : array of float, shape (n,)
+
+        Returns
+        -------
+        array of float, shape (n,)
+        """
+        import numpy as np
+
+        with np.errstate(all="ignore"):
+            return np.asarray(left / (self.scale * right**self.power))
 
     @property
     def reason(self) -> str:
