@@ -1,0 +1,235 @@
+"""Real Airflow, MLflow and service: what the project promises, seen from outside.
+
+The tests run in order on one stack; each leaves it sound for the next.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import threading
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+
+from bc_pipeline.clock import format_time, parse_time
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.stack.airflow_api import AirflowApi
+from tests.e2e.running import Stack, run_command, wait_until
+
+pytestmark = pytest.mark.timeout(900)
+RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
+
+
+@pytest.fixture
+def airflow(stack: Stack) -> Any:
+    with AirflowApi.of(stack.settings) as api:
+        yield api
+
+
+def finish(airflow: AirflowApi, dag_id: str, run_id: str) -> tuple[str, dict[str, str]]:
+    """Wait for a run; its state, and the state of each unmapped task."""
+    *_, (state, tasks) = airflow.follow(dag_id, run_id, 600)
+    return state, {task["task_id"]: task["state"] for task in tasks if task["map_index"] < 0}
+
+
+def trigger(airflow: AirflowApi, **conf: Any) -> str:
+    return airflow.trigger(RETRAIN, {"logical_date": None, "conf": conf})
+
+
+def features_of(problem: Problem, row: np.ndarray) -> dict[str, float]:
+    return dict(zip(problem.schema.names, map(float, row), strict=True))
+
+
+def test_up_ends_with_a_champion_a_prediction_and_scores(stack: Stack) -> None:
+    first = stack.first
+    assert first["ready"]
+    assert first["champion"]["verdict"] == "first"
+    assert first["champion"]["f1"] > 0.9
+    assert first["prediction"]["model_version"] == first["champion"]["version"]
+    assert first["prediction"]["label"] == "malignant"
+    assert first["prediction"]["prediction"] == 0
+    with next(Path(first["scores"]).glob("*.scores.csv")).open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 25
+    assert {row["model_version"] for row in rows} == {first["champion"]["version"]}
+
+
+def test_up_again_trains_nothing(stack: Stack, airflow: AirflowApi) -> None:
+    before = len(airflow.runs(RETRAIN))
+    again = stack.command("up")
+    assert again["champion"] == stack.first["champion"]
+    assert len(airflow.runs(RETRAIN)) == before == 1
+
+
+def test_mlflow_mirrors_the_champion(stack: Stack) -> None:
+    answer = httpx.get(
+        f"{stack.first['mlflow']['url']}/api/2.0/mlflow/registered-models/alias",
+        params={"name": "wdbc", "alias": "production"},
+    ).raise_for_status()
+    assert stack.first["champion"]["version"] in answer.text
+
+
+def test_a_refresh_is_served_without_a_failed_request_and_scored(
+    stack: Stack, airflow: AirflowApi, wdbc: Problem
+) -> None:
+    features = features_of(wdbc, wdbc.load_reference().values[0])
+    answers: list[httpx.Response] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        with httpx.Client(timeout=30) as client:
+            while not done.wait(0.02):
+                answers.append(stack.predict(features, client))
+
+    client = threading.Thread(target=ask)
+    client.start()
+    try:
+        state, tasks = finish(airflow, RETRAIN, trigger(airflow))
+        champion = stack.champion()
+        wait_until(
+            lambda: answers[-1].json()["model_version"] == champion, 5, "the service follows"
+        )
+    finally:
+        done.set()
+        client.join()
+    assert (state, tasks["promote"], tasks["approve"]) == ("success", "success", "skipped")
+    assert champion != stack.first["champion"]["version"]
+    assert {answer.status_code for answer in answers} == {200}
+    assert {answer.json()["model_version"] for answer in answers} == {
+        stack.first["champion"]["version"],
+        champion,
+    }
+
+    run = wait_until(
+        lambda: airflow.runs(SCORE, run_type="asset_triggered"), 60, "the champion's Asset"
+    )[0]
+    assert finish(airflow, SCORE, run["dag_run_id"])[0] == "success"
+    scores = list(stack.home.glob(f"scores/wdbc/*/{champion}-*/demo_week.scores.csv"))
+    with scores[0].open() as stream:
+        scored = next(csv.DictReader(stream))
+    with (stack.home / "data/wdbc/worklist/demo_week.csv").open() as stream:
+        row = next(csv.DictReader(stream))
+    answer = stack.predict({name: float(row[name]) for name in wdbc.schema.names}).json()
+    assert scored["id"] == row["id"]
+    assert int(scored["prediction"]) == answer["prediction"]
+    assert abs(float(scored["probability"]) - answer["probability"]) < 1e-12
+
+
+def test_approval_is_asked_for_and_recorded(stack: Stack, airflow: AirflowApi) -> None:
+    before = stack.champion()
+    as_of = parse_time(stack.command("verdict")["as_of"]) + timedelta(seconds=1)
+    run_id = trigger(airflow, require_approval=True, as_of=format_time(as_of))
+    path = f"/api/v2/dags/{RETRAIN}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
+
+    def asked() -> bool:
+        return airflow.client.get(path).status_code == 200
+
+    wait_until(asked, 300, "the approval is asked for")
+    assert stack.champion() == before
+    staging = stack.command("registry")["registry"]["staging"]["version"]
+    answer = {"chosen_options": ["Approve"], "params_input": {}}
+    airflow.client.patch(path, json=answer).raise_for_status()
+    state, tasks = finish(airflow, RETRAIN, run_id)
+    assert (state, tasks["promote"]) == ("success", "success")
+    production = stack.command("registry")["registry"]["production"]
+    assert production["version"] == staging
+    assert production["approved_by"] == "admin"
+    assert stack.command("audit", "verify")["lines"] > 0
+
+
+def test_a_bad_challenger_is_rejected_and_the_champion_goes_on(
+    stack: Stack, airflow: AirflowApi, wdbc: Problem
+) -> None:
+    champion = stack.champion()
+    land_mislabelled(stack, wdbc)
+    run_id = trigger(airflow)
+    state, tasks = finish(airflow, RETRAIN, run_id)
+    assert (state, tasks["decide"], tasks["promote"]) == ("success", "success", "skipped")
+    assert tasks["record"] == "success"
+    assert stack.champion() == champion
+    verdicts = [stack.command("verdict", name) for name in stack.command("registry")["versions"]]
+    (rejected,) = [verdict for verdict in verdicts if verdict["run_id"] == run_id]
+    assert not rejected["passed"]
+    assert rejected["reasons"]
+    features = features_of(wdbc, wdbc.load_reference().values[0])
+    assert stack.predict(features).json()["model_version"] == champion
+
+
+def land_mislabelled(stack: Stack, problem: Problem) -> None:
+    """Land patients that resemble known ones, half of them with the other label."""
+    reference = problem.load_reference()
+    factors = np.random.default_rng(7).uniform(0.97, 1.03, len(reference.values))
+    # All lengths of a row by one factor, areas by its square: the geometry stays sound.
+    power = [
+        2 if "area" in name else 1 if "radius" in name or "perimeter" in name else 0
+        for name in problem.schema.names
+    ]
+    path = stack.home / "data/wdbc/landing/mislabelled.csv"
+    with path.with_suffix(".part").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*problem.schema.names, "diagnosis"])
+        for index, row in enumerate(reference.values):
+            code = int(reference.codes[index]) ^ (index % 2)
+            writer.writerow([*(row * factors[index] ** np.array(power)).tolist(), code])
+    path.with_suffix(".part").rename(path)
+
+
+def test_a_two_week_backfill_leaves_verdicts_and_no_trace_on_the_pointer(stack: Stack) -> None:
+    before = stack.command("registry")["registry"]
+    today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    sunday = today - timedelta(days=today.isoweekday() % 7, weeks=8)
+    last = sunday + timedelta(days=13)
+    result = stack.command("backfill", "--from", f"{sunday:%Y-%m-%d}", "--to", f"{last:%Y-%m-%d}")
+    assert list(result["runs"].values()) == ["success", "success"]
+    assert [verdict["as_of"] for verdict in result["verdicts"]] == [
+        format_time(sunday + timedelta(weeks=weeks)) for weeks in (1, 2)
+    ]
+    assert not any(verdict["live"] for verdict in result["verdicts"])
+    assert stack.command("registry")["registry"] == before
+
+
+def test_rollback_is_followed_by_the_service(stack: Stack, wdbc: Problem) -> None:
+    previous = stack.command("registry")["registry"]["previous"]["version"]
+    assert stack.command("rollback")["version"] == previous
+    features = features_of(wdbc, wdbc.load_reference().values[0])
+    wait_until(
+        lambda: stack.predict(features).json()["model_version"] == previous,
+        4,
+        "the service follows",
+    )
+
+
+def test_a_killed_process_comes_back(stack: Stack) -> None:
+    processes = {p["name"]: p for p in stack.command("status")["processes"]}
+    os.kill(processes["service"]["pid"], signal.SIGKILL)
+
+    def is_back() -> bool:
+        done = run_command(stack.environment, "status")
+        again = {p["name"]: p for p in json.loads(done.stdout)["processes"]}
+        return bool(again["service"]["phase"] == "ready" and again["service"]["restarts"] == 1)
+
+    wait_until(is_back, 30, "the service is restarted")
+    assert stack.command("status")["ready"]
+
+
+def test_down_ends_every_process(stack: Stack) -> None:
+    assert stack.command("down") == {"stopped": True}
+    home = str(stack.home)
+    left = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("BC_HOME") == home:
+                left.append(process.cmdline())
+        except (psutil.AccessDenied, psutil.NoSuchProcess, psutil.ZombieProcess):
+            continue
+    assert not left
+    assert stack.command("down") == {"stopped": False}
+    assert not stack.command("status", code=11)["running"]

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import csv
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bc_pipeline import steps
+from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.errors import (
+    ArtifactCorrupt,
+    NoChampion,
+    NotReleasable,
+    NotReproducible,
+    NotStored,
+    VersionConflict,
+)
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.settings import Settings
+from bc_pipeline.steps import Run
+
+Land = Callable[..., Path]
+
+
+@pytest.fixture
+def volume(settings: Settings) -> Store:
+    return Store(settings.home, "toy")
+
+
+def judge(run: Run) -> dict[str, Any]:
+    """Every step up to the verdict."""
+    steps.ingest(run)
+    validation = steps.validate(run)["validation"]
+    dataset = steps.snapshot(run, validation)["dataset"]
+    for candidate in steps.candidates(run):
+        steps.train(run, dataset, candidate)
+    chosen = steps.select(run, dataset)
+    exported = steps.export(run, dataset, chosen["candidate"], chosen["threshold"], validation)
+    steps.evaluate(run, exported["version"])
+    return steps.decide(run, exported["version"])
+
+
+def week(number: int, *, live: bool = True) -> Run:
+    return Run("toy", f"run-{number}", f"2026-03-{number:02d}T00:00:00Z", live=live)
+
+
+def test_a_first_model_is_promoted_and_the_same_run_again_changes_nothing(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    verdict = judge(week(1))
+    assert (verdict["kind"], verdict["passed"]) == ("first", True)
+    assert steps.promote(week(1), verdict["version"])["changed"]
+    registry = volume.registry.read_bytes()
+    audit = volume.audit.read_bytes()
+    files = {path: path.read_bytes() for path in volume.versions.rglob("*") if path.is_file()}
+
+    again = judge(week(1))
+
+    assert again == verdict
+    assert not steps.promote(week(1), again["version"])["changed"]
+    assert volume.registry.read_bytes() == registry
+    assert volume.audit.read_bytes() == audit
+    assert files == {p: p.read_bytes() for p in volume.versions.rglob("*") if p.is_file()}
+    assert not list(volume.work.iterdir())
+
+
+def test_a_refresh_follows_and_a_flipped_challenger_does_not(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    land("more.csv", 2, "2026-03-01T12:00:00Z")
+    refresh = judge(week(2))
+    assert (refresh["kind"], refresh["passed"]) == ("refresh", True)
+    steps.promote(week(2), refresh["version"])
+
+    for number in range(3, 7):
+        land(f"flipped-{number}.csv", number, "2026-03-02T12:00:00Z", flipped=True)
+    bad = judge(week(3))
+    assert not bad["passed"]
+    assert bad["reasons"]
+    with pytest.raises(NotReleasable):
+        steps.promote(week(3), bad["version"])
+    production = versions.read_registry(volume).production
+    assert production is not None
+    assert production.version == refresh["version"]
+
+
+def test_a_backfilled_run_leaves_a_verdict_and_moves_nothing(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    verdict = judge(week(1, live=False))
+    assert verdict["passed"]
+    assert versions.read_registry(volume).staging is None
+    with pytest.raises(NotReleasable):
+        steps.promote(week(1, live=False), verdict["version"])
+    (found,) = steps.verdicts_of_runs("toy", {"run-1"})
+    assert not found["live"]
+    live = judge(week(1))
+    assert live["version"] != verdict["version"]
+    assert steps.promote(week(1), live["version"])["changed"]
+
+
+def test_a_verdict_against_an_earlier_champion_does_not_count(toy: Problem, land: Land) -> None:
+    land("base.csv", 1, "2026-02-01")
+    one, two = judge(week(1)), judge(week(2))
+    steps.promote(week(1), one["version"])
+    with pytest.raises(VersionConflict):
+        steps.promote(week(2), two["version"])
+
+
+def test_rollback_brings_the_champion_before_back(toy: Problem, land: Land, volume: Store) -> None:
+    land("base.csv", 1, "2026-02-01")
+    first = judge(week(1))["version"]
+    steps.promote(week(1), first)
+    steps.promote(week(2), judge(week(2))["version"])
+    assert steps.rollback("toy", None, "me")["version"] == first
+    assert steps.audit("toy")["lines"] > 3
+
+
+def test_a_version_is_made_again_from_its_inputs(
+    toy: Problem, land: Land, volume: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    version = judge(week(1))["version"]
+    shutil.rmtree(volume.candidates)
+    assert steps.verify_repro("toy", version)["worst_difference"] <= 1e-12
+    monkeypatch.setattr("bc_pipeline.steps.reproduce.code_version", lambda: "other")
+    with pytest.raises(NotReproducible, match="made by code"):
+        steps.verify_repro("toy", version)
+
+
+def test_batch_scores_stand_once_for_interval_champion_and_inputs(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    with pytest.raises(NoChampion):
+        steps.batch_score(week(1))
+    source = land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    with pytest.raises(NotStored, match="worklist"):
+        steps.batch_score(week(1))
+    volume.worklist.mkdir(parents=True)
+    shutil.copy2(source, volume.worklist / "fruit.csv")
+    result = steps.batch_score(week(1))
+    folder = volume.home / result["output"]
+    before = {path: path.read_bytes() for path in folder.iterdir()}
+    assert (result["read"], result["scored"]) == (240, 240)
+    assert steps.batch_score(week(1)) == result
+    assert before == {path: path.read_bytes() for path in folder.iterdir()}
+    with (folder / "fruit.scores.csv").open() as stream:
+        assert {row["prediction"] for row in csv.DictReader(stream)} == {"5", "7"}
+    assert steps.newest_scores("toy") == str(folder)
+
+
+def test_damaged_versions_are_not_taken_for_done(toy: Problem, land: Land, volume: Store) -> None:
+    land("base.csv", 1, "2026-02-01")
+    version = judge(week(1))["version"]
+    model = volume.version(version) / versions.MODEL
+    model.write_bytes(model.read_bytes()[:-1])
+    with pytest.raises(ArtifactCorrupt):
+        judge(week(1))
+
+
+def test_the_training_log_tells_each_candidate_evaluation_and_decision(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    judge(week(1))
+    lines = volume.training_log.read_text().splitlines()
+    events = [line.split("event=")[1].split()[0] for line in lines]
+    assert events == ["candidate", "candidate", "evaluation", "decision"]
+    assert "passed=true" in lines[-1]
