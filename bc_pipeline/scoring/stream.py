@@ -32,7 +32,10 @@ Progress = Callable[[int, int, int], None]
 """Called as ``progress(rows_done, bytes_done, bytes_total)`` after each block."""
 
 Validate = Callable[[Sequence[str], np.ndarray], None]
-"""Called as ``validate(ids, values)`` with the accepted rows, in portions of `PORTION_ROWS`."""
+"""Called as ``validate(names, values)`` with the accepted rows, in portions of `PORTION_ROWS`.
+
+A row's name is its id or, where it has none, its line.
+"""
 
 # What a suite costs is mostly per call; this many rows of 30 features are 24 MB.
 PORTION_ROWS = 100_000
@@ -133,7 +136,7 @@ def score_file(
                 accepted = np.flatnonzero(block.accepted)
                 values = block.values[accepted]
                 ids = _ids(block, accepted)
-                portions.add(ids, values)
+                portions.add(_names(block, accepted), values)
                 output.write(scores.of(ids, values))
                 if progress is not None:
                     progress(reader.rows_read, reader.bytes_done, reader.bytes_total)
@@ -188,26 +191,34 @@ def _ids(block: Block, accepted: np.ndarray) -> list[str]:
     return [block.ids[row] or row_key(block.values[row].tolist()) for row in accepted.tolist()]
 
 
+def _names(block: Block, accepted: np.ndarray) -> list[str]:
+    """What validation calls the rows: two that only look alike are two, not a repeated id."""
+    return [
+        block.ids[row] or f"line {line}"
+        for row, line in zip(accepted.tolist(), block.lines[accepted].tolist(), strict=True)
+    ]
+
+
 @dataclass
 class _Portions:
     """Gathers blocks until they are worth a call of `validate`."""
 
     validate: Validate | None
-    ids: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
     blocks: list[np.ndarray] = field(default_factory=list)
 
-    def add(self, ids: list[str], values: np.ndarray) -> None:
+    def add(self, names: list[str], values: np.ndarray) -> None:
         if self.validate is None:
             return
-        self.ids += ids
+        self.names += names
         self.blocks.append(values)
-        if len(self.ids) >= PORTION_ROWS:
+        if len(self.names) >= PORTION_ROWS:
             self.finish()
 
     def finish(self) -> None:
-        if self.validate is not None and self.ids:
-            self.validate(self.ids, np.concatenate(self.blocks))
-        self.ids, self.blocks = [], []
+        if self.validate is not None and self.names:
+            self.validate(self.names, np.concatenate(self.blocks))
+        self.names, self.blocks = [], []
 
 
 @dataclass

@@ -166,11 +166,11 @@ def _score(
         source,
         target,
         progress=progress,
-        validate=lambda ids, values: _check_portion(room, ids, values),
+        validate=lambda names, values: _check_portion(room, names, values),
     )
 
 
-def _check_portion(room: Room, ids: Sequence[str], values: np.ndarray) -> None:
+def _check_portion(room: Room, names: Sequence[str], values: np.ndarray) -> None:
     """Hold rows that are about to be scored against the problem's scoring suite."""
     from bc_pipeline.data.validation import validate
 
@@ -178,7 +178,7 @@ def _check_portion(room: Room, ids: Sequence[str], values: np.ndarray) -> None:
         room.problem,
         "scoring",
         values=values,
-        keys=ids,
+        keys=names,
         codes=None,
         store=room.store,
         expectations_dir=room.settings.expectations_dir,

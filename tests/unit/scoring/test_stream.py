@@ -443,3 +443,14 @@ def test_validation_sees_each_sound_row_once_in_portions(
     assert len(parts) == 3
     assert all(len(part) >= 50 for part in parts[:-1])
     assert np.array_equal(np.concatenate(parts), values)
+
+
+def test_rows_without_ids_that_look_alike_have_names_of_their_own(
+    wdbc: Problem, values: np.ndarray, score: Callable[..., ScoreReport], tmp_path: Path
+) -> None:
+    source = write_csv(tmp_path / "in.csv", wdbc.schema.names, values[[0, 0, 1]])
+    names: list[str] = []
+
+    score(source, tmp_path / "out.csv", validate=lambda given, _: names.extend(given))
+
+    assert names == ["line 2", "line 3", "line 4"]
