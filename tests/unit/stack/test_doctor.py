@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.settings import Settings
+from bc_pipeline.stack import doctor
+from bc_pipeline.stack.doctor import Finding, examine, require_machine
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    return {finding.name: finding for finding in examine(settings)}
+
+
+def ports(settings: Settings, first: int) -> Settings:
+    names = ("airflow_port", "mlflow_port", "service_port")
+    update = {name: first + index for index, name in enumerate(names)}
+    return Settings(home=settings.home, **update)
+
+
+def test_a_port_in_use_is_named_with_its_holder_and_the_remedy(settings: Settings) -> None:
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        held.listen()
+        port = held.getsockname()[1]
+        taken = Settings(home=settings.home, service_port=port)
+        finding = found(taken)[f"port {port}"]
+        assert not finding.ok
+        assert "Address already in use" in finding.detail
+        assert f"BC_SERVICE_PORT={port + 1}" in finding.remedy
+        with pytest.raises(ConfigError, match=f"port {port}"):
+            require_machine(taken)
+
+
+def test_two_settings_with_one_port_are_told_apart(settings: Settings) -> None:
+    same = Settings(home=settings.home, airflow_port=18999, service_port=18999)
+    finding = found(same)["port 18999"]
+    assert not finding.ok
+    assert "BC_AIRFLOW_PORT and BC_SERVICE_PORT" in finding.detail
+
+
+def test_a_full_disk_is_named_before_anything_starts(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(doctor, "FREE_BYTES", 10**18)
+    with pytest.raises(ConfigError, match="put BC_HOME on a larger disk"):
+        require_machine(settings)
+    assert not settings.home.exists()
+
+
+def test_an_empty_volume_lacks_its_keys_and_nothing_else(settings: Settings) -> None:
+    findings = found(settings)
+    assert not findings["BC_SIGNING_KEY_FILE"].ok
+    assert "make up" in findings["BC_SIGNING_KEY_FILE"].remedy
+    assert findings["python"].ok
+
+
+def test_a_damaged_audit_log_is_found(settings: Settings) -> None:
+    (settings.home / "models" / "wdbc").mkdir(parents=True)
+    audit = settings.home / "audit" / "wdbc.jsonl"
+    audit.parent.mkdir()
+    audit.write_text('{"sequence": 1}\n{"sequence": 2}\n')
+    findings = found(settings)
+    assert findings["wdbc champion"].ok
+    assert not findings["wdbc audit log"].ok

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import json
+import stat
+
+from bc_pipeline.settings import Settings
+from bc_pipeline.stack.components import airflow_environment, components
+from bc_pipeline.stack.secrets import make_secrets, read_secret
+
+
+def test_secrets_are_made_once_and_only_the_owner_reads_them(settings: Settings) -> None:
+    made = make_secrets(settings)
+    before = {path: path.read_bytes() for path in made.folder.iterdir()}
+    assert make_secrets(settings) == made
+    assert {path: path.read_bytes() for path in made.folder.iterdir()} == before
+    for path in before:
+        if path != settings.verify_key and not path.name.startswith("."):
+            assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
+    values = [read_secret(path) for path in (made.airflow_password, settings.api_key)]
+    assert len(set(values)) == 2
+    assert all(len(value) >= 32 for value in values)
+    assert json.loads(made.airflow_users.read_text())["admin"] == values[0]
+
+
+def test_a_half_made_pair_of_keys_is_completed(settings: Settings) -> None:
+    make_secrets(settings)
+    public = settings.verify_key.read_bytes()
+    settings.verify_key.unlink()
+    make_secrets(settings)
+    assert settings.verify_key.read_bytes() == public
+
+
+def test_everything_listens_on_loopback_and_no_secret_is_an_argument(settings: Settings) -> None:
+    made = make_secrets(settings)
+    environment = airflow_environment(settings)
+    assert environment["AIRFLOW__API__HOST"] == "127.0.0.1"
+    secrets = {text for path in made.folder.iterdir() if (text := read_secret(path))}
+    for component in components(settings):
+        assert not secrets & set(component.command)
+        assert component.runs_once or component.probe.startswith("http://127.0.0.1:")

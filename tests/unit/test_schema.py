@@ -1,0 +1,139 @@
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bc_pipeline.errors import SchemaMismatch
+from bc_pipeline.problems.wdbc import WDBC
+from bc_pipeline.schema import FeatureSchema, Labels, RowRule, row_key
+
+SCHEMA, LABELS = WDBC.schema, WDBC.labels
+Rows = tuple[np.ndarray, np.ndarray]
+
+
+def test_malignant_is_positive_inside_and_zero_outside(reference: Rows) -> None:
+    _, codes = reference
+    positive = LABELS.to_positive(codes)
+    assert positive.sum() == 212
+    assert ((positive == 1) == (codes == 0)).all()
+    assert (LABELS.code(True), LABELS.name(True)) == (0, "malignant")
+    assert (LABELS.code(False), LABELS.name(False)) == (1, "benign")
+
+
+@pytest.mark.parametrize(
+    ("spelling", "code"),
+    [("M", 0), ("malignant", 0), ("0", 0), (" m ", 0), ("B", 1), ("Benign", 1), ("1", 1)],
+)
+def test_labels_are_read_as_files_spell_them(spelling: str, code: int) -> None:
+    assert LABELS.code_of(spelling) == code
+
+
+@pytest.mark.parametrize("spelling", ["", "2", "x", "0.0", "-1", "none"])
+def test_no_other_label_is_guessed(spelling: str) -> None:
+    assert LABELS.code_of(spelling) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "feature"),
+    [
+        ("mean radius", "mean_radius"),
+        ("radius_mean", "mean_radius"),
+        ("Radius_mean", "mean_radius"),
+        ("concave points_worst", "worst_concave_points"),
+        ("Nconcave_extreme", "worst_concave_points"),
+        ("fractal_dimension_se", "fractal_dimension_error"),
+        ("radius1", "mean_radius"),
+        ("area3", "worst_area"),
+    ],
+)
+def test_names_of_every_dialect_are_known(name: str, feature: str) -> None:
+    assert SCHEMA.canonical(name) == feature
+
+
+def test_no_two_features_share_a_name() -> None:
+    names = [n for f in SCHEMA.features for n in {SCHEMA.canonical(a) for a in f.aliases}]
+    assert names == list(SCHEMA.names)
+
+
+def test_all_that_is_wrong_with_names_is_listed_with_suggestions() -> None:
+    given_names = [*SCHEMA.names[2:], "mean_radius", "radius_mean", "mean_textur", "sugar"]
+    with pytest.raises(SchemaMismatch) as error:
+        SCHEMA.resolve(given_names, "body")
+    said = {defect.column: defect.reason for defect in error.value.defects}
+    assert said["mean_radius"] == "is given twice, as 'mean_radius' and 'radius_mean'"
+    assert said["mean_textur"] == "is not a feature; did you mean 'mean_texture'?"
+    assert said["sugar"] == "is not a feature"
+    assert said["mean_texture"] == "is missing"
+    assert len(said) == 4
+
+
+def test_the_public_rows_have_no_defect(reference: Rows) -> None:
+    assert SCHEMA.row_defects(reference[0]) == {}
+
+
+@pytest.mark.parametrize(
+    ("column", "value", "reason"),
+    [
+        ("mean_radius", math.nan, "missing or not a number"),
+        ("mean_radius", math.inf, "not a finite number"),
+        ("mean_smoothness", 9.0, "physical range 0.01 to 0.5"),
+        ("worst_area", -1.0, "physical range 12 to 20000 px^2"),
+    ],
+)
+def test_bad_values_are_named_without_the_value(
+    reference: Rows, column: str, value: float, reason: str
+) -> None:
+    values = reference[0][:3].copy()
+    values[1, SCHEMA.names.index(column)] = value
+    defects = SCHEMA.row_defects(values)
+    assert list(defects) == [1]
+    assert any(d.column == column and reason in d.reason for d in defects[1])
+
+
+def test_a_radius_in_another_unit_breaks_the_geometry_of_every_row(reference: Rows) -> None:
+    values = reference[0].copy()
+    values[:, SCHEMA.names.index("mean_radius")] *= 2.54
+    assert len(SCHEMA.row_defects(values)) == 569
+
+
+@pytest.mark.parametrize(
+    ("rule", "left", "right", "broken"),
+    [
+        (RowRule("r", "at_least", "a", "b"), [1, 2, 3], [2, 2, 2], [True, False, False]),
+        (RowRule("r", "zero_together", "a", "b"), [0, 0, 1], [0, 1, 0], [False, True, True]),
+        (
+            RowRule("r", "ratio", "a", "b", scale=2, power=2, low=0.5, high=2),
+            [2, 20, 0, 1],
+            [1, 1, 1, 0],
+            [False, True, True, False],
+        ),
+    ],
+)
+def test_rules(rule: RowRule, left: list[float], right: list[float], broken: list[bool]) -> None:
+    found = rule.broken(np.array(left, dtype=float), np.array(right, dtype=float))
+    assert found.tolist() == broken
+
+
+def test_schema_and_labels_survive_json() -> None:
+    schema = FeatureSchema.from_dict(json.loads(json.dumps(SCHEMA.to_dict(), allow_nan=False)))
+    assert schema == SCHEMA
+    assert schema.fingerprint == SCHEMA.fingerprint
+    assert Labels.from_dict(json.loads(json.dumps(LABELS.to_dict()))) == LABELS
+
+
+def test_public_rows_have_distinct_keys(reference: Rows) -> None:
+    assert len({row_key(row) for row in reference[0].tolist()}) == 569
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=3, max_size=3))
+def test_a_key_does_not_depend_on_how_a_number_was_written(values: list[float]) -> None:
+    written = [float(text) for text in next(csv.reader([",".join(f"{v:.12g}" for v in values)]))]
+    same = [f"{v:.6g}" for v in written] == [f"{v:.6g}" for v in values]
+    assert (row_key(written) == row_key(values)) is same
+    assert row_key([0.0, *values]) == row_key([-0.0, *values])

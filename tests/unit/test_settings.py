@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.settings import Settings, load_settings
+
+
+def test_every_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_AIRFLOW_PORT", "99999")
+    monkeypatch.setenv("BC_RELOAD_SECONDS", "0")
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    assert error.value.setting == "BC_AIRFLOW_PORT, BC_RELOAD_SECONDS"
+    assert "BC_AIRFLOW_PORT" in str(error.value)
+
+
+def test_keys_stand_on_the_volume_unless_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    settings = load_settings(home=tmp_path)
+    assert settings.signing_key == tmp_path / "keys" / "signing.pem"
+    assert settings.verify_key == tmp_path / "keys" / "verify.pem"
+    assert settings.api_key == tmp_path / "keys" / "api_key"
+    monkeypatch.setenv("BC_VERIFY_KEY_FILE", "/etc/keys/public.pem")
+    assert load_settings(home=tmp_path).verify_key == Path("/etc/keys/public.pem")
+
+
+def test_settings_do_not_change_and_secrets_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_ALERT_WEBHOOK_URL", "https://hooks.example/canary-token")
+    settings = load_settings()
+    assert "canary-token" not in repr(settings)
+    with pytest.raises(ValueError, match="frozen"):
+        settings.airflow_port = 1  # type: ignore[misc]
+
+
+def test_mlflow_is_the_embedded_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(mlflow_port=5001).tracking_uri == "http://127.0.0.1:5001"
+    monkeypatch.setenv("BC_MLFLOW_TRACKING_URI", "http://mlflow:5000")
+    assert load_settings().tracking_uri == "http://mlflow:5000"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_setting_says_what_it_means(name: str) -> None:
+    assert Settings.model_fields[name].description
