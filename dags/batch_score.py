@@ -1,0 +1,55 @@
+"""One batch scoring DAG for each problem: daily, and when there is another champion."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronDataIntervalTimetable, Param, task
+from bc_airflow.assets import champion_asset, scores_asset
+from bc_airflow.defaults import START, task_defaults
+from bc_airflow.guides import batch_score_guide
+from bc_airflow.scoring import score_or_skip
+
+from bc_pipeline.problems import PROBLEMS
+from bc_pipeline.problems.base import Problem
+
+
+def batch_score(problem: Problem) -> DAG:
+    """The DAG ``<problem>_batch_score``."""
+    name = problem.name
+    scores = scores_asset(name)
+    with DAG(
+        dag_id=f"{name}_batch_score",
+        dag_display_name=f"{name}: batch score",
+        description=f"{problem.title}: score what waits, with the champion.",
+        doc_md=batch_score_guide(problem),
+        schedule=AssetOrTimeSchedule(
+            timetable=CronDataIntervalTimetable("@daily", timezone="UTC"),
+            assets=[champion_asset(name)],
+        ),
+        start_date=START,
+        catchup=False,
+        max_active_runs=1,
+        tags=[name, "scoring"],
+        params={
+            "source": Param(
+                None,
+                type=["null", "string"],
+                title="Source",
+                description="Path of a CSV or Parquet file, as the tasks' machine sees it. "
+                "Empty: every file that waits in the worklist.",
+            )
+        },
+        default_args=task_defaults(),
+    ) as dag:
+
+        @task(task_display_name="Score", outlets=[scores], multiple_outputs=False)
+        def score() -> dict[str, Any]:
+            return score_or_skip(name, scores)
+
+        score()
+    return dag
+
+
+for each in PROBLEMS:
+    batch_score(each)

@@ -1,0 +1,1 @@
+"""What the DAGs and Airflow's web UI need, and nothing that `bc_pipeline` could do itself."""

@@ -1,0 +1,38 @@
+"""The batch scoring task: score, or say why not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.sdk import Asset, get_current_context
+from airflow.sdk.exceptions import AirflowSkipException
+
+from bc_airflow.runs import run_of
+from bc_pipeline import steps
+from bc_pipeline.errors import NoChampion, NotStored
+
+
+def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
+    """Score the Param ``source``, or all that waits, and update the Asset of the scores.
+
+    Raises
+    ------
+    AirflowSkipException
+        Where there is no champion, or nothing waits.
+    NotStored
+        Where a source was named and is not there: somebody asked for it.
+    """
+    context = get_current_context()
+    source = context["params"].get("source")
+    try:
+        scored = steps.batch_score(run_of(problem), source=source)
+    except NoChampion as error:
+        raise AirflowSkipException(str(error)) from None
+    except NotStored as error:
+        if source:
+            raise
+        raise AirflowSkipException(str(error)) from None
+    context["outlet_events"][scores].extra = {
+        name: scored[name] for name in ("output", "version", "scored", "rejected")
+    }
+    return scored

@@ -1,0 +1,139 @@
+"""Read what people are shown from the shared volume: only what bears a valid signature."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.evidence import Verdict
+from bc_pipeline.artifacts.files import decode_record
+from bc_pipeline.artifacts.manifest import Manifest, Registry
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.errors import StoreError, VersionNotFound
+from bc_pipeline.problems import PROBLEMS
+from bc_pipeline.settings import load_settings
+
+_DAGS = ("retrain", "batch_score")
+_AUDIT_LINE_BYTES = 4096
+# What a browser may be given, by file name ending. Models and rows are not among them.
+_CONTENT_TYPES = {
+    ".md": "text/plain; charset=utf-8",
+    ".png": "image/png",
+    ".svg": "image/svg+xml",
+}
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A published version and its verdict.
+
+    Attributes
+    ----------
+    manifest_sha256 : str
+        Identity of the version: the manifest holds the digest of every other file.
+    """
+
+    manifest: Manifest
+    manifest_sha256: str
+    verdict: Verdict
+
+    @property
+    def figures(self) -> list[str]:
+        prefix = f"{versions.FIGURES}/"
+        return sorted(name for name in self.manifest.files if name.startswith(prefix))
+
+    @property
+    def card(self) -> str | None:
+        return versions.CARD if versions.CARD in self.manifest.files else None
+
+
+@dataclass(frozen=True)
+class Volume:
+    """The models of one problem, and the key that their signatures are checked with."""
+
+    store: Store
+    verify_key: Path
+
+    def judged(self, version: str) -> Judged:
+        """A version with its verdict.
+
+        Raises
+        ------
+        VersionNotFound, SignatureInvalid, ArtifactCorrupt
+        """
+        files = versions.open_stored(self.store, version, self.verify_key)
+        data = files.read(versions.VERDICT)
+        verdict = decode_record(data, Verdict, files.folder / versions.VERDICT)
+        return Judged(files.manifest, files.manifest_sha256, verdict)
+
+    def newest_first(self) -> Iterator[Judged]:
+        """Every version, the latest as-of time first; one that does not verify is left out."""
+        for version in reversed(versions.list_versions(self.store)):
+            try:
+                yield self.judged(version)
+            except StoreError:
+                continue
+
+    def made_by(self, run_id: str) -> Judged | None:
+        """The version that a run was the first to make."""
+        for judged in self.newest_first():
+            if judged.manifest.lineage.run_id == run_id:
+                return judged
+        return None
+
+    def registry(self) -> Registry:
+        return versions.read_registry(self.store)
+
+    def audit_tail(self, lines: int) -> list[dict[str, Any]]:
+        """The last entries of the audit log, newest first; the chain is not checked here."""
+        try:
+            with self.store.audit.open("rb") as stream:
+                end = stream.seek(0, 2)
+                stream.seek(max(0, end - lines * _AUDIT_LINE_BYTES))
+                tail = stream.read().splitlines()[-lines:]
+        except FileNotFoundError:
+            return []
+        return [entry for line in reversed(tail) if isinstance(entry := _decode(line), dict)]
+
+    def file(self, version: str, name: str) -> tuple[bytes, str]:
+        """Bytes and content type of a figure or card of a version.
+
+        Only a file that the manifest names is opened, and only bytes that agree with the
+        manifest are returned.
+
+        Raises
+        ------
+        VersionNotFound
+            Where there is no such version, or it has no such file to show.
+        SignatureInvalid, ArtifactCorrupt
+        """
+        files = versions.open_stored(self.store, version, self.verify_key)
+        content_type = _CONTENT_TYPES.get(Path(name).suffix)
+        if name not in files.manifest.files or content_type is None:
+            raise VersionNotFound(f"{version} has no {name!r} to show.", version=version)
+        return files.read(name), content_type
+
+
+def volume_of(problem: str) -> Volume:
+    settings = load_settings()
+    return Volume(Store(settings.home, problem), settings.verify_key)
+
+
+def volume_of_dag(dag_id: str) -> Volume | None:
+    """The models that a DAG works on; None where it is not one of ours."""
+    for problem in PROBLEMS:
+        if dag_id in {f"{problem.name}_{kind}" for kind in _DAGS}:
+            return volume_of(problem.name)
+    return None
+
+
+def _decode(line: bytes) -> Any:
+    """One line of the log; None for one that was cut off at the front."""
+    try:
+        return json.loads(line)
+    except ValueError:
+        return None

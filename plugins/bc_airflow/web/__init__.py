@@ -1,0 +1,1 @@
+"""Pages inside Airflow's web UI: the gate's verdict on a run, the models on a DAG."""

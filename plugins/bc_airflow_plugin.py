@@ -1,0 +1,48 @@
+"""Adds the tabs *Gate verdict* (on a run) and *Models* (on a DAG) to Airflow's web UI."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from airflow.plugins_manager import AirflowPlugin
+
+_PREFIX = "/bc"
+
+
+class _Pages:
+    """The pages, built at the first request.
+
+    Every Airflow process imports this file, workers too; only the API server needs the
+    application.
+    """
+
+    def __init__(self) -> None:
+        self._app: Any = None
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if self._app is None:
+            from bc_airflow.web.mount import pages_for_airflow
+
+            self._app = pages_for_airflow()
+        await self._app(scope, receive, send)
+
+
+class BcPipelinePlugin(AirflowPlugin):
+    name = "bc_pipeline"
+    fastapi_apps: ClassVar[list[Any]] = [
+        {"app": _Pages(), "url_prefix": _PREFIX, "name": "bc_pipeline"}
+    ]
+    external_views: ClassVar[list[Any]] = [
+        {
+            "name": "Gate verdict",
+            "href": f"{_PREFIX}/dags/{{DAG_ID}}/runs/{{RUN_ID}}",
+            "destination": "dag_run",
+            "url_route": "verdict",
+        },
+        {
+            "name": "Models",
+            "href": f"{_PREFIX}/dags/{{DAG_ID}}",
+            "destination": "dag",
+            "url_route": "models",
+        },
+    ]

@@ -1,0 +1,144 @@
+"""Steps that do nothing but answer as a scenario says, so that the wiring of DAGs can be run.
+
+The scenario is a JSON file, named by ``FAKE_STEPS``; each call is appended to the file beside
+it. Both survive the processes that Airflow forks.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from bc_pipeline.errors import (
+    ExpectationsFailed,
+    NoChampion,
+    NotReleasable,
+    NotStored,
+    TransientError,
+)
+
+VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
+DIGEST = "d" * 64
+_ERRORS = {
+    "transient": TransientError("The lock is held."),
+    "data": ExpectationsFailed("The suite failed.", suite="labelled", failed=("mean_radius",)),
+    "no_champion": NoChampion("Nothing was promoted yet."),
+    "nothing_there": NotStored("There is no file."),
+    "not_releasable": NotReleasable("A person rejected it."),
+    "unknown": OSError("No space left on device"),
+}
+
+
+@dataclass(frozen=True)
+class Run:
+    problem: str
+    run_id: str
+    as_of: str
+    interval_start: str | None = None
+    interval_end: str | None = None
+    live: bool = True
+
+
+def _scenario() -> dict[str, Any]:
+    path = os.environ.get("FAKE_STEPS")
+    return json.loads(Path(path).read_text()) if path else {}
+
+
+def _call(step: str, run: Run, **arguments: Any) -> Any:
+    """Note the call, then fail as often as the scenario says, else give its answer."""
+    scenario = _scenario()
+    if path := os.environ.get("FAKE_STEPS"):
+        calls = Path(path).with_suffix(".calls")
+        earlier = calls.read_text().splitlines() if calls.exists() else []
+        tries = sum(json.loads(line)["step"] == step for line in earlier)
+        with calls.open("a") as stream:
+            stream.write(json.dumps({"step": step, "run": vars(run)} | arguments) + "\n")
+        failures = scenario.get("failures", {}).get(step)
+        if failures and tries < failures["times"]:
+            raise _ERRORS[failures["error"]]
+    return scenario.get("answers", {}).get(step)
+
+
+def ingest(run: Run) -> dict[str, Any]:
+    return _call("ingest", run) or {"batches": 1, "read": 9, "accepted": 9, "quarantined": 0}
+
+
+def validate(run: Run) -> dict[str, Any]:
+    return _call("validate", run) or {"validation": "val-1", "rows": 9, "report": "index.html"}
+
+
+def snapshot(run: Run, validation: str) -> dict[str, Any]:
+    return _call("snapshot", run, validation=validation) or {
+        "dataset": "data-1",
+        "rows": 9,
+        "train_rows": 7,
+        "holdout_rows": 2,
+        "validation": validation,
+    }
+
+
+def train(run: Run, dataset: str, candidate: str) -> dict[str, Any]:
+    _call("train", run, dataset=dataset, candidate=candidate)
+    return {"candidate": candidate, "recipe": candidate, "brier": 0.02, "seconds": 0.1}
+
+
+def select(run: Run, dataset: str) -> dict[str, Any]:
+    _call("select", run, dataset=dataset)
+    return {"candidate": "logistic", "recipe": "logistic-1", "threshold": 0.4, "why": "simplest"}
+
+
+def export(
+    run: Run, dataset: str, candidate: str, threshold: float, validation: str
+) -> dict[str, Any]:
+    _call(
+        "export",
+        run,
+        dataset=dataset,
+        candidate=candidate,
+        threshold=threshold,
+        validation=validation,
+    )
+    return {"version": VERSION}
+
+
+def evaluate(run: Run, version: str) -> dict[str, Any]:
+    _call("evaluate", run, version=version)
+    return {"version": version, "champion": None, "f1": 0.97}
+
+
+def decide(run: Run, version: str) -> dict[str, Any]:
+    return {
+        "version": version,
+        "passed": True,
+        "kind": "first",
+        "reasons": [],
+        "champion": None,
+        "digest": DIGEST,
+    } | (_call("decide", run, version=version) or {})
+
+
+def approve(run: Run, version: str, approved: bool, decided_by: str) -> dict[str, Any]:
+    _call("approve", run, version=version, approved=approved, decided_by=decided_by)
+    return {"version": version, "approved": approved}
+
+
+def promote(run: Run, version: str, approved_by: str | None = None) -> dict[str, Any]:
+    answer = _call("promote", run, version=version, approved_by=approved_by)
+    return answer or {"version": version, "generation": 1, "changed": True}
+
+
+def record(run: Run) -> dict[str, Any]:
+    return _call("record", run) or {"mirrored": 1, "failed": 0}
+
+
+def batch_score(run: Run, source: str | None = None) -> dict[str, Any]:
+    return _call("batch_score", run, source=source) or {
+        "output": "scores/2026-01-04",
+        "version": VERSION,
+        "read": 9,
+        "scored": 8,
+        "rejected": 1,
+    }

@@ -1,0 +1,261 @@
+"""The pages in Airflow's web UI: what they show, to whom, and what they never give out."""
+
+from __future__ import annotations
+
+import json
+import re
+import warnings
+from typing import Any
+
+import pytest
+from bc_airflow.volume import Volume
+from bc_airflow.web.app import create_app
+from fastapi import FastAPI, HTTPException, Request
+
+from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.files import write_record
+from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.store import Store
+
+with warnings.catch_warnings():
+    # Starlette's client announces another HTTP library; Airflow pins this one.
+    warnings.simplefilter("ignore")
+    from fastapi.testclient import TestClient
+
+PASSED = "20260104T000000Z-logistic-0a1b2c3d4e"
+REJECTED = "20260111T000000Z-logistic-bad0bad0ba"
+BASE = "/bc/dags/wdbc_retrain"
+
+
+def authorise(request: Request) -> None:
+    """Stands for Airflow's own; a reader says who he is."""
+    if request.headers.get("X-Reader") != "ada":
+        raise HTTPException(401, "Not authenticated")
+
+
+@pytest.fixture
+def decisions() -> dict[str, str]:
+    """Which version the gate judged in which run."""
+    return {}
+
+
+@pytest.fixture
+def app(decisions: dict[str, str]) -> FastAPI:
+    return create_app(authorise, lambda _, run_id: decisions.get(run_id))
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    outer = FastAPI()
+    outer.mount("/bc", app)
+    return TestClient(outer, headers={"X-Reader": "ada"})
+
+
+@pytest.fixture
+def champion(publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="scheduled__1")
+    pointer = Pointer(
+        version=PASSED,
+        manifest_sha256="0" * 64,
+        model="Logistic regression",
+        recipe="logistic-1",
+        f1=0.9756,
+        metrics={},
+        threshold=0.4,
+        dataset="d",
+        as_of="2026-01-04T00:00:00Z",
+        kind="first",
+        promoted_at="2026-01-04T00:05:00Z",
+        approved_by="ada",
+    )
+    write_record(store.registry, Registry(problem="wdbc", generation=4, production=pointer))
+
+
+def text_of(html: str) -> str:
+    body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.mark.usefixtures("champion")
+def test_a_verdict_shows_every_check(client: TestClient) -> None:
+    response = client.get(f"{BASE}/runs/scheduled__1")
+    assert response.status_code == 200
+    shown = text_of(response.text)
+    assert "Gate verdict passed" in shown
+    assert "Refresh." in shown
+    assert "Champion since 2026-01-04T00:05:00Z, approved by ada" in shown
+    assert (
+        "sensitivity_floor sensitivity on the holdout at least 0.9 0.9762 0.9524 0.8871 to 1 0.9 "
+        "passed" in shown
+    )
+    assert "latency median answer within 50 ms - - - 50 failed (advisory)" in shown
+    assert "For research use. Not a medical device" in shown
+
+
+def test_a_rejection_says_why(client: TestClient, publish: Any) -> None:
+    publish(REJECTED, passed=False, run_id="manual__2026-01-11T00:00:00+00:00")
+    response = client.get(f"{BASE}/runs/manual__2026-01-11T00%3A00%3A00%2B00%3A00")
+    shown = text_of(response.text)
+    assert "Gate verdict rejected" in shown
+    assert "Why it was rejected sensitivity on the holdout at least 0.9" in shown
+    assert "3 checks, 2 failed, 1 advisory" in shown
+    # A figure that could not be computed is a dash, and fails.
+    assert "could not be computed 0.9639 - - - FAILED" in shown
+
+
+def test_what_records_hold_is_escaped(client: TestClient, publish: Any) -> None:
+    publish(REJECTED, passed=False, run_id="r")
+    for path in (f"{BASE}/runs/r", BASE):
+        html = client.get(path).text
+        assert "<script" not in html
+        assert "&lt;script&gt;" in html
+
+
+def test_a_run_that_repeats_an_earlier_one_shows_its_version(
+    client: TestClient, publish: Any, decisions: dict[str, str]
+) -> None:
+    publish(PASSED, run_id="scheduled__1")
+    decisions["manual__2"] = PASSED
+    assert PASSED in client.get(f"{BASE}/runs/manual__2").text
+
+
+def test_a_run_without_a_verdict_says_so(client: TestClient, publish: Any) -> None:
+    publish(PASSED, run_id="another")
+    response = client.get(f"{BASE}/runs/scheduled__1")
+    assert response.status_code == 200
+    assert "No verdict" in response.text
+    assert PASSED not in response.text
+
+
+def test_a_backfilled_verdict_is_named_so(client: TestClient, publish: Any) -> None:
+    publish(PASSED, run_id="backfill__1", live=False)
+    assert "From a backfilled run" in client.get(f"{BASE}/runs/backfill__1").text
+    assert "(backfill)" in client.get(BASE).text
+
+
+@pytest.mark.usefixtures("champion")
+def test_models_shows_champion_history_and_audit(
+    client: TestClient, publish: Any, store: Store
+) -> None:
+    publish(REJECTED, passed=False, run_id="r", as_of="2026-01-11T00:00:00Z")
+    store.audit.parent.mkdir(parents=True)
+    line = {
+        "at": "2026-01-04T00:05:00Z",
+        "event": "promotion",
+        "version": PASSED,
+        "actor": "pipeline",
+        "run_id": "scheduled__1",
+        "sha256": "5ea1",
+    }
+    store.audit.write_text(json.dumps(line) + '\n{"at": "cut')
+    shown = text_of(client.get(BASE).text)
+    assert f"Champion {PASSED}" in shown
+    assert "approved by ada, generation 4" in shown
+    assert shown.index(f"{REJECTED} 2026-01-11") < shown.index(f"{PASSED} champion 2026-01-04")
+    assert f"2026-01-04T00:05:00Z promotion {PASSED} pipeline scheduled__1" in shown
+    assert "5ea1" not in shown
+
+
+def test_models_without_any(client: TestClient) -> None:
+    response = client.get(BASE)
+    assert response.status_code == 200
+    assert "There is no champion yet" in response.text
+
+
+def test_figures_and_card_are_served_from_verified_bytes(client: TestClient, publish: Any) -> None:
+    publish(PASSED, run_id="r")
+    html = client.get(f"{BASE}/runs/r").text
+    sources = re.findall(r'<img src="([^"]+)"', html)
+    assert [source.rsplit("/", 1)[-1] for source in sources] == ["confusion_matrix.svg", "roc.svg"]
+    for source in sources:
+        response = client.get(source)
+        assert response.headers["content-type"] == "image/svg+xml"
+        assert response.headers["content-security-policy"].endswith("sandbox")
+    (card,) = re.findall(r'<a href="([^"]+)">Model card', html)
+    response = client.get(card)
+    assert response.text == "# Model card\n"
+    assert response.headers["content-type"] == "text/plain; charset=utf-8"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "model.onnx",
+        "verdict.json",
+        "manifest.json",
+        "manifest.sig",
+        "figures/nothing.png",
+        "figures/..%2Fcard.md",
+        "..%2F..%2Fregistry.json",
+        "..%2F..%2F..%2F..%2Fkeys%2Fsigning.pem",
+        "%2Fetc%2Fpasswd",
+        "card.md%00.png",
+    ],
+)
+def test_nothing_else_is_served(client: TestClient, publish: Any, name: str) -> None:
+    publish(PASSED, run_id="r")
+    response = client.get(f"{BASE}/versions/{PASSED}/files/{name}")
+    assert response.status_code == 404
+    assert "Model card" not in response.text
+
+
+@pytest.mark.parametrize("version", ["nothing", "..%2Fversions", ".hidden", "a%00b"])
+def test_a_version_that_is_not_there(client: TestClient, version: str) -> None:
+    assert client.get(f"{BASE}/versions/{version}").status_code == 404
+
+
+def test_a_changed_figure_is_not_shown(client: TestClient, publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="r")
+    (store.version(PASSED) / "figures" / "roc.svg").write_text("<svg/>")
+    response = client.get(f"{BASE}/versions/{PASSED}/files/figures/roc.svg")
+    assert response.status_code == 500
+    assert "is not the file that was signed" in response.text
+
+
+def test_an_unsigned_version_is_not_shown(client: TestClient, publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="r")
+    (store.version(PASSED) / versions.SIGNATURE).unlink()
+    assert client.get(f"{BASE}/versions/{PASSED}").status_code == 500
+    assert PASSED not in client.get(BASE).text
+
+
+@pytest.mark.usefixtures("champion")
+def test_no_route_is_open(app: FastAPI, client: TestClient) -> None:
+    paths = [
+        BASE,
+        f"{BASE}/runs/scheduled__1",
+        f"{BASE}/versions/{PASSED}",
+        f"{BASE}/versions/{PASSED}/files/card.md",
+        "/bc/dags/unknown",
+    ]
+    assert len(app.routes) == 4
+    for path in paths:
+        response = client.get(path, headers={"X-Reader": "mallory"})
+        assert response.status_code == 401, path
+        assert PASSED not in response.text
+    for path in ("/bc/docs", "/bc/openapi.json", "/bc/"):
+        assert client.get(path).status_code == 404
+
+
+def test_a_dag_of_somebody_else_has_no_models(client: TestClient) -> None:
+    assert client.get("/bc/dags/other_retrain").status_code == 404
+    assert client.get("/bc/dags/wdbc_retrain_2/versions/x").status_code == 404
+
+
+@pytest.mark.usefixtures("champion")
+def test_pages_forbid_scripts_and_foreign_frames(client: TestClient) -> None:
+    response = client.get(BASE)
+    policy = response.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert "frame-ancestors 'self'" in policy
+    assert "unsafe" not in policy
+    assert response.headers["cache-control"] == "no-store"
+    assert "http" not in re.sub(r"<style>.*?</style>", "", response.text, flags=re.DOTALL)
+
+
+def test_the_audit_tail_is_bounded(store: Store, settings: Any) -> None:
+    store.audit.parent.mkdir(parents=True)
+    store.audit.write_text("".join(f'{{"sequence": {number}}}\n' for number in range(500)))
+    tail = Volume(store, settings.verify_key).audit_tail(25)
+    assert [entry["sequence"] for entry in tail] == list(range(499, 474, -1))

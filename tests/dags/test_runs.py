@@ -1,0 +1,361 @@
+"""What the DAGs do, run by Airflow itself with steps that only answer (``play.py``)."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bc_pipeline import steps
+
+RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
+VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
+REJECTED = {"decide": {"passed": False, "reasons": ["F1 too low", "Brier too high"]}}
+UNCHANGED = {"promote": {"version": VERSION, "generation": 1, "changed": False}}
+ASK = {"require_approval": True}
+
+
+def approves(user: str | None, choice: str) -> dict[str, Any]:
+    return {"dag": RETRAIN, "conf": ASK, "answer": {"user": user, "choice": choice}}
+
+
+SCENARIOS: dict[str, dict[str, Any]] = {
+    "passed": {"dag": RETRAIN, "logical_date": "2026-01-07T00:00:00+00:00"},
+    "no date": {"dag": RETRAIN},
+    "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
+    "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "2026-99-99"}},
+    "rejected": {"dag": RETRAIN, "answers": REJECTED},
+    "rejected, approval on": {"dag": RETRAIN, "answers": REJECTED, "conf": ASK},
+    "unchanged": {"dag": RETRAIN, "answers": UNCHANGED},
+    "not releasable": {
+        "dag": RETRAIN,
+        "failures": {"promote": {"error": "not_releasable", "times": 9}},
+    },
+    "died after the release": {
+        "dag": RETRAIN,
+        "answers": UNCHANGED,
+        "failures": {"promote": {"error": "transient", "times": 1}},
+    },
+    "approved": approves("ada", "Approve"),
+    "refused": approves("ada", "Reject"),
+    "nobody answered": approves(None, "Reject"),
+    "backfill": {
+        "dag": RETRAIN,
+        "logical_date": "2026-02-01T00:00:00+00:00",
+        "backfill": True,
+        "conf": ASK,
+    },
+    "backfill that promotes": {
+        "dag": RETRAIN,
+        "logical_date": "2026-02-08T00:00:00+00:00",
+        "backfill": True,
+        "conf": {"promote_backfill": True},
+    },
+    "transient": {"dag": SCORE, "failures": {"batch_score": {"error": "transient", "times": 2}}},
+    "transient for good": {
+        "dag": SCORE,
+        "failures": {"batch_score": {"error": "transient", "times": 9}},
+    },
+    "bad data": {"dag": RETRAIN, "failures": {"validate": {"error": "data", "times": 9}}},
+    "unknown": {"dag": SCORE, "failures": {"batch_score": {"error": "unknown", "times": 1}}},
+    "scored": {"dag": SCORE},
+    "no champion": {
+        "dag": SCORE,
+        "failures": {"batch_score": {"error": "no_champion", "times": 9}},
+    },
+    "nothing waits": {
+        "dag": SCORE,
+        "failures": {"batch_score": {"error": "nothing_there", "times": 9}},
+    },
+    "source is missing": {
+        "dag": SCORE,
+        "conf": {"source": "/nowhere.csv"},
+        "failures": {"batch_score": {"error": "nothing_there", "times": 9}},
+    },
+}
+
+
+class Played:
+    """What came of one scenario."""
+
+    def __init__(self, report: dict[str, Any]) -> None:
+        self.report = report
+        self.state = report["state"]
+        self.events = report["events"]
+
+    def states(self, *names: str) -> list[str]:
+        found = {task["task"]: task["state"] for task in self.report["tasks"]}
+        return [found[name] for name in names]
+
+    def tries(self, name: str) -> int:
+        return next(task["tries"] for task in self.report["tasks"] if task["task"] == name)
+
+    def calls(self, step: str) -> list[dict[str, Any]]:
+        return [call for call in self.report["calls"] if call["step"] == step]
+
+    @property
+    def run(self) -> dict[str, Any]:
+        """The `Run` that the steps were given; the same for all of them."""
+        runs = {json.dumps(call["run"], sort_keys=True) for call in self.report["calls"]}
+        (run,) = runs
+        return json.loads(run)
+
+
+@pytest.fixture(scope="session")
+def played(
+    airflow_environment: dict[str, str], run_script: Any, publish_to: Any, tmp_path_factory: Any
+) -> dict[str, Played]:
+    digest = publish_to(Path(airflow_environment["BC_HOME"]), VERSION)
+    for scenario in SCENARIOS.values():
+        answers = scenario.setdefault("answers", {})
+        answers["decide"] = {"version": VERSION, "digest": digest} | answers.get("decide", {})
+    asked = tmp_path_factory.mktemp("scenarios") / "scenarios.json"
+    asked.write_text(json.dumps(SCENARIOS))
+    reports = run_script("play.py", airflow_environment, str(asked))
+    return {name: Played(report) for name, report in reports.items()}
+
+
+def test_a_passed_challenger_is_promoted_and_announced(played: dict[str, Played]) -> None:
+    seen = played["passed"]
+    assert seen.state == "success"
+    assert seen.states("decide", "approve", "promote", "record") == [
+        "success",
+        "skipped",
+        "success",
+        "success",
+    ]
+    assert seen.calls("promote")[0]["approved_by"] is None
+    assert seen.events == [
+        {"asset": "wdbc_champion", "extra": {"version": VERSION, "generation": 1}}
+    ]
+
+
+def test_steps_are_called_with_what_earlier_steps_gave(played: dict[str, Played]) -> None:
+    seen = played["passed"]
+    assert [call["step"] for call in seen.report["calls"]] == [
+        "ingest",
+        "validate",
+        "snapshot",
+        *["train"] * 4,
+        "select",
+        "export",
+        "evaluate",
+        "decide",
+        "promote",
+        "record",
+    ]
+    assert seen.calls("snapshot")[0]["validation"] == "val-1"
+    assert {call["dataset"] for call in seen.calls("train")} == {"data-1"}
+    export = seen.calls("export")[0]
+    assert (export["dataset"], export["candidate"], export["threshold"], export["validation"]) == (
+        "data-1",
+        "logistic",
+        0.4,
+        "val-1",
+    )
+    assert seen.calls("promote")[0]["version"] == VERSION
+
+
+def test_each_candidate_is_a_task_of_its_own_name(played: dict[str, Played], wdbc: Any) -> None:
+    labels = {task["label"] for task in played["passed"].report["tasks"] if task["task"] == "train"}
+    assert labels == {candidate.name for candidate in wdbc.candidates}
+
+
+def test_the_verdict_is_the_result_of_the_run(played: dict[str, Played]) -> None:
+    results = played["rejected"].report["results"]
+    assert results["decide"]["passed"] is False
+    assert results["decide"]["reasons"] == REJECTED["decide"]["reasons"]
+
+
+def test_as_of_is_the_end_of_the_interval(played: dict[str, Played]) -> None:
+    run = played["passed"].run
+    # The logical date is a Wednesday: the last full week before it counts.
+    assert run["interval_start"] == "2025-12-28T00:00:00Z"
+    assert run["interval_end"] == run["as_of"] == "2026-01-04T00:00:00Z"
+    assert run["live"] is True
+
+
+def test_as_of_is_the_moment_of_asking_without_a_date(played: dict[str, Played]) -> None:
+    seen = played["no date"]
+    assert seen.run["interval_end"] is None
+    assert seen.run["as_of"] == seen.report["run_after"][:19] + "Z"
+
+
+def test_as_of_can_be_asked_for(played: dict[str, Played]) -> None:
+    assert played["as of"].run["as_of"] == "2026-03-01T04:00:00Z"
+
+
+def test_an_as_of_that_is_no_time_fails_at_once(played: dict[str, Played]) -> None:
+    seen = played["as of nonsense"]
+    assert seen.state == "failed"
+    assert seen.tries("ingest") == 1
+    assert seen.report["calls"] == []
+
+
+@pytest.mark.parametrize("name", ["rejected", "rejected, approval on"])
+def test_a_rejected_challenger_is_a_run_that_succeeds(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
+    assert seen.state == "success"
+    assert seen.states("decide", "approve", "promote", "record") == [
+        "success",
+        "skipped",
+        "skipped",
+        "success",
+    ]
+    assert seen.calls("promote") == []
+    assert seen.events == []
+
+
+@pytest.mark.parametrize("name", ["unchanged", "not releasable"])
+def test_no_new_champion_updates_no_asset(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
+    assert seen.state == "success"
+    assert seen.states("promote", "record") == ["skipped", "success"]
+    assert seen.events == []
+
+
+def test_a_release_that_died_before_it_told_tells_on_the_next_try(
+    played: dict[str, Played],
+) -> None:
+    seen = played["died after the release"]
+    assert seen.tries("promote") == 2
+    assert [event["asset"] for event in seen.events] == ["wdbc_champion"]
+
+
+def test_an_approval_promotes_and_names_who_gave_it(played: dict[str, Played]) -> None:
+    seen = played["approved"]
+    assert seen.state == "success"
+    assert seen.states("approve", "promote") == ["success", "success"]
+    assert seen.calls("approve")[0] | {"run": None} == {
+        "step": "approve",
+        "run": None,
+        "version": VERSION,
+        "approved": True,
+        "decided_by": "ada",
+    }
+    assert seen.calls("promote")[0]["approved_by"] == "ada"
+    assert len(seen.events) == 1
+
+
+def test_the_question_is_bound_to_the_digest_and_shows_the_verdict(
+    played: dict[str, Played],
+) -> None:
+    seen = played["approved"]
+    asked, decision = seen.report["asked"], SCENARIOS["approved"]["answers"]["decide"]
+    assert VERSION in asked["subject"]
+    assert decision["digest"] in asked["body"]
+    assert (
+        "| sensitivity_floor | sensitivity on the holdout at least 0.9 | 0.9762 |" in asked["body"]
+    )
+    assert asked["defaults"] == ["Reject"]
+    assert seen.report["approval"]["digest"] == decision["digest"]
+
+
+@pytest.mark.parametrize(
+    ("name", "by"), [("refused", "ada"), ("nobody answered", "nobody, in time")]
+)
+def test_a_refusal_or_no_answer_keeps_the_champion(
+    played: dict[str, Played], name: str, by: str
+) -> None:
+    seen = played[name]
+    assert seen.state == "success"
+    assert seen.states("approve", "promote", "record") == ["success", "skipped", "success"]
+    assert seen.calls("promote") == []
+    assert seen.events == []
+    decided = seen.calls("approve")[0]
+    assert (decided["approved"], decided["decided_by"]) == (False, by)
+
+
+def test_a_backfill_leaves_a_verdict_and_nothing_else(played: dict[str, Played]) -> None:
+    seen = played["backfill"]
+    assert seen.state == "success"
+    assert seen.run["live"] is False
+    assert seen.run["as_of"] == "2026-02-01T00:00:00Z"
+    assert seen.states("decide", "approve", "promote", "record") == [
+        "success",
+        "skipped",
+        "skipped",
+        "success",
+    ]
+    assert seen.events == []
+
+
+def test_a_backfill_promotes_when_asked(played: dict[str, Played]) -> None:
+    seen = played["backfill that promotes"]
+    assert seen.run["live"] is True
+    assert seen.states("promote") == ["success"]
+    assert len(seen.events) == 1
+
+
+def test_a_transient_error_is_tried_again(played: dict[str, Played]) -> None:
+    seen = played["transient"]
+    assert seen.state == "success"
+    assert seen.tries("score") == 3
+
+
+def test_tries_end(played: dict[str, Played]) -> None:
+    seen = played["transient for good"]
+    assert seen.state == "failed"
+    assert len(seen.calls("batch_score")) == 3
+
+
+def test_bad_data_fails_at_once(played: dict[str, Played]) -> None:
+    seen = played["bad data"]
+    assert seen.state == "failed"
+    assert len(seen.calls("validate")) == 1
+    assert seen.states("snapshot", "promote", "record") == ["upstream_failed"] * 3
+
+
+def test_what_the_taxonomy_does_not_know_is_tried_again(played: dict[str, Played]) -> None:
+    assert played["unknown"].state == "success"
+    assert len(played["unknown"].calls("batch_score")) == 2
+
+
+def test_scores_are_announced(played: dict[str, Played]) -> None:
+    seen = played["scored"]
+    assert seen.state == "success"
+    (event,) = seen.events
+    assert event["asset"] == "wdbc_scores"
+    assert event["extra"]["scored"] == 8
+
+
+@pytest.mark.parametrize("name", ["no champion", "nothing waits"])
+def test_nothing_to_do_is_a_skip(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
+    assert seen.state == "success"
+    assert seen.states("score") == ["skipped"]
+    assert seen.events == []
+
+
+def test_a_source_that_is_missing_fails(played: dict[str, Played]) -> None:
+    seen = played["source is missing"]
+    assert seen.state == "failed"
+    assert len(seen.calls("batch_score")) == 1
+
+
+def test_the_fake_steps_have_the_signatures_of_the_real_ones(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parent)
+    fake = importlib.import_module("fake_steps")
+    functions = [
+        name
+        for name, value in vars(fake).items()
+        if inspect.isfunction(value) and not name.startswith("_") and name != "dataclass"
+    ]
+    assert len(functions) == 12
+    for name in functions:
+        ours, theirs = (
+            [
+                (p.name, p.default)
+                for p in inspect.signature(getattr(place, name)).parameters.values()
+            ]
+            for place in (fake, steps)
+        )
+        assert ours == theirs, name
+    assert [f.name for f in fields(fake.Run)] == [f.name for f in fields(steps.Run)]
