@@ -78,5 +78,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_make_commands_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text()
     targets = set(re.findall(r"^([a-z-]+):.*## ", makefile, re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`", page.read_text()))))
+    named = set(
+        re.findall(r"`?make ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`", page.read_text())))
+    )
     assert named <= targets
