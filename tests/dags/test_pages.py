@@ -85,7 +85,7 @@ def test_a_verdict_shows_every_check(client: TestClient) -> None:
     assert "Refresh." in shown
     assert "Champion since 2026-01-04T00:05:00Z, approved by ada" in shown
     assert (
-        "sensitivity_floor sensitivity on the holdout at least 0.9 0.9762 0.9524 0.8871 to 1 0.9 "
+        "sensitivity floor sensitivity on the holdout at least 0.9 0.9762 0.9524 0.8871 to 1 0.9 "
         "passed" in shown
     )
     assert "latency median answer within 50 ms - - - 50 failed (advisory)" in shown
@@ -154,6 +154,24 @@ def test_models_shows_champion_history_and_audit(
     assert shown.index(f"{REJECTED} 2026-01-11") < shown.index(f"{PASSED} champion 2026-01-04")
     assert f"2026-01-04T00:05:00Z promotion {PASSED} pipeline scheduled__1" in shown
     assert "5ea1" not in shown
+
+
+@pytest.mark.parametrize(
+    ("event", "details", "shown"),
+    [
+        ("approval", {"approved": True}, "approval given"),
+        ("approval", {"approved": False}, "approval refused"),
+        ("verdict", {"passed": True}, "verdict: passed"),
+        ("verdict", {"passed": False}, "verdict: rejected"),
+        ("release_started", {}, "release started"),
+    ],
+)
+def test_the_audit_log_tells_outcomes(
+    client: TestClient, store: Store, event: str, details: dict[str, bool], shown: str
+) -> None:
+    store.audit.parent.mkdir(parents=True)
+    store.audit.write_text(json.dumps({"event": event, "actor": "ada", "details": details}) + "\n")
+    assert f"{shown} ada" in text_of(client.get(BASE).text)
 
 
 def test_models_without_any(client: TestClient) -> None:

@@ -15,7 +15,7 @@ from bc_airflow.volume import Judged
 from bc_pipeline.artifacts.manifest import Registry
 
 _FOLDER = Path(__file__).parent
-_AUDIT_COLUMNS = ("at", "event", "version", "actor", "run_id")
+_AUDIT_COLUMNS = ("at", "version", "actor", "run_id")
 KINDS = {
     "first": "There was no champion: absolute floors and the smoke test decided.",
     "refresh": "The champion's recipe on newer data.",
@@ -79,7 +79,20 @@ def models_page(
     base: str,
 ) -> str:
     """All of a problem: what is live, what was judged, what was done."""
-    rows = [{name: entry.get(name) or "" for name in _AUDIT_COLUMNS} for entry in audit]
+    rows = [
+        {name: entry.get(name) or "" for name in _AUDIT_COLUMNS} | {"event": _what(entry)}
+        for entry in audit
+    ]
     return _render(
         "models.html", problem=problem, registry=registry, history=history, audit=rows, base=base
     )
+
+
+def _what(entry: dict[str, Any]) -> str:
+    """The event with its outcome: an approval that was refused must not read as one given."""
+    event, details = str(entry.get("event", "")), entry.get("details") or {}
+    if event == "approval":
+        return "approval given" if details.get("approved") else "approval refused"
+    if event == "verdict":
+        return "verdict: passed" if details.get("passed") else "verdict: rejected"
+    return event.replace("_", " ")
