@@ -60,7 +60,7 @@ doctor: .venv/runtime ## Check this machine and the volume, with remedies
 
 .PHONY: test
 test: .venv/dev ## Run every test, the real processes too
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/unit tests/contract tests/dags
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
 	@$(BIN)/python -m pytest tests/e2e
 
 .PHONY: check

@@ -37,8 +37,8 @@ Validate = Callable[[Sequence[str], np.ndarray], None]
 A row's name is its id or, where it has none, its line.
 """
 
-# What a suite costs is mostly per call; this many rows of 30 features are 24 MB.
-PORTION_ROWS = 100_000
+# What a suite costs is mostly per call; what it holds while it runs grows with the rows.
+PORTION_ROWS = 50_000
 _REASONS_TOLD = 3
 
 

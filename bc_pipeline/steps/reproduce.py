@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from bc_pipeline.artifacts import versions
 from bc_pipeline.code import code_version
 from bc_pipeline.errors import NotReproducible
@@ -22,6 +20,8 @@ def verify_repro(problem: str, version: str | None) -> Result:
     NotReproducible
         Naming everything that came out differently.
     """
+    import numpy as np
+
     from bc_pipeline.artifacts.predictors import OnnxPredictor, load_predictor, make_session
 
     room = enter(problem)

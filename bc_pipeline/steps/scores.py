@@ -172,6 +172,8 @@ def _score(
 
 def _check_portion(room: Room, names: Sequence[str], values: np.ndarray) -> None:
     """Hold rows that are about to be scored against the problem's scoring suite."""
+    import gc
+
     from bc_pipeline.data.validation import validate
 
     validate(
@@ -184,3 +186,6 @@ def _check_portion(room: Room, names: Sequence[str], values: np.ndarray) -> None
         expectations_dir=room.settings.expectations_dir,
         docs=False,
     )
+    # A validation leaves cycles with whole columns in them: over a large file they add up
+    # to hundreds of megabytes before the collector looks by itself.
+    gc.collect()
