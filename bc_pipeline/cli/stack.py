@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -16,6 +19,7 @@ from rich.text import Text
 
 from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson
+from bc_pipeline.clock import now
 from bc_pipeline.errors import NotStored
 from bc_pipeline.settings import Settings, load_settings
 
@@ -114,35 +118,46 @@ def _task_name(task: dict[str, Any]) -> str:
 
 
 def _show_up(settings: Settings, report: dict[str, Any]) -> None:
+    from bc_pipeline.stack.first_cycle import last_week
+
     champion, prediction = report["champion"], report["prediction"]
     output.show_fields(
         f"bc_pipeline is up ({report['seconds']} s)",
         {
             "Airflow": f"{report['airflow']['url']} (user {report['airflow']['user']})",
-            "Airflow password": report["airflow"]["password_file"],
+            "Airflow password": _near(report["airflow"]["password_file"]),
             "MLflow": report["mlflow"]["url"],
             "Prediction service": f"{report['service']['url']} (try /docs)",
-            "API key": report["service"]["api_key_file"],
+            "API key": _near(report["service"]["api_key_file"]),
             "Champion": f"{champion['version']} ({champion['model']}, F1 {champion['f1']:.3f})",
             "Gate verdict": f"{champion['verdict']}, passed",
             "First prediction": (
                 f"{prediction['label']} ({prediction['probability']:.3f}) "
                 f"by {prediction['model_version']}"
             ),
-            "Batch scores": report["scores"],
-            "Volume": str(settings.home),
+            "Batch scores": _near(report["scores"]),
+            "Volume": _near(str(settings.home)),
         },
     )
+    program = _near(sys.argv[0])
+    first = last_week(now())[0] - timedelta(weeks=8)
+    last = first + timedelta(days=13)
     output.show_fields(
         "Next",
         {
-            "bc-pipeline verdict": "why the champion was allowed to be",
-            "bc-pipeline backfill --from 2026-01-04 --to 2026-01-17": "retrain past weeks",
-            "bc-pipeline rollback": "back to the champion before this one",
+            f"{program} verdict": "why the champion was allowed to be",
+            f"{program} backfill --from {first:%Y-%m-%d} --to {last:%Y-%m-%d}": "retrain two weeks",
+            f"{program} rollback": "back to the champion before this one",
             "make status, make logs, make down": "look, follow, stop",
         },
     )
     output.say("Decision support for research. Not a medical device.")
+
+
+def _near(path: str) -> str:
+    """A path as seen from the working directory, where it lies below it."""
+    here = Path.cwd()
+    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
 
 
 def down(as_json: AsJson = False) -> None:
