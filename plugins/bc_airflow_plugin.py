@@ -45,4 +45,10 @@ class BcPipelinePlugin(AirflowPlugin):
             "destination": "dag",
             "url_route": "models",
         },
+        {
+            "name": "Data docs",
+            "href": f"{_PREFIX}/dags/{{DAG_ID}}/data-docs/index.html",
+            "destination": "dag",
+            "url_route": "data-docs",
+        },
     ]

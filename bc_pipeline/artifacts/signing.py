@@ -122,7 +122,7 @@ def _key_bytes(path: Path, setting: str, half: str) -> bytes:
     except OSError as error:
         raise ConfigError(
             f"The {half} key {path} cannot be read: {error.strerror}.",
-            f"Run `make up`, which makes a pair, or let {setting} name yours.",
+            f"Make a pair with `bc-pipeline keys init`, or let {setting} name yours.",
             setting=setting,
         ) from None
 

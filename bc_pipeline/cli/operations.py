@@ -16,6 +16,8 @@ from bc_pipeline.settings import load_settings
 
 audit_app = typer.Typer(help="The hash-chained log of every verdict, promotion and rollback.")
 
+keys_app = typer.Typer(help="The keys that sign versions and let clients in.")
+
 
 def backfill(
     start: Annotated[
@@ -176,7 +178,28 @@ def audit_verify(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None
         output.report("Audit log holds", steps.audit(problem), as_json=as_json)
 
 
+@keys_app.command("init")
+def keys_init(as_json: AsJson = False) -> None:
+    """Make the signing pair and the service's API key, where they are missing.
+
+    `bc-pipeline up` does this too. Example: `bc-pipeline keys init`
+    """
+    from bc_pipeline.stack.secrets import make_secrets
+
+    with output.errors_as_exit_codes(as_json=as_json):
+        settings = load_settings()
+        make_secrets(settings)
+        files = {
+            "signing_key": settings.signing_key,
+            "verify_key": settings.verify_key,
+            "api_key": settings.api_key,
+        }
+        result = {name: str(path) for name, path in files.items()}
+        output.report("Keys", result, as_json=as_json)
+
+
 def register(app: typer.Typer) -> None:
     for command in (backfill, rollback, registry, verdict):
         app.command(rich_help_panel="Operations")(command)
     app.add_typer(audit_app, name="audit", rich_help_panel="Operations")
+    app.add_typer(keys_app, name="keys", rich_help_panel="Operations")

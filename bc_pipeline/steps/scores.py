@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +40,8 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
     ----------
     inputs : dict of str to str
         Name of each input file, and its SHA-256.
+    validations : tuple of str
+        Ids of the scoring suite's results, in portions of the rows.
     reports : tuple of dict
         For each input file, what came of it.
     """
@@ -52,6 +56,7 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
     read: int
     scored: int
     rejected: int
+    validations: tuple[str, ...]
     reports: tuple[dict[str, object], ...]
 
 
@@ -64,7 +69,8 @@ def score(problem: str, source: Path, target: Path, progress: Progress | None = 
     """
     room = enter(problem)
     champion = open_champion(room.store, room.settings.verify_key)
-    return dict(msgspec.to_builtins(_score(room, champion, source, target, progress)))
+    report, validations = _score(room, champion, source, target, progress)
+    return dict(msgspec.to_builtins(report)) | {"validations": list(validations)}
 
 
 def batch_score(run: Run, source: str | None = None) -> Result:
@@ -94,10 +100,11 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     final = room.store.scores / f"{interval:%Y%m%dT%H%M%SZ}" / f"{version}-{digest}"
     if not final.exists():
         with staged_directory(final) as staged:
-            reports = [
+            done = [
                 _score(room, champion, path, staged / f"{path.stem}.scores{path.suffix.lower()}")
                 for path in paths
             ]
+            reports = [report for report, _ in done]
             manifest = ScoresManifest(
                 problem=run.problem,
                 version=version,
@@ -108,6 +115,7 @@ def batch_score(run: Run, source: str | None = None) -> Result:
                 read=sum(report.read for report in reports),
                 scored=sum(report.scored for report in reports),
                 rejected=sum(report.rejected for report in reports),
+                validations=tuple(name for _, names in done for name in names),
                 reports=tuple(msgspec.to_builtins(report) for report in reports),
             )
             (staged / MANIFEST).write_bytes(encode_record(manifest))
@@ -155,37 +163,46 @@ def _score(
     source: Path,
     target: Path,
     progress: Progress | None = None,
-) -> ScoreReport:
+) -> tuple[ScoreReport, tuple[str, ...]]:
+    """Score one file; also the ids of the validations of its rows."""
     from bc_pipeline.artifacts.predictors import load_predictor
     from bc_pipeline.scoring.stream import score_file
 
-    return score_file(
+    suite = _ScoringSuite(room)
+    report = score_file(
         load_predictor(champion, room.settings.threads),
         champion.manifest.feature_schema,
         champion.manifest.label_set,
         source,
         target,
         progress=progress,
-        validate=lambda names, values: _check_portion(room, names, values),
+        validate=suite,
     )
+    return report, tuple(suite.validations)
 
 
-def _check_portion(room: Room, names: Sequence[str], values: np.ndarray) -> None:
-    """Hold rows that are about to be scored against the problem's scoring suite."""
-    import gc
+@dataclass
+class _ScoringSuite:
+    """Holds rows that are about to be scored against the problem's scoring suite."""
 
-    from bc_pipeline.data.validation import validate
+    room: Room
+    validations: list[str] = field(default_factory=list)
 
-    validate(
-        room.problem,
-        "scoring",
-        values=values,
-        keys=names,
-        codes=None,
-        store=room.store,
-        expectations_dir=room.settings.expectations_dir,
-        docs=False,
-    )
-    # A validation leaves cycles with whole columns in them: over a large file they add up
-    # to hundreds of megabytes before the collector looks by itself.
-    gc.collect()
+    def __call__(self, names: Sequence[str], values: np.ndarray) -> None:
+        from bc_pipeline.data.validation import validate
+
+        record = validate(
+            self.room.problem,
+            "scoring",
+            values=values,
+            keys=names,
+            codes=None,
+            store=self.room.store,
+            expectations_dir=self.room.settings.expectations_dir,
+            # A page for the first portion of a file: it shows what the suite looks at.
+            docs=not self.validations,
+        )
+        self.validations.append(record.validation)
+        # A validation leaves cycles with whole columns in them: over a large file they add
+        # up to hundreds of megabytes before the collector looks by itself.
+        gc.collect()

@@ -117,6 +117,20 @@ class Volume:
             raise VersionNotFound(f"{version} has no {name!r} to show.", version=version)
         return files.read(name), content_type
 
+    def data_doc(self, name: str) -> bytes:
+        """A page of the expectation suites' Data Docs.
+
+        Raises
+        ------
+        VersionNotFound
+            Where there is no such page.
+        """
+        root = self.store.data_docs.resolve()
+        path = (root / name).resolve()
+        if path.suffix != ".html" or not path.is_relative_to(root) or not path.is_file():
+            raise VersionNotFound(f"The Data Docs have no page {name!r}.", version=name)
+        return path.read_bytes()
+
 
 def volume_of(problem: str) -> Volume:
     settings = load_settings()

@@ -177,6 +177,7 @@ def test_the_plugin_shadows_no_module_and_opens_two_tabs(described: dict[str, An
     assert views == {
         "Gate verdict": ("dag_run", "/bc/dags/{DAG_ID}/runs/{RUN_ID}"),
         "Models": ("dag", "/bc/dags/{DAG_ID}"),
+        "Data docs": ("dag", "/bc/dags/{DAG_ID}/data-docs/index.html"),
     }
 
 

@@ -244,9 +244,10 @@ def test_no_route_is_open(app: FastAPI, client: TestClient) -> None:
         f"{BASE}/runs/scheduled__1",
         f"{BASE}/versions/{PASSED}",
         f"{BASE}/versions/{PASSED}/files/card.md",
+        f"{BASE}/data-docs/index.html",
         "/bc/dags/unknown",
     ]
-    assert len(app.routes) == 4
+    assert len(app.routes) == 5
     for path in paths:
         response = client.get(path, headers={"X-Reader": "mallory"})
         assert response.status_code == 401, path
@@ -277,3 +278,23 @@ def test_the_audit_tail_is_bounded(store: Store, settings: Any) -> None:
     store.audit.write_text("".join(f'{{"sequence": {number}}}\n' for number in range(500)))
     tail = Volume(store, settings.verify_key).audit_tail(25)
     assert [entry["sequence"] for entry in tail] == list(range(499, 474, -1))
+
+
+def test_data_docs_are_shown_and_nothing_beside_them(client: TestClient, store: Store) -> None:
+    page = store.data_docs / "validations" / "v1.html"
+    page.parent.mkdir(parents=True)
+    page.write_text("<p>111 expectations</p>")
+    (store.data_docs / "notes.txt").write_text("not a page")
+    (store.data / "secret.html").write_text("outside")
+
+    shown = client.get(f"{BASE}/data-docs/validations/v1.html")
+    assert "111 expectations" in shown.text
+    assert "script-src" not in shown.headers["Content-Security-Policy"]
+    assert shown.headers["Content-Security-Policy"].startswith("default-src 'none'")
+    for name in ("validations/v2.html", "notes.txt", "..%2Fsecret.html", "%2E%2E/secret.html"):
+        assert client.get(f"{BASE}/data-docs/{name}").status_code == 404, name
+
+
+def test_a_verdict_leads_to_the_validation_of_its_rows(client: TestClient, publish: Any) -> None:
+    publish(PASSED, run_id="r")
+    assert "/data-docs/validations/" in client.get(f"{BASE}/runs/r").text

@@ -18,6 +18,8 @@ _AUDIT_LINES = 25
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # A figure is looked at, never run: an SVG may hold scripts.
 _FIGURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
+# No sandbox here: its pages link to each other, and a sandboxed page is sent no cookie.
+_DATA_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
 _NO_VERDICT = (
     "This run has no verdict: it scores only, has not come as far as the gate, or failed before "
     "it. The tab Models of the DAG lists every verdict."
@@ -77,6 +79,14 @@ def create_app(
             "Content-Security-Policy": _FIGURE_POLICY,
         }
         return Response(data, media_type=content_type, headers=headers)
+
+    @app.get("/dags/{dag_id}/data-docs/{name:path}")
+    def data_doc(dag_id: str, name: str) -> Response:
+        headers = _HEADERS | {
+            "Cache-Control": "no-store",
+            "Content-Security-Policy": _DATA_DOCS_POLICY,
+        }
+        return HTMLResponse(_volume(dag_id).data_doc(name), headers=headers)
 
     @app.exception_handler(HTTPException)
     async def refuse(request: Request, error: HTTPException) -> Response:

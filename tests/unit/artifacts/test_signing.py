@@ -87,7 +87,7 @@ def test_a_missing_key_names_its_setting_and_the_remedy(tmp_path: Path) -> None:
         ("BC_SIGNING_KEY_FILE", lambda path: signing.sign(b"", path)),
         ("BC_VERIFY_KEY_FILE", lambda path: signing.verify(b"", b"", path)),
     ):
-        with pytest.raises(ConfigError, match="make up") as caught:
+        with pytest.raises(ConfigError, match="keys init") as caught:
             use(tmp_path / "none.pem")
         assert caught.value.setting == setting
         assert setting in caught.value.remedy

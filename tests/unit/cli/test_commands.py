@@ -115,3 +115,10 @@ def test_a_wrong_setting_is_named(
 @pytest.mark.parametrize("words", [["--help"], ["score", "--help"], ["audit", "verify", "--help"]])
 def test_help_is_there(run: Callable[..., Result], words: list[str]) -> None:
     assert run(*words).exit_code == 0
+
+
+def test_keys_are_made_where_they_are_missing(answer: Call) -> None:
+    made = answer("keys", "init")
+    before = {path: Path(path).read_bytes() for path in made.values()}
+    assert answer("keys", "init") == made
+    assert {path: Path(path).read_bytes() for path in made.values()} == before

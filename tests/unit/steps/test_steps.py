@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,8 @@ def test_batch_scores_stand_once_for_interval_champion_and_inputs(
     folder = volume.home / result["output"]
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert (result["read"], result["scored"]) == (240, 240)
+    (validation,) = json.loads((folder / "manifest.json").read_text())["validations"]
+    assert volume.validation_page(validation).is_file()
     assert steps.batch_score(week(1)) == result
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
     with (folder / "fruit.scores.csv").open() as stream:
