@@ -170,7 +170,7 @@ def test_parsing_costs_little_beside_airflow_itself(described: dict[str, Any]) -
     assert seconds < max(1.0, 0.5 * described["airflow_seconds"])
 
 
-def test_the_plugin_shadows_no_module_and_opens_two_tabs(described: dict[str, Any]) -> None:
+def test_the_plugin_shadows_no_module_and_opens_three_tabs(described: dict[str, Any]) -> None:
     assert described["top_level_modules"] == ["bc_airflow", "bc_airflow_plugin"]
     assert described["apps"] == [["bc_pipeline", "/bc"]]
     views = {view["name"]: (view["destination"], view["href"]) for view in described["views"]}
