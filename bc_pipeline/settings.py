@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bc_pipeline.errors import ConfigError
@@ -25,7 +25,9 @@ def _default_home() -> Path:
 class Settings(BaseSettings):
     """Every setting, its default and its meaning; ``docs/operations.md`` repeats them."""
 
-    model_config = SettingsConfigDict(env_prefix="BC_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(
+        env_prefix="BC_", env_ignore_empty=True, frozen=True, extra="ignore"
+    )
 
     home: Path = Field(
         default_factory=_default_home,
@@ -66,6 +68,14 @@ class Settings(BaseSettings):
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
         description="Lowest level that is logged.",
     )
+
+    @field_validator(
+        "home", "project_dir", "signing_key_file", "verify_key_file", "api_key_file", mode="after"
+    )
+    @classmethod
+    def _absolute(cls, path: Path | None) -> Path | None:
+        """Processes of the stack run in other folders than the one that started them."""
+        return None if path is None else path.expanduser().absolute()
 
     @property
     def signing_key(self) -> Path:

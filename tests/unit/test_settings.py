@@ -42,6 +42,25 @@ def test_mlflow_is_the_embedded_one_unless_told(monkeypatch: pytest.MonkeyPatch)
     assert load_settings().tracking_uri == "http://mlflow:5000"
 
 
+def test_a_path_means_the_same_in_every_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BC_HOME", "volume")
+    monkeypatch.setenv("BC_SIGNING_KEY_FILE", "signing.pem")
+    settings = load_settings()
+    assert settings.home == tmp_path / "volume"
+    assert settings.signing_key == tmp_path / "signing.pem"
+
+
+def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_ALERT_WEBHOOK_URL", "")
+    monkeypatch.setenv("BC_SIGNING_KEY_FILE", "")
+    settings = load_settings()
+    assert settings.alert_webhook_url is None
+    assert settings.signing_key == settings.home / "keys" / "signing.pem"
+
+
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_says_what_it_means(name: str) -> None:
     assert Settings.model_fields[name].description
