@@ -7,6 +7,7 @@ neither fail nor undo a promotion, and is told again until it knows everything.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,6 +23,9 @@ from bc_pipeline.problems.base import Problem
 from bc_pipeline.training.facts import PASSED, gather
 from bc_pipeline.training.results import list_records
 from bc_pipeline.training.tracking import Tracker
+
+# What stands between the scheme of a URL and its host.
+_CREDENTIALS = re.compile(r"(\w://)[^/\s]*@")
 
 
 @dataclass(frozen=True)
@@ -90,8 +94,12 @@ def mirror(
 
 
 def _reason(error: Exception) -> str:
-    """First line of what went wrong; transport errors repeat themselves over several."""
-    return (str(error).splitlines() or [""])[0][:300] or type(error).__name__
+    """First line of what went wrong, without the password that a URL in it may hold.
+
+    Transport errors repeat themselves over several lines, and quote the tracking URI.
+    """
+    line = (str(error).splitlines() or [""])[0]
+    return _CREDENTIALS.sub(r"\1", line)[:300] or type(error).__name__
 
 
 @contextmanager

@@ -449,6 +449,14 @@ def test_a_server_that_never_answers_is_given_up(volume: Volume, silent: str) ->
     assert report.failed == 1
 
 
+def test_a_password_in_the_tracking_uri_is_not_told(volume: Volume) -> None:
+    volume.publish(FIRST)
+    report = volume.mirror(uri="http://ada:hunter2@127.0.0.1:9", request_seconds=1)
+    assert report.failed == 1
+    assert "127.0.0.1:9" in report.reason
+    assert "hunter2" not in report.reason
+
+
 def test_mlflow_going_away_in_the_middle_ends_the_call(
     volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
