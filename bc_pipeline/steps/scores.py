@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,7 +20,7 @@ from bc_pipeline.artifacts.files import (
 )
 from bc_pipeline.artifacts.versions import VersionFiles, open_champion
 from bc_pipeline.clock import parse_time
-from bc_pipeline.errors import NotStored
+from bc_pipeline.errors import NotStored, TransientError
 from bc_pipeline.steps.run import Result, Room, Run, enter
 
 if TYPE_CHECKING:
@@ -89,6 +89,8 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     NoChampion
     NotStored
         Where there is nothing to score.
+    TransientError
+        Where a file changed while it was scored.
     """
     room = enter(run.problem)
     champion = open_champion(room.store, room.settings.verify_key)
@@ -101,10 +103,11 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     if not final.exists():
         with staged_directory(final) as staged:
             done = [
-                _score(room, champion, path, staged / f"{path.stem}.scores{path.suffix.lower()}")
-                for path in paths
+                _score(room, champion, path, staged / name)
+                for path, name in zip(paths, _output_names(paths), strict=True)
             ]
             reports = [report for report, _ in done]
+            _require_unchanged(inputs, reports)
             manifest = ScoresManifest(
                 problem=run.problem,
                 version=version,
@@ -147,7 +150,8 @@ def _inputs(room: Room, run: Run, source: str | None) -> list[Path]:
         for path in (place.iterdir() if place.is_dir() else ())
         if path.suffix.lower() in SUFFIXES
         and not path.name.startswith(".")
-        and path.stat().st_mtime <= by
+        # In whole seconds, as the as-of time is.
+        and int(path.stat().st_mtime) <= by
     )
     if not found:
         raise NotStored(
@@ -155,6 +159,23 @@ def _inputs(room: Room, run: Run, source: str | None) -> list[Path]:
             "Put files to score there, or name a source.",
         )
     return found
+
+
+def _output_names(paths: Sequence[Path]) -> list[str]:
+    """Names of the scores; two inputs of one stem would write over each other's."""
+    alike = len({path.stem for path in paths}) < len(paths)
+    return [f"{path.name if alike else path.stem}.scores{path.suffix.lower()}" for path in paths]
+
+
+def _require_unchanged(inputs: Mapping[str, str], reports: Sequence[ScoreReport]) -> None:
+    """The folder is named by the inputs' digests: what was scored must be those very bytes."""
+    changed = [report.source for report in reports if report.source_sha256 != inputs[report.source]]
+    if changed:
+        raise TransientError(
+            f"{', '.join(changed)} changed while it was scored.",
+            "Put a file there under a name that starts with a dot, and rename it when it is "
+            "complete.",
+        )
 
 
 def _score(

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -11,13 +12,16 @@ import pytest
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     NoChampion,
     NotReleasable,
     NotReproducible,
     NotStored,
+    TransientError,
     VersionConflict,
 )
 from bc_pipeline.problems.base import Problem
@@ -168,6 +172,60 @@ def test_damaged_versions_are_not_taken_for_done(toy: Problem, land: Land, volum
     model.write_bytes(model.read_bytes()[:-1])
     with pytest.raises(ArtifactCorrupt):
         judge(week(1))
+
+
+def _worklist(volume: Store, source: Path, *names: str) -> list[Path]:
+    volume.worklist.mkdir(parents=True)
+    return [Path(shutil.copy2(source, volume.worklist / name)) for name in names]
+
+
+def test_inputs_of_one_stem_keep_their_scores_and_rejected_rows(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    source = land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    upper, _ = _worklist(volume, source, "a.CSV", "a.csv")
+    lines = source.read_text().splitlines()
+    upper.write_text("\n".join([lines[0], "999,1,1,ripe", *lines[2:]]))
+    os.utime(upper, (0, 0))
+    result = steps.batch_score(week(1))
+    assert (result["scored"], result["rejected"]) == (479, 1)
+    folder = volume.home / result["output"]
+    written = [path for path in folder.iterdir() if path.name.endswith(".scores.csv")]
+    assert sum(len(path.read_text().splitlines()) - 1 for path in written) == 479
+    reports = json.loads((folder / "manifest.json").read_text())["reports"]
+    (rejected,) = [report["rejected_file"] for report in reports if report["rejected_file"]]
+    assert "999" not in (folder / rejected).read_text()
+    assert "physical range" in (folder / rejected).read_text()
+
+
+def test_a_file_that_arrived_in_the_second_of_the_run_is_scored(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    source = land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    (path,) = _worklist(volume, source, "fruit.csv")
+    arrived = parse_time(week(5).as_of).timestamp() + 0.4
+    os.utime(path, (arrived, arrived))
+    assert steps.batch_score(week(5))["scored"] == 240
+
+
+def test_a_file_that_changes_while_it_is_scored_is_tried_again(
+    toy: Problem, land: Land, volume: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    (path,) = _worklist(volume, source, "fruit.csv")
+
+    def digest(path: Path) -> str:
+        found = sha256_file(path)
+        path.write_text("\n".join(path.read_text().splitlines()[:-1]))
+        return found
+
+    monkeypatch.setattr("bc_pipeline.steps.scores.sha256_file", digest)
+    with pytest.raises(TransientError, match=path.name):
+        steps.batch_score(week(1))
+    assert not list(volume.scores.rglob("*.csv"))
 
 
 def test_the_training_log_tells_each_candidate_evaluation_and_decision(
