@@ -14,7 +14,7 @@ import msgspec
 from bc_pipeline.artifacts.files import (
     decode_record,
     make_directory,
-    publish_directory,
+    staged_directory,
     sync_directory,
 )
 from bc_pipeline.artifacts.manifest import REGISTRY_FORMAT, Manifest, Pointer, Registry
@@ -86,7 +86,7 @@ def version_name(as_of: str, candidate: str, **inputs: Any) -> str:
 
 
 def publish(store: Store, draft: Manifest, folder: Path, signing_key: Path) -> Manifest:
-    """Seal a folder and make it the immutable version of its name.
+    """Seal a copy of a folder, make it the immutable version of its name, and drop the folder.
 
     Where that version is there already, the same run is being made again: the stored one
     is verified and stands, and `folder` is removed.
@@ -94,7 +94,7 @@ def publish(store: Store, draft: Manifest, folder: Path, signing_key: Path) -> M
     Parameters
     ----------
     folder : Path
-        On the same file system as the versions, such as ``store.work / draft.version``.
+        Such as ``store.work / draft.version``.
 
     Returns
     -------
@@ -111,14 +111,17 @@ def publish(store: Store, draft: Manifest, folder: Path, signing_key: Path) -> M
     final = store.version(draft.version)
     make_directory(final.parent)
     if not final.exists():
-        manifest = seal(draft, folder, signing_key)
         try:
-            publish_directory(folder, final)
+            # Sealed aside: where that is cut short, `folder` bears its signature as before.
+            with staged_directory(final) as staged:
+                shutil.copytree(folder, staged, dirs_exist_ok=True)
+                manifest = seal(draft, staged, signing_key)
         except OSError:
             # Another process was faster: its version is checked like one of an earlier run.
             if not final.exists():
                 raise
         else:
+            shutil.rmtree(folder, ignore_errors=True)
             return manifest
     stored = open_stored(store, draft.version, signing_key)
     stored.verify_all()

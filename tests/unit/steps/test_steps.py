@@ -228,6 +228,27 @@ def test_a_file_that_changes_while_it_is_scored_is_tried_again(
     assert not list(volume.scores.rglob("*.csv"))
 
 
+def test_a_verdict_that_was_cut_short_is_written_by_the_next_try(
+    toy: Problem, land: Land, volume: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+
+    def cut_short(*_: object) -> bytes:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("bc_pipeline.steps.judgement.versions.publish", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            judge(week(1))
+    (folder,) = volume.work.iterdir()
+    with monkeypatch.context() as patch:
+        patch.setattr("bc_pipeline.artifacts.sealed.signing.sign", cut_short)
+        with pytest.raises(KeyboardInterrupt):
+            steps.decide(week(1), folder.name)
+    assert steps.decide(week(1), folder.name)["passed"]
+    assert not list(volume.work.iterdir())
+
+
 def test_the_training_log_tells_each_candidate_evaluation_and_decision(
     toy: Problem, land: Land, volume: Store
 ) -> None:
