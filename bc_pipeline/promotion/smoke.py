@@ -46,7 +46,7 @@ def smoke_test(
     golden_values: np.ndarray,
     golden_probability: np.ndarray,
     latency_ms: float,
-    parity_bound: float = 1e-12,
+    parity_bound: float,
     timeout: float = 30.0,
 ) -> Smoke:
     """Start the service on a version that is not published yet and compare its answers.

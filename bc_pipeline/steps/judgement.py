@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import msgspec
@@ -15,7 +16,10 @@ from bc_pipeline.steps.data import split_dataset
 from bc_pipeline.steps.run import Result, Room, Run, enter
 
 if TYPE_CHECKING:
+    from bc_pipeline.artifacts.manifest import Recipe
+    from bc_pipeline.data.split import Part
     from bc_pipeline.evaluation.build import ModelUnderTest
+    from bc_pipeline.training.candidates import CandidateResult
 
 GOLDEN_ROWS = 16
 _R = TypeVar("_R", bound=Record)
@@ -103,6 +107,8 @@ def _evaluate(room: Room, challenger: VersionFiles) -> Evaluation:
     generation = versions.read_registry(room.store).generation
     live = _champion(room)
     champion = _under_test(room, live) if live else None
+    if live:
+        results += _former_candidate(room, live.manifest.recipe, dataset, parts.train)
     new = _under_test(room, challenger)
     evaluation = build.evaluate(
         problem,
@@ -120,6 +126,38 @@ def _evaluate(room: Room, challenger: VersionFiles) -> Evaluation:
         problem, challenger.manifest, evaluation, new.predict, parts.holdout, challenger.folder
     )
     return evaluation
+
+
+def _former_candidate(
+    room: Room, recipe: Recipe, dataset: str, train: Part
+) -> list[CandidateResult]:
+    """Cross-validation of the champion's recipe, where it is no candidate of today's any more.
+
+    Without it a candidate whose parameters were changed could never show that it is better.
+    Empty where the recipe is a candidate, or where today's code cannot build it.
+    """
+    from bc_pipeline.training.candidates import cross_validate
+
+    candidates = {candidate.name: candidate for candidate in room.problem.candidates}
+    if recipe.candidate not in candidates:
+        return []
+    candidate = replace(candidates[recipe.candidate], title=recipe.title, params=recipe.params)
+    if candidate.recipe != recipe.recipe or candidate.recipe in {
+        each.recipe for each in candidates.values()
+    }:
+        return []
+    return [
+        cross_validate(
+            room.problem,
+            candidate,
+            train.keys,
+            train.values,
+            train.positive,
+            store=room.store,
+            dataset=dataset,
+            threads=room.settings.threads,
+        )
+    ]
 
 
 def _under_test(room: Room, files: VersionFiles) -> ModelUnderTest:
@@ -155,6 +193,7 @@ def _judge(room: Room, challenger: VersionFiles, run: Run) -> None:
         golden_values=golden,
         golden_probability=load_estimator(challenger).predict_proba(golden)[:, 1],
         latency_ms=room.problem.gate.smoke_latency_ms,
+        parity_bound=room.problem.gate.parity_bound,
     )
     verdict = gate.decide(room.problem.gate, evaluation, smoke)
     write_record(challenger.folder / versions.VERDICT, verdict)

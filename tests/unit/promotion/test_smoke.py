@@ -46,6 +46,7 @@ def run(releases: Any, fitted: Any, reference: Any) -> Any:
             "golden_values": reference[0][:GOLDEN],
             "golden_probability": fitted[0].probability[:GOLDEN],
             "latency_ms": 2000.0,
+            "parity_bound": 1e-12,
         }
         return smoke_test(folder, releases.settings.verify_key, **(arguments | changes))
 

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,23 @@ def test_a_verdict_that_was_cut_short_is_written_by_the_next_try(
             steps.decide(week(1), folder.name)
     assert steps.decide(week(1), folder.name)["passed"]
     assert not list(volume.work.iterdir())
+
+
+def test_changed_parameters_are_measured_against_the_champions(
+    toy: Problem, land: Land, volume: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    champion = judge(week(1))["version"]
+    steps.promote(week(1), champion)
+    logistic, forest = toy.candidates
+    changed = replace(logistic, params=dict(logistic.params) | {"C": 0.5})
+    monkeypatch.setattr(
+        "bc_pipeline.problems.PROBLEMS", (replace(toy, candidates=(changed, forest)),)
+    )
+    verdict = judge(week(2))
+    assert (verdict["kind"], verdict["champion"]) == ("switch", champion)
+    checks = {check["name"]: check for check in steps.verdict("toy", verdict["version"])["checks"]}
+    assert checks["recipe_gain"]["note"].startswith("p = ")
 
 
 def test_the_training_log_tells_each_candidate_evaluation_and_decision(
