@@ -22,6 +22,7 @@ from bc_pipeline.artifacts.files import (
     sha256_bytes,
     sync_directory,
 )
+from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.errors import AuditBroken
@@ -168,26 +169,38 @@ def verify(store: Store) -> AuditReport:
     with locked(store.registry_lock):
         lines, _, torn = _load(store)
         registry = read_registry(store)
-    generation, champion = _last_release(lines)
+    require_agreement(registry, lines)
     started = unfinished_release(lines)
+    return AuditReport(
+        lines=len(lines),
+        head=lines[-1].sha256 if lines else GENESIS,
+        generation=_last_release(lines)[0],
+        unfinished_line=torn,
+        unfinished_release=started.version if started else None,
+    )
+
+
+def require_agreement(registry: Registry, lines: list[AuditLine]) -> None:
+    """Make sure that what is live is what the last release, or one under way, made live.
+
+    Raises
+    ------
+    AuditBroken
+    """
+    generation, champion = _last_release(lines)
     states = {(generation, champion)}
+    started = unfinished_release(lines)
     if started is not None:
         states.add((started.generation, started.version))
     live = registry.production.version if registry.production else None
     if (registry.generation, live) not in states:
         raise AuditBroken(
             f"The registry has {live} at generation {registry.generation}; the audit log of "
-            f"{store.problem} ends with {champion} at generation {generation}.",
-            "One of the two was changed by something else than a release.",
+            f"{registry.problem} ends with {champion} at generation {generation}.",
+            "One of the two was changed by something else than a release: restore it from a "
+            "backup.",
             line=len(lines),
         )
-    return AuditReport(
-        lines=len(lines),
-        head=lines[-1].sha256 if lines else GENESIS,
-        generation=generation,
-        unfinished_line=torn,
-        unfinished_release=started.version if started else None,
-    )
 
 
 def unfinished_release(lines: list[AuditLine]) -> AuditLine | None:

@@ -24,7 +24,15 @@ from bc_pipeline.artifacts.files import write_record
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
-from bc_pipeline.promotion.audit import AuditLine, Event, append, read, unfinished_release
+from bc_pipeline.promotion.audit import (
+    OUTCOMES,
+    AuditLine,
+    Event,
+    append,
+    read,
+    require_agreement,
+    unfinished_release,
+)
 
 
 def settle(store: Store) -> tuple[Registry, list[AuditLine], AuditLine | None]:
@@ -43,6 +51,10 @@ def settle(store: Store) -> tuple[Registry, list[AuditLine], AuditLine | None]:
     ArtifactCorrupt, AuditBroken
     """
     registry, lines = read_registry(store), read(store)
+    if any(line.event in OUTCOMES for line in lines):
+        # A registry that is lost, or was restored from an old backup, must not pass for a
+        # problem without a champion: the floors alone would then let the next model through.
+        require_agreement(registry, lines)
     started = unfinished_release(lines)
     if started is None:
         return registry, lines, None

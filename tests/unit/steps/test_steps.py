@@ -18,6 +18,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import (
     ArtifactCorrupt,
+    AuditBroken,
     NoChampion,
     NotReleasable,
     NotReproducible,
@@ -265,6 +266,17 @@ def test_changed_parameters_are_measured_against_the_champions(
     assert (verdict["kind"], verdict["champion"]) == ("switch", champion)
     checks = {check["name"]: check for check in steps.verdict("toy", verdict["version"])["checks"]}
     assert checks["recipe_gain"]["note"].startswith("p = ")
+
+
+def test_without_its_registry_a_problem_does_not_start_anew(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    volume.registry.unlink()
+    with pytest.raises(AuditBroken, match="ends with"):
+        judge(week(2))
+    assert not volume.registry.exists()
 
 
 def test_the_training_log_tells_each_candidate_evaluation_and_decision(
