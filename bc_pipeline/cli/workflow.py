@@ -125,12 +125,15 @@ def evaluate(
 ) -> None:
     """Select a challenger, export it, and score it with the champion on the holdout.
 
+    The as-of time is that of the snapshot: its rows pass the expectation suite first.
+
     Example: `bc-pipeline evaluate --dataset 3f2a9c1b7d5e8a40 --as-of 2026-06-01`
     """
     with output.errors_as_exit_codes(as_json=as_json):
         run = _run(problem, as_of)
         with output.progress("evaluating", quiet=as_json):
-            result = _evaluate(run, dataset, validation="")
+            validation = steps.validate(run)["validation"]
+            result = _evaluate(run, dataset, validation)
         output.report("Challenger", result, as_json=as_json)
 
 

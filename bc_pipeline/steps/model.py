@@ -10,6 +10,7 @@ from bc_pipeline.artifacts import training_log, versions
 from bc_pipeline.artifacts.files import encode_record
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe
 from bc_pipeline.code import code_version
+from bc_pipeline.errors import ConfigError
 from bc_pipeline.problems import get_problem
 from bc_pipeline.steps.data import split_dataset
 from bc_pipeline.steps.run import Result, Room, Run, enter
@@ -125,12 +126,27 @@ def draft_manifest(
     validation: str,
     parts: Split,
 ) -> Manifest:
-    """Everything the manifest can say before the challenger is evaluated."""
-    from bc_pipeline.data.snapshot import rows_as_of
+    """Everything the manifest can say before the challenger is evaluated.
+
+    Raises
+    ------
+    ConfigError
+        Where the dataset is not that of the run's as-of time.
+    """
+    from bc_pipeline.data.snapshot import make_snapshot
 
     problem = room.problem
     chosen = problem.candidate(candidate)
-    batches = rows_as_of(problem, room.store, run.as_of).batches
+    taken = make_snapshot(problem, room.store, run.as_of)
+    if taken.record.dataset != dataset:
+        # Its manifest would name batches and an as-of time that the rows do not come from.
+        raise ConfigError(
+            f"Dataset {dataset} is not what had arrived by {run.as_of}; that is "
+            f"{taken.record.dataset}.",
+            "Give the as-of time of the snapshot, or take another snapshot.",
+            setting="as_of",
+        )
+    batches = taken.batches
     recipe = Recipe(
         chosen.name, chosen.title, chosen.recipe, dict(chosen.params), problem.selection.seed
     )

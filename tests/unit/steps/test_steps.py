@@ -19,6 +19,7 @@ from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     AuditBroken,
+    ConfigError,
     NoChampion,
     NotReleasable,
     NotReproducible,
@@ -277,6 +278,17 @@ def test_without_its_registry_a_problem_does_not_start_anew(
     with pytest.raises(AuditBroken, match="ends with"):
         judge(week(2))
     assert not volume.registry.exists()
+
+
+def test_a_manifest_tells_no_other_time_than_its_datasets(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    land("more.csv", 2, "2026-03-03T12:00:00Z")
+    steps.ingest(week(1))
+    early = steps.snapshot(week(1), "")["dataset"]
+    with pytest.raises(ConfigError, match=early):
+        steps.export(week(9), early, "logistic", 0.5, "")
 
 
 def test_the_training_log_tells_each_candidate_evaluation_and_decision(
