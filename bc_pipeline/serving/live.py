@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -34,6 +35,8 @@ from bc_pipeline.serving.body import BodyReader
 from bc_pipeline.settings import Settings
 
 Source = Literal["registry", "folder"]
+# A refusal may have been the machine's fault: no memory, a volume that was away.
+RETRY_SECONDS = 30.0
 
 
 @dataclass(frozen=True)
@@ -171,8 +174,9 @@ class LiveModel:
         self.checked_at: datetime | None = None
         self._settings = settings
         self._store = Store(settings.home, settings.service_problem)
-        # What was refused: the same files are not tried again.
+        # What was refused, and when: the same files are tried again after a while only.
         self._refused: tuple[object, ...] | None = None
+        self._refused_at = 0.0
 
     async def watch(self) -> None:
         """Look at the registry every ``reload_seconds``, for ever."""
@@ -197,7 +201,7 @@ class LiveModel:
             else:
                 # Taken before the files are read: a change in between means another try.
                 fingerprint = self._fingerprint(pointer)
-                if fingerprint != self._refused:
+                if fingerprint != self._refused or self._is_due():
                     self._take(pointer, registry.generation)
             self.checked_at = clock.now()
         except PipelineError as error:
@@ -206,6 +210,9 @@ class LiveModel:
             # Whatever a damaged version or volume brings forth, the old model must go on.
             reason = f"{type(error).__name__} while it was loaded."
             self._refuse(pointer, fingerprint, "unreadable", reason)
+
+    def _is_due(self) -> bool:
+        return time.monotonic() - self._refused_at >= RETRY_SECONDS
 
     def _serves(self, pointer: Pointer) -> bool:
         live = self.current
@@ -253,6 +260,7 @@ class LiveModel:
     def _refuse(
         self, pointer: Pointer | None, fingerprint: tuple[object, ...], code: str, reason: str
     ) -> None:
+        self._refused_at = time.monotonic()
         if fingerprint == self._refused:
             return
         self._refused = fingerprint

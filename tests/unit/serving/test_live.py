@@ -332,6 +332,26 @@ def test_an_unforeseen_error_is_a_refusal_too(
     assert model.last_refusal.reason == "MemoryError while it was loaded."
 
 
+def test_a_refusal_that_was_the_machines_fault_does_not_last(
+    model: LiveModel, releases: Any, fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def explode(*_: Any, **__: Any) -> None:
+        raise MemoryError
+
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "load_predictor", explode)
+        patch.setattr(live, "RETRY_SECONDS", 0.0)
+        assert serving(model) is None
+        assert serving(model) is None
+        assert model.refusals == 1
+    assert serving(model) is None
+    monkeypatch.setattr(live, "RETRY_SECONDS", 0.0)
+    assert serving(model) == "v1"
+    assert model.last_refusal is None
+
+
 def test_the_centre_of_the_training_rows_is_a_record_that_the_service_takes(
     releases: Any, wdbc: Any
 ) -> None:
