@@ -110,6 +110,7 @@ def record_approval(
     version: str,
     *,
     approved: bool,
+    manifest_sha256: str,
     verify_key: Path,
     actor: str,
     run_id: str | None = None,
@@ -117,14 +118,26 @@ def record_approval(
 ) -> Registry:
     """Write a person's decision to the audit log; a rejected version leaves ``staging``.
 
-    The line carries the digest of the manifest: the decision is about these bytes. The
-    last decision counts.
+    The last decision counts.
+
+    Parameters
+    ----------
+    manifest_sha256 : str
+        Of the manifest that the person was asked about: the decision is about these bytes.
 
     Raises
     ------
-    VersionNotFound, SignatureInvalid, ArtifactCorrupt, AuditBroken
+    VersionNotFound, SignatureInvalid, AuditBroken
+    ArtifactCorrupt
+        Also where the version is not the one that the person was asked about.
     """
     files = _open_whole(store, version, verify_key)
+    if files.manifest_sha256 != manifest_sha256:
+        raise ArtifactCorrupt(
+            f"The manifest of {version} is not the one that {actor} decided about.",
+            "Ask again.",
+            path=str(files.folder),
+        )
     at = _moment(at)
     with locked(store.registry_lock):
         registry, _, _ = settle(store)

@@ -8,8 +8,19 @@ from bc_pipeline.artifacts import versions
 from bc_pipeline.steps.run import Result, Run, enter
 
 
-def approve(run: Run, version: str, approved: bool, decided_by: str) -> Result:
-    """Write what a person decided about a version, or that nobody did, to the audit log."""
+def approve(run: Run, version: str, digest: str, approved: bool, decided_by: str) -> Result:
+    """Write what a person decided about a version, or that nobody did, to the audit log.
+
+    Parameters
+    ----------
+    digest : str
+        Of the version's manifest, as `decide` gave it and the person was shown it.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        Where the version is another one by now.
+    """
     from bc_pipeline.promotion import release
 
     room = enter(run.problem)
@@ -17,6 +28,7 @@ def approve(run: Run, version: str, approved: bool, decided_by: str) -> Result:
         room.store,
         version,
         approved=approved,
+        manifest_sha256=digest,
         verify_key=room.settings.verify_key,
         actor=decided_by,
         run_id=run.run_id,

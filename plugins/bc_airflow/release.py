@@ -65,7 +65,7 @@ def _approver(run: steps.Run, version: str, approval: Mapping[str, Any] | None) 
     if approval is None:
         raise AirflowFailException(f"{version} needs an approval, and there is none.")
     by = approval["by"]
-    steps.approve(run, version, approval["approved"], by or NOBODY)
+    steps.approve(run, version, approval["digest"], approval["approved"], by or NOBODY)
     if not approval["approved"]:
         raise AirflowSkipException(
             f"{by} rejected {version}." if by else f"Nobody answered for {version} in time."

@@ -120,8 +120,8 @@ def decide(run: Run, version: str) -> dict[str, Any]:
     } | (_call("decide", run, version=version) or {})
 
 
-def approve(run: Run, version: str, approved: bool, decided_by: str) -> dict[str, Any]:
-    _call("approve", run, version=version, approved=approved, decided_by=decided_by)
+def approve(run: Run, version: str, digest: str, approved: bool, decided_by: str) -> dict[str, Any]:
+    _call("approve", run, version=version, digest=digest, approved=approved, decided_by=decided_by)
     return {"version": version, "approved": approved}
 
 

@@ -235,6 +235,7 @@ def test_an_approval_promotes_and_names_who_gave_it(played: dict[str, Played]) -
         "step": "approve",
         "run": None,
         "version": VERSION,
+        "digest": SCENARIOS["approved"]["answers"]["decide"]["digest"],
         "approved": True,
         "decided_by": "ada",
     }

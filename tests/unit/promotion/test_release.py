@@ -217,11 +217,14 @@ def test_a_rejected_approval_unstages_and_forbids(challengers: Any) -> None:
     challengers.publish("v1")
     challengers.record("v1")
 
-    def decide(approved: bool) -> Any:
+    shown = versions.open_stored(challengers.store, "v1", challengers.verify_key).manifest_sha256
+
+    def decide(approved: bool, digest: str = shown) -> Any:
         return release.record_approval(
             challengers.store,
             "v1",
             approved=approved,
+            manifest_sha256=digest,
             verify_key=challengers.verify_key,
             actor="dr.no",
         )
@@ -230,6 +233,8 @@ def test_a_rejected_approval_unstages_and_forbids(challengers: Any) -> None:
     with pytest.raises(NotReleasable, match=r"dr\.no rejected it"):
         challengers.promote("v1")
     assert challengers.record("v1").staging is None
+    with pytest.raises(ArtifactCorrupt, match=r"dr\.no decided about"):
+        decide(True, digest="0" * 64)
     decide(True)
     assert challengers.promote("v1").changed
     approvals = [line for line in audit.read(challengers.store) if line.event == "approval"]
