@@ -207,8 +207,6 @@ class Problem:
     decision_threshold_cost : float
         Threshold probability at which net benefit is reported: one missed positive
         weighs ``(1 - t) / t`` false alarms (Vickers and Elkin, 2006).
-    primary_metric : str
-        The metric that tables show first and ``registry.json`` carries.
     """
 
     name: str
@@ -222,7 +220,6 @@ class Problem:
     gate: GatePolicy
     slices: tuple[Slice, ...]
     decision_threshold_cost: float
-    primary_metric: str = "f1"
 
     def candidate(self, name: str) -> Candidate:
         """The candidate of that name."""
