@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import make_directory, sha256_file, write_record
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
@@ -132,17 +133,38 @@ class Releases:
             files={},
         )
 
-    def challenger(self, name: str, model: Fitted, **changes: Any) -> Path:
+    def passed_verdict(self, name: str) -> Verdict:
+        """A verdict that lets a version be served."""
+        return Verdict(
+            problem=self.problem.name,
+            kind="first",
+            passed=True,
+            better=False,
+            challenger=name,
+            champion=None,
+            champion_generation=0,
+            policy_digest="p",
+            rows_digest="r",
+            reasons=(),
+            checks=(),
+        )
+
+    def challenger(
+        self, name: str, model: Fitted, verdict: Verdict | None = None, **changes: Any
+    ) -> Path:
         """A signed version that is not published; `changes` override its manifest's fields."""
         folder = make_directory(self.store.work / name)
         (folder / versions.MODEL).write_bytes(model.graph)
+        write_record(folder / versions.VERDICT, verdict or self.passed_verdict(name))
         draft = msgspec.structs.replace(self.draft(name), **changes)
         versions.seal(draft, folder, self.settings.signing_key)
         return folder
 
-    def publish(self, name: str, model: Fitted, **changes: Any) -> Manifest:
+    def publish(
+        self, name: str, model: Fitted, verdict: Verdict | None = None, **changes: Any
+    ) -> Manifest:
         """Publish a version."""
-        folder = self.challenger(name, model, **changes)
+        folder = self.challenger(name, model, verdict, **changes)
         draft = msgspec.structs.replace(self.draft(name), **changes)
         return versions.publish(self.store, draft, folder, self.settings.signing_key)
 

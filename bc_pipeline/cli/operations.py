@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 from getpass import getuser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,9 @@ from bc_pipeline.clock import parse_time
 from bc_pipeline.settings import load_settings
 
 audit_app = typer.Typer(help="The hash-chained log of every verdict, promotion and rollback.")
+
+if TYPE_CHECKING:
+    from bc_pipeline.stack.backfill import BackfilledRun
 
 keys_app = typer.Typer(help="The keys that sign versions and let clients in.")
 
@@ -49,25 +52,25 @@ def backfill(
                     f"{done} of {total} weeks", done / total if total else None
                 ),
             )
-        verdicts = steps.verdicts_of_runs(problem, set(runs))
-        result = {"runs": runs, "verdicts": verdicts}
+        verdicts = {run.version: steps.verdict(problem, run.version) for run in runs if run.version}
         if as_json:
-            output.show_json(result)
+            states = {run.run_id: run.state for run in runs}
+            output.show_json({"runs": states, "verdicts": list(verdicts.values())})
         else:
             _show_backfill(runs, verdicts)
-    if not runs or any(state != "success" for state in runs.values()):
+    if not runs or any(run.state != "success" for run in runs):
         raise typer.Exit(output.UNHEALTHY)
 
 
-def _show_backfill(runs: dict[str, str], verdicts: list[dict[str, Any]]) -> None:
-    by_run = {verdict["run_id"]: verdict for verdict in verdicts}
+def _show_backfill(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any]]) -> None:
     rows = []
-    for run_id, state in sorted(runs.items()):
-        found = by_run.get(run_id, {})
+    for run in runs:
+        found = verdicts.get(run.version or "", {})
         rows.append(
             [
-                found.get("as_of", run_id)[:10] if found else run_id,
-                state,
+                run.run_id,
+                run.state,
+                str(found.get("as_of", "-"))[:10],
                 found.get("model"),
                 found.get("f1"),
                 found.get("kind"),
@@ -75,7 +78,7 @@ def _show_backfill(runs: dict[str, str], verdicts: list[dict[str, Any]]) -> None
                 "; ".join(found.get("reasons", [])),
             ]
         )
-    columns = ("as of", "run", "model", "F1", "kind", "passed", "why not")
+    columns = ("run", "state", "as of", "model", "F1", "kind", "passed", "why not")
     output.show_table("Verdicts (the champion has not moved)", columns, rows)
 
 
@@ -91,8 +94,9 @@ def rollback(
     Examples: `bc-pipeline rollback`, `bc-pipeline rollback 20260601T000000Z-logistic-3f2a9c1b7d`
     """
     with output.errors_as_exit_codes(as_json=as_json):
-        result = steps.rollback(problem, version or None, actor=f"cli:{getuser()}")
-        mirrored = steps.mirror(problem)
+        with output.progress("rolling back, and telling MLflow", quiet=as_json):
+            result = steps.rollback(problem, version or None, actor=f"cli:{getuser()}")
+            mirrored = steps.mirror(problem)
         output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -217,22 +218,31 @@ def logs(
     name: str = typer.Argument("", help="One process, such as service; default: all."),
     follow: bool = typer.Option(False, "--follow", "-f", help="Go on until Ctrl-C."),
     lines: int = typer.Option(20, "--lines", "-n", min=0, help="How many of the last lines."),
+    as_json: AsJson = False,
 ) -> None:
     """Show the last lines of the stack's logs.
 
     Examples: `bc-pipeline logs service -n 50`, `bc-pipeline logs --follow`
     """
-    with output.errors_as_exit_codes(as_json=False):
+    with output.errors_as_exit_codes(as_json=as_json):
         folder = load_settings().home / "logs"
         paths = sorted(folder.glob(f"{name or '*'}.log"))
         if not paths:
             known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
             raise NotStored(f"There is no log {name!r} in {folder}; there is: {known}.")
+    if as_json:
+        output.show_json({path.stem: last_lines(path, lines) for path in paths})
+        return
     command = ["tail", "-n", str(lines), *(["-F"] if follow else []), *map(str, paths)]
     try:
         raise typer.Exit(subprocess.run(command, check=False).returncode)
     except KeyboardInterrupt:
         raise typer.Exit(0) from None
+
+
+def last_lines(path: Path, count: int) -> list[str]:
+    with path.open(encoding="utf-8", errors="replace") as stream:
+        return [line.rstrip("\n") for line in deque(stream, maxlen=count)]
 
 
 def doctor(as_json: AsJson = False) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any
 from uuid import uuid4
@@ -18,6 +19,10 @@ Version = Annotated[str, typer.Argument(help="A model version, as `evaluate` nam
 DatasetName = Annotated[
     str, typer.Option("--dataset", "-d", help="A dataset, as `snapshot` names it.")
 ]
+
+
+def _actor() -> str:
+    return f"cli:{getuser()}"
 
 
 def _run(problem: str, as_of: str = "") -> Run:
@@ -40,7 +45,8 @@ def ingest(
     """
     with output.errors_as_exit_codes(as_json=as_json):
         moment = parse_time(arrived_at) if arrived_at else None
-        batch = steps.ingest_one(problem, file, moment)
+        with output.progress(f"reading {file.name}", quiet=as_json):
+            batch = steps.ingest_one(problem, file, moment)
         problems = [
             {"line": p.line, "column": p.column, "reason": p.reason} for p in batch.problems
         ]
@@ -78,7 +84,8 @@ def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
     Example: `bc-pipeline snapshot --as-of 2026-06-01 --json`
     """
     with output.errors_as_exit_codes(as_json=as_json):
-        result = steps.snapshot(_run(problem, as_of), validation="")
+        with output.progress("collecting rows", quiet=as_json):
+            result = steps.snapshot(_run(problem, as_of), validation="")
         result.pop("validation")
         output.report("Dataset", result, as_json=as_json)
 
@@ -165,7 +172,7 @@ def promote(
     Example: `bc-pipeline promote 20260601T000000Z-logistic-3f2a9c1b7d`
     """
     with output.errors_as_exit_codes(as_json=as_json):
-        result = steps.promote(_run(problem), version, approved_by or None)
+        result = steps.promote(_run(problem), version, approved_by or None, actor=_actor())
         output.report("Promotion", result, as_json=as_json)
 
 
@@ -225,7 +232,7 @@ def _run_all(this: Run, *, quiet: bool) -> dict[str, Any]:
         verdict = steps.decide(this, challenger["version"])
         promotion: dict[str, Any] = {"changed": False}
         if verdict["passed"]:
-            promotion = steps.promote(this, challenger["version"])
+            promotion = steps.promote(this, challenger["version"], actor=_actor())
         update("mirroring in MLflow", None)
         mirrored = steps.record(this)
     return {

@@ -223,8 +223,6 @@ WDBC = Problem(
         slice_sensitivity=0.75,
         parity_bound=1e-12,
         smoke_latency_ms=50.0,
-        # A backfill looks back on purpose; whether it may promote is its Param's to say.
-        advisory=frozenset({"data_age"}),
     ),
     slices=(
         Slice("small nuclei", "mean_radius", 0.0, 0.5),

@@ -186,7 +186,7 @@ def same_schema(policy: GatePolicy, champion: Side, challenger: Side) -> Check:
 
 
 def data_age(policy: GatePolicy, champion: Side, challenger: Side) -> Check:
-    """A model of older data, such as a backfill's, must not replace one of newer data."""
+    """A model of older data must not replace one of newer data by mistake."""
     try:
         passed = parse_time(challenger.as_of) >= parse_time(champion.as_of)
     except ConfigError:

@@ -22,19 +22,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import msgspec
+
 from bc_pipeline.artifacts.evidence import Check, Evaluation, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import GatePolicy
 from bc_pipeline.promotion import checks
 
 
-def decide(policy: GatePolicy, evaluation: Evaluation, smoke: Smoke) -> Verdict:
+def decide(
+    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, *, looks_back: bool = False
+) -> Verdict:
     """Judge a challenger.
 
     Parameters
     ----------
     smoke : Smoke
         What the real service answered with the challenger's files.
+    looks_back : bool
+        For a backfill, which is about older data on purpose: its age is shown, and does
+        not block.
 
     Raises
     ------
@@ -46,7 +53,9 @@ def decide(policy: GatePolicy, evaluation: Evaluation, smoke: Smoke) -> Verdict:
     kind = _kind(evaluation)
     live = champion is not None and champion.version == challenger.version
     shown: tuple[Check, ...] = (
-        (checks.already_live(),) if live else tuple(_checks(policy, evaluation, smoke, kind))
+        (checks.already_live(),)
+        if live
+        else tuple(_checks(policy, evaluation, smoke, kind, looks_back=looks_back))
     )
     failed = [check for check in shown if check.blocking and not check.passed]
     return Verdict(
@@ -89,7 +98,7 @@ def _need_same_rows(evaluation: Evaluation) -> None:
 
 
 def _checks(
-    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, kind: Kind
+    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, kind: Kind, *, looks_back: bool
 ) -> Iterator[Check]:
     """Every check of the verdict, in the order in which a reviewer reads them."""
     challenger, champion = evaluation.challenger, evaluation.champion
@@ -104,7 +113,8 @@ def _checks(
         for margin in policy.margins:
             yield checks.no_harm(policy, margin, evaluation.holdout_comparisons)
         yield checks.same_schema(policy, champion, challenger)
-        yield checks.data_age(policy, champion, challenger)
+        age = checks.data_age(policy, champion, challenger)
+        yield msgspec.structs.replace(age, blocking=age.blocking and not looks_back)
     yield checks.frozen_threshold(policy, evaluation)
     yield checks.rows_apart(policy, evaluation)
     yield checks.parity_difference(policy, evaluation.parity)

@@ -18,6 +18,8 @@ import numpy as np
 import structlog
 
 from bc_pipeline import clock
+from bc_pipeline.artifacts.evidence import Verdict
+from bc_pipeline.artifacts.files import decode_record
 from bc_pipeline.artifacts.manifest import Manifest, Pointer
 from bc_pipeline.artifacts.predictors import Predictor, load_predictor
 from bc_pipeline.artifacts.store import Store
@@ -25,11 +27,12 @@ from bc_pipeline.artifacts.versions import (
     MANIFEST,
     MODEL,
     SIGNATURE,
+    VERDICT,
     VersionFiles,
     open_pointer,
     read_registry,
 )
-from bc_pipeline.errors import ArtifactCorrupt, DegenerateModel, PipelineError
+from bc_pipeline.errors import ArtifactCorrupt, DegenerateModel, NotReleasable, PipelineError
 from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.serving.body import BodyReader
 from bc_pipeline.settings import Settings
@@ -152,6 +155,32 @@ def _checked_schema(manifest: Manifest, problem: str, folder: Path) -> FeatureSc
     return schema
 
 
+def require_release(files: VersionFiles) -> None:
+    """Whether the signed verdict in a version allows what the unsigned registry says.
+
+    Raises
+    ------
+    NotReleasable
+        Where the version was rejected, or comes from a backfill that was not to be live.
+    ArtifactCorrupt
+    """
+    verdict = decode_record(files.read(VERDICT), Verdict, files.folder / VERDICT)
+    manifest = files.manifest
+    if verdict.challenger != manifest.version:
+        reason = f"its verdict is about {verdict.challenger}"
+    elif not verdict.passed:
+        reason = "the gate rejected it"
+    elif not manifest.lineage.live:
+        reason = "it comes from a backfilled run"
+    else:
+        return
+    raise NotReleasable(
+        f"{manifest.version} may not be served: {reason}.",
+        version=manifest.version,
+        reasons=(reason,),
+    )
+
+
 class LiveModel:
     """Follows the registry of one problem.
 
@@ -239,6 +268,7 @@ class LiveModel:
     def _take(self, pointer: Pointer, generation: int) -> None:
         started = clock.now()
         files = open_pointer(self._store, pointer, self._settings.verify_key)
+        require_release(files)
         live = prepare(
             files,
             self._settings.service_problem,
@@ -285,7 +315,7 @@ class LiveModel:
         return (
             pointer.version,
             pointer.manifest_sha256,
-            *(_state(folder / name) for name in (MANIFEST, SIGNATURE, MODEL)),
+            *(_state(folder / name) for name in (MANIFEST, SIGNATURE, MODEL, VERDICT)),
             _state(self._settings.verify_key),
         )
 

@@ -132,6 +132,19 @@ class AirflowApi:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return list(self._send("GET", path, params={"limit": 100})["task_instances"])
 
+    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """What a task returned in a run; None where it returned nothing."""
+        path = (
+            f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
+            "/xcomEntries/return_value"
+        )
+        try:
+            return self._send("GET", path, params={"deserialize": True})["value"]
+        except AirflowRefused as refusal:
+            if refusal.status == httpx.codes.NOT_FOUND:
+                return None
+            raise
+
     def follow(
         self, dag_id: str, run_id: str, seconds: float
     ) -> Iterator[tuple[str, list[dict[str, Any]]]]:

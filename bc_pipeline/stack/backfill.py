@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 
 from bc_pipeline.clock import format_time
@@ -16,6 +17,15 @@ from bc_pipeline.stack.components import airflow_environment, program
 START_SECONDS = 60.0
 
 
+@dataclass(frozen=True)
+class BackfilledRun:
+    """How a run ended, and the version that it led to."""
+
+    run_id: str
+    state: str
+    version: str | None
+
+
 def run_backfill(
     settings: Settings,
     dag_id: str,
@@ -24,7 +34,7 @@ def run_backfill(
     *,
     rerun: bool,
     progress: Callable[[int, int], None],
-) -> dict[str, str]:
+) -> list[BackfilledRun]:
     """Create a backfill of a DAG and wait for its runs.
 
     Parameters
@@ -36,8 +46,8 @@ def run_backfill(
 
     Returns
     -------
-    dict of str to str
-        Final state of each backfilled run, by run id.
+    list of BackfilledRun
+        By logical date.
 
     Raises
     ------
@@ -46,18 +56,25 @@ def run_backfill(
     """
     with AirflowApi.of(settings) as airflow:
         airflow.unpause(dag_id)
-        before = _runs(airflow, dag_id, first, last)
         _create(settings, dag_id, first, last, rerun=rerun)
         deadline = time.monotonic() + START_SECONDS
         while True:
             runs = _runs(airflow, dag_id, first, last)
             done = sum(state in FINAL_RUN_STATES for state in runs.values())
             progress(done, len(runs))
-            if runs and done == len(runs):
-                return runs
-            if not runs and time.monotonic() > deadline:
-                return before
+            over = time.monotonic() > deadline
+            if done == len(runs) and (runs or over):
+                return [
+                    BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
+                    for run_id, state in sorted(runs.items())
+                ]
             time.sleep(1.0)
+
+
+def _version(airflow: AirflowApi, dag_id: str, run_id: str) -> str | None:
+    """The version that the run's gate judged; None where it did not come so far."""
+    decision = airflow.returned(dag_id, run_id, "decide")
+    return str(decision["version"]) if isinstance(decision, dict) else None
 
 
 def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> dict[str, str]:

@@ -10,7 +10,7 @@ from bc_pipeline.steps.judgement import decide, evaluate
 from bc_pipeline.steps.live import approve, mirror, promote, record, registry, rollback
 from bc_pipeline.steps.model import candidates, export, select, train
 from bc_pipeline.steps.reproduce import verify_repro
-from bc_pipeline.steps.review import audit, verdict, verdicts_of_runs
+from bc_pipeline.steps.review import audit, verdict
 from bc_pipeline.steps.run import Result, Run
 from bc_pipeline.steps.scores import batch_score, newest_scores, score
 
@@ -39,6 +39,5 @@ __all__ = [
     "train",
     "validate",
     "verdict",
-    "verdicts_of_runs",
     "verify_repro",
 ]

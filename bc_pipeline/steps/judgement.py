@@ -195,7 +195,7 @@ def _judge(room: Room, challenger: VersionFiles, run: Run) -> None:
         latency_ms=room.problem.gate.smoke_latency_ms,
         parity_bound=room.problem.gate.parity_bound,
     )
-    verdict = gate.decide(room.problem.gate, evaluation, smoke)
+    verdict = gate.decide(room.problem.gate, evaluation, smoke, looks_back=run.looks_back)
     write_record(challenger.folder / versions.VERDICT, verdict)
     draft = msgspec.structs.replace(challenger.manifest, metrics=score.metrics)
     versions.publish(room.store, draft, challenger.folder, room.settings.signing_key)

@@ -36,8 +36,17 @@ def approve(run: Run, version: str, digest: str, approved: bool, decided_by: str
     return {"version": version, "approved": approved}
 
 
-def promote(run: Run, version: str, approved_by: str | None = None) -> Result:
+def promote(
+    run: Run, version: str, approved_by: str | None = None, actor: str = "pipeline"
+) -> Result:
     """Make a version that passed its gate the champion.
+
+    Parameters
+    ----------
+    approved_by : str, optional
+        Who approved it, where approval was asked for.
+    actor : str
+        Who asks for the release, for the audit log.
 
     Raises
     ------
@@ -55,6 +64,7 @@ def promote(run: Run, version: str, approved_by: str | None = None) -> Result:
         verify_key=room.settings.verify_key,
         run_id=run.run_id,
         approved_by=approved_by,
+        actor=actor,
     )
     return {
         "version": version,

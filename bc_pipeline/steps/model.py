@@ -84,7 +84,8 @@ def export(run: Run, dataset: str, candidate: str, threshold: float, validation:
 
     room = enter(run.problem)
     parts = split_dataset(room, dataset)
-    manifest = draft_manifest(run, room, dataset, candidate, threshold, validation, parts)
+    batches = _batches(run, room, dataset)
+    manifest = draft_manifest(run, room, dataset, batches, candidate, threshold, validation, parts)
     if room.store.version(manifest.version).exists():
         # The same run again: what it published stands, if it is still whole.
         versions.open_stored(room.store, manifest.version, room.settings.verify_key).verify_all()
@@ -100,6 +101,28 @@ def export(run: Run, dataset: str, candidate: str, threshold: float, validation:
     }
     work.create(room.store, manifest, files, room.settings.signing_key)
     return {"version": manifest.version}
+
+
+def _batches(run: Run, room: Room, dataset: str) -> tuple[str, ...]:
+    """The batches that a dataset comes from.
+
+    Raises
+    ------
+    ConfigError
+        Where the dataset is not that of the run's as-of time.
+    """
+    from bc_pipeline.data.snapshot import make_snapshot
+
+    taken = make_snapshot(room.problem, room.store, run.as_of)
+    if taken.record.dataset != dataset:
+        # Its manifest would name batches and an as-of time that the rows do not come from.
+        raise ConfigError(
+            f"Dataset {dataset} is not what had arrived by {run.as_of}; that is "
+            f"{taken.record.dataset}.",
+            "Give the as-of time of the snapshot, or take another snapshot.",
+            setting="as_of",
+        )
+    return taken.batches
 
 
 def fit_and_export(room: Room, candidate: str, train: Part) -> tuple[Any, bytes]:
@@ -121,32 +144,15 @@ def draft_manifest(
     run: Run,
     room: Room,
     dataset: str,
+    batches: tuple[str, ...],
     candidate: str,
     threshold: float,
     validation: str,
     parts: Split,
 ) -> Manifest:
-    """Everything the manifest can say before the challenger is evaluated.
-
-    Raises
-    ------
-    ConfigError
-        Where the dataset is not that of the run's as-of time.
-    """
-    from bc_pipeline.data.snapshot import make_snapshot
-
+    """Everything the manifest can say before the challenger is evaluated."""
     problem = room.problem
     chosen = problem.candidate(candidate)
-    taken = make_snapshot(problem, room.store, run.as_of)
-    if taken.record.dataset != dataset:
-        # Its manifest would name batches and an as-of time that the rows do not come from.
-        raise ConfigError(
-            f"Dataset {dataset} is not what had arrived by {run.as_of}; that is "
-            f"{taken.record.dataset}.",
-            "Give the as-of time of the snapshot, or take another snapshot.",
-            setting="as_of",
-        )
-    batches = taken.batches
     recipe = Recipe(
         chosen.name, chosen.title, chosen.recipe, dict(chosen.params), problem.selection.seed
     )

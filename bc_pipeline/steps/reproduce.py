@@ -5,7 +5,7 @@ from __future__ import annotations
 from bc_pipeline.artifacts import versions
 from bc_pipeline.code import code_version
 from bc_pipeline.errors import NotReproducible
-from bc_pipeline.steps.data import snapshot, split_dataset
+from bc_pipeline.steps.data import split_dataset
 from bc_pipeline.steps.model import candidates, draft_manifest, fit_and_export, select, train
 from bc_pipeline.steps.run import Result, Run, enter
 
@@ -13,7 +13,7 @@ BOUND = 1e-12
 
 
 def verify_repro(problem: str, version: str | None) -> Result:
-    """Make a version, or the champion, again: same dataset, choice, name and predictions.
+    """Make a version, or the champion, again: same choice, name and predictions.
 
     Raises
     ------
@@ -46,13 +46,22 @@ def verify_repro(problem: str, version: str | None) -> Result:
         lineage.interval_end,
         lineage.live,
     )
-    dataset = snapshot(run, lineage.validation)["dataset"]
+    # The dataset is immutable, and read by its digest: what has landed since, whenever it is
+    # said to have arrived, is not the version's business.
+    dataset = lineage.dataset
     for candidate in candidates(run):
         train(run, dataset, candidate)
     chosen = select(run, dataset)
     parts = split_dataset(room, dataset)
     manifest = draft_manifest(
-        run, room, dataset, chosen["candidate"], chosen["threshold"], lineage.validation, parts
+        run,
+        room,
+        dataset,
+        lineage.batches,
+        chosen["candidate"],
+        chosen["threshold"],
+        lineage.validation,
+        parts,
     )
     _, graph = fit_and_export(room, recipe.candidate, parts.train)
     rows = np.vstack([parts.train.values, parts.holdout.values])
@@ -60,7 +69,6 @@ def verify_repro(problem: str, version: str | None) -> Result:
     after = OnnxPredictor(manifest, make_session(graph, room.settings.threads)).positive(rows)
     difference = float(np.abs(before - after).max())
     compared = {
-        "dataset": (lineage.dataset, dataset),
         "recipe": (recipe.recipe, manifest.recipe.recipe),
         "threshold": (stored.manifest.threshold, manifest.threshold),
         "version": (stored.manifest.version, manifest.version),

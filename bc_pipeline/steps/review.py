@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +11,7 @@ from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import decode_record
 from bc_pipeline.artifacts.versions import VersionFiles
 from bc_pipeline.errors import NoChampion
-from bc_pipeline.steps.run import Result, Room, enter
+from bc_pipeline.steps.run import Result, enter
 
 
 def verdict(problem: str, version: str | None) -> Result:
@@ -27,12 +26,6 @@ def verdict(problem: str, version: str | None) -> Result:
     return _verdict(files)
 
 
-def verdicts_of_runs(problem: str, run_ids: Collection[str]) -> list[Result]:
-    """The verdicts that these runs left, the earliest as-of time first."""
-    room = enter(problem)
-    return [_verdict(files) for files in _all(room) if files.manifest.lineage.run_id in run_ids]
-
-
 def audit(problem: str) -> Result:
     """Check the hash chain of the audit log.
 
@@ -45,11 +38,6 @@ def audit(problem: str) -> Result:
     room = enter(problem)
     report = log.verify(room.store)
     return {"problem": problem, "lines": report.lines, "log": str(room.store.audit)}
-
-
-def _all(room: Room) -> Iterator[VersionFiles]:
-    for name in versions.list_versions(room.store):
-        yield versions.open_stored(room.store, name, room.settings.verify_key)
 
 
 def _verdict(files: VersionFiles) -> dict[str, Any]:

@@ -28,6 +28,8 @@ class Run:
         The data interval, where the run has one.
     live : bool
         False for a backfilled run: it leaves a verdict and moves no pointer.
+    looks_back : bool
+        True for a backfilled run: its data may be older than the champion's.
     """
 
     problem: str
@@ -36,6 +38,7 @@ class Run:
     interval_start: str | None = None
     interval_end: str | None = None
     live: bool = True
+    looks_back: bool = False
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from bc_pipeline.artifacts.files import (
 )
 from bc_pipeline.artifacts.versions import VersionFiles, open_champion
 from bc_pipeline.clock import parse_time
-from bc_pipeline.errors import NotStored, TransientError
+from bc_pipeline.errors import DataError, Defect, FileRefused, NotStored, TransientError
 from bc_pipeline.steps.run import Result, Room, Run, enter
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
     ----------
     inputs : dict of str to str
         Name of each input file, and its SHA-256.
+    refused : dict of str to str
+        Name of each input file that could not be scored, and why.
     validations : tuple of str
         Ids of the scoring suite's results, in portions of the rows.
     reports : tuple of dict
@@ -53,6 +55,7 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
     interval_start: str | None
     as_of: str
     inputs: dict[str, str]
+    refused: dict[str, str]
     read: int
     scored: int
     rejected: int
@@ -89,6 +92,8 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     NoChampion
     NotStored
         Where there is nothing to score.
+    FileRefused
+        Naming the files that could not be scored, after the scores of the rest were written.
     TransientError
         Where a file changed while it was scored.
     """
@@ -102,10 +107,14 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     final = room.store.scores / f"{interval:%Y%m%dT%H%M%SZ}" / f"{version}-{digest}"
     if not final.exists():
         with staged_directory(final) as staged:
-            done = [
-                _score(room, champion, path, staged / name)
-                for path, name in zip(paths, _output_names(paths), strict=True)
-            ]
+            refused: dict[str, str] = {}
+            done = []
+            for path, name in zip(paths, _output_names(paths), strict=True):
+                try:
+                    done.append(_score(room, champion, path, staged / name))
+                except DataError as error:
+                    # A bad file must not keep the scores of the others back.
+                    refused[path.name] = str(error)
             reports = [report for report, _ in done]
             _require_unchanged(inputs, reports)
             manifest = ScoresManifest(
@@ -115,6 +124,7 @@ def batch_score(run: Run, source: str | None = None) -> Result:
                 interval_start=run.interval_start,
                 as_of=run.as_of,
                 inputs=inputs,
+                refused=refused,
                 read=sum(report.read for report in reports),
                 scored=sum(report.scored for report in reports),
                 rejected=sum(report.rejected for report in reports),
@@ -123,6 +133,14 @@ def batch_score(run: Run, source: str | None = None) -> Result:
             )
             (staged / MANIFEST).write_bytes(encode_record(manifest))
     stored = read_record(final / MANIFEST, ScoresManifest)
+    if stored.refused:
+        raise FileRefused(
+            f"{len(stored.refused)} of {len(stored.inputs)} files could not be scored; "
+            f"the scores of the rest are in {final.relative_to(room.store.home)}.",
+            "Correct these files, or take them out of the worklist.",
+            source=str(source or room.store.worklist),
+            defects=tuple(Defect(f"{name}: {why}") for name, why in stored.refused.items()),
+        )
     return {
         "output": str(final.relative_to(room.store.home)),
         "version": stored.version,

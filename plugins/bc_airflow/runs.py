@@ -37,6 +37,7 @@ def run_of(problem: str) -> Run:
         interval_start=_text(dag_run.data_interval_start),
         interval_end=_text(dag_run.data_interval_end),
         live=not is_backfill(context) or bool(params.get("promote_backfill")),
+        looks_back=is_backfill(context),
     )
 
 

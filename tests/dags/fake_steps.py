@@ -40,6 +40,7 @@ class Run:
     interval_start: str | None = None
     interval_end: str | None = None
     live: bool = True
+    looks_back: bool = False
 
 
 def _scenario() -> dict[str, Any]:
@@ -125,7 +126,9 @@ def approve(run: Run, version: str, digest: str, approved: bool, decided_by: str
     return {"version": version, "approved": approved}
 
 
-def promote(run: Run, version: str, approved_by: str | None = None) -> dict[str, Any]:
+def promote(
+    run: Run, version: str, approved_by: str | None = None, actor: str = "pipeline"
+) -> dict[str, Any]:
     answer = _call("promote", run, version=version, approved_by=approved_by)
     return answer or {"version": version, "generation": 1, "changed": True}
 

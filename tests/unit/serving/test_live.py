@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 from structlog.testing import capture_logs
@@ -258,6 +259,28 @@ def test_a_repaired_version_is_taken_and_the_refusal_is_cleared(
     (releases.store.version("v2") / MODEL).write_bytes(whole)
     assert serving(model) == "v2"
     assert (model.refusals, model.last_refusal) == (1, None)
+
+
+@pytest.mark.parametrize("fault", ["rejected", "backfilled", "about another version"])
+def test_the_signed_verdict_counts_more_than_the_registry(
+    model: LiveModel, releases: Any, fitted: Any, fault: str
+) -> None:
+    releases.publish("v1", fitted[0])
+    verdict, changes = releases.passed_verdict("v2"), {}
+    if fault == "rejected":
+        verdict = msgspec.structs.replace(verdict, passed=False)
+    elif fault == "backfilled":
+        lineage = msgspec.structs.replace(releases.draft("v2").lineage, live=False)
+        changes = {"lineage": lineage}
+    else:
+        verdict = releases.passed_verdict("v1")
+    releases.publish("v2", fitted[1], verdict, **changes)
+    releases.promote("v1")
+    serving(model)
+    releases.promote("v2")
+    assert serving(model) == "v1"
+    assert model.last_refusal is not None
+    assert model.last_refusal.code == "not-releasable"
 
 
 def test_a_missing_key_is_a_refusal_until_it_is_there(

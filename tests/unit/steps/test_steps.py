@@ -20,6 +20,7 @@ from bc_pipeline.errors import (
     ArtifactCorrupt,
     AuditBroken,
     ConfigError,
+    FileRefused,
     NoChampion,
     NotReleasable,
     NotReproducible,
@@ -108,8 +109,8 @@ def test_a_backfilled_run_leaves_a_verdict_and_moves_nothing(
     assert versions.read_registry(volume).staging is None
     with pytest.raises(NotReleasable):
         steps.promote(week(1, live=False), verdict["version"])
-    (found,) = steps.verdicts_of_runs("toy", {"run-1"})
-    assert not found["live"]
+    found = steps.verdict("toy", verdict["version"])
+    assert (found["run_id"], found["live"]) == ("run-1", False)
     live = judge(week(1))
     assert live["version"] != verdict["version"]
     assert steps.promote(week(1), live["version"])["changed"]
@@ -121,6 +122,18 @@ def test_a_verdict_against_an_earlier_champion_does_not_count(toy: Problem, land
     steps.promote(week(1), one["version"])
     with pytest.raises(VersionConflict):
         steps.promote(week(2), two["version"])
+
+
+def test_older_data_does_not_replace_newer_but_a_backfill_may_look_back(
+    toy: Problem, land: Land
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    steps.promote(week(5), judge(week(5))["version"])
+    older = judge(week(3))
+    assert older["reasons"] == ["data no older than the champion's"]
+    with pytest.raises(NotReleasable):
+        steps.promote(week(3), older["version"])
+    assert judge(replace(week(2), live=False, looks_back=True))["passed"]
 
 
 def test_rollback_brings_the_champion_before_back(toy: Problem, land: Land, volume: Store) -> None:
@@ -138,6 +151,9 @@ def test_a_version_is_made_again_from_its_inputs(
     land("base.csv", 1, "2026-02-01")
     version = judge(week(1))["version"]
     shutil.rmtree(volume.candidates)
+    # Said to have arrived before the version was made, landed after it.
+    land("late.csv", 2, "2026-02-02")
+    steps.ingest(week(1))
     assert steps.verify_repro("toy", version)["worst_difference"] <= 1e-12
     monkeypatch.setattr("bc_pipeline.steps.reproduce.code_version", lambda: "other")
     with pytest.raises(NotReproducible, match="made by code"):
@@ -166,6 +182,23 @@ def test_batch_scores_stand_once_for_interval_champion_and_inputs(
     with (folder / "fruit.scores.csv").open() as stream:
         assert {row["prediction"] for row in csv.DictReader(stream)} == {"5", "7"}
     assert steps.newest_scores("toy") == str(folder)
+
+
+def test_a_bad_file_does_not_keep_the_scores_of_the_others_back(
+    toy: Problem, land: Land, volume: Store
+) -> None:
+    source = land("base.csv", 1, "2026-02-01")
+    steps.promote(week(1), judge(week(1))["version"])
+    volume.worklist.mkdir(parents=True)
+    shutil.copy2(source, volume.worklist / "fruit.csv")
+    shutil.copy2(source, volume.worklist / "bad.csv")
+    (volume.worklist / "bad.csv").write_text("taste,smell\n1,2\n")
+    os.utime(volume.worklist / "bad.csv", (0, 0))
+    for _ in range(2):
+        with pytest.raises(FileRefused, match=r"1 of 2 files .* bad\.csv: "):
+            steps.batch_score(week(1))
+    folder = Path(steps.newest_scores("toy") or "")
+    assert sorted(path.name for path in folder.iterdir()) == ["fruit.scores.csv", "manifest.json"]
 
 
 def test_damaged_versions_are_not_taken_for_done(toy: Problem, land: Land, volume: Store) -> None:
