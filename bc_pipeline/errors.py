@@ -140,7 +140,7 @@ class _DefectiveInput(DataError):
     def __str__(self) -> str:
         shown = "; ".join(str(defect) for defect in self.defects[:10])
         more = len(self.defects) - 10
-        tail = f" (and {more} more)" if more > 0 else ""
+        tail = f" (and {more} more)." if more > 0 else "." if shown else ""
         parts = [self.message, shown + tail, self.remedy]
         return " ".join(part for part in parts if part)
 

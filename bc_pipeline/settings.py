@@ -66,7 +66,7 @@ class Settings(BaseSettings):
     log_level: str = Field(
         default="INFO",
         pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-        description="Lowest level that is logged.",
+        description="Lowest level that the service logs.",
     )
 
     @field_validator(

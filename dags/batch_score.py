@@ -20,7 +20,6 @@ def batch_score(problem: Problem) -> DAG:
     scores = scores_asset(name)
     with DAG(
         dag_id=f"{name}_batch_score",
-        dag_display_name=f"{name}: batch score",
         description=f"{problem.title}: score what waits, with the champion.",
         doc_md=batch_score_guide(problem),
         schedule=AssetOrTimeSchedule(

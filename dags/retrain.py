@@ -73,7 +73,6 @@ def retrain(problem: Problem) -> DAG:
     champion = champion_asset(name)
     with DAG(
         dag_id=f"{name}_retrain",
-        dag_display_name=f"{name}: retrain",
         description=f"{problem.title}: train, judge and release a model.",
         doc_md=retrain_guide(problem),
         schedule=CronDataIntervalTimetable("@weekly", timezone="UTC"),

@@ -35,15 +35,18 @@ def backfill(
 ) -> None:
     """Retrain past weeks through Airflow; each leaves a verdict, the champion stays.
 
-    Example: `bc-pipeline backfill --from 2026-01-04 --to 2026-01-17`
+    A week starts on a Sunday.
+
+    Example: `bc-pipeline backfill --from 2026-09-13 --to 2026-09-26`
     """
     from bc_pipeline.stack.backfill import run_backfill
+    from bc_pipeline.stack.state import attach
 
     with output.errors_as_exit_codes(as_json=as_json):
         first, last = parse_time(start), parse_time(end)
         with output.progress("backfill", quiet=as_json) as update:
             runs = run_backfill(
-                load_settings(),
+                attach(load_settings()),
                 f"{problem}_retrain",
                 first,
                 last + timedelta(days=1) - timedelta(seconds=1),
@@ -156,16 +159,14 @@ def verdict(
     output.show_fields("Verdict", {name: found[name] for name in shown})
     output.show_table(
         "Checks",
-        ("passed", "check", "rule", "champion", "challenger", "bound", "note"),
+        ("passed", "rule", "champion", "challenger", "bound"),
         [
             [
                 c["passed"] if c["blocking"] else f"{output.cell_text(c['passed'])} (advisory)",
-                c["name"],
-                c["rule"],
+                f"{c['rule']} ({c['note']})" if c["note"] else c["rule"],
                 c["champion"],
                 c["challenger"],
                 c["bound"],
-                c["note"],
             ]
             for c in found["checks"]
         ],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -28,6 +29,8 @@ EXIT_CODES: tuple[tuple[type[errors.PipelineError], int, str], ...] = (
     (errors.PipelineError, 9, "another error of the pipeline"),
 )
 REJECTED = 10
+# Where there is no bar to look at, how long a command may say nothing.
+QUIET_SECONDS = 2.0
 UNHEALTHY = 11
 
 # Where the output is no terminal its width is unknown: wide enough that no name is cut.
@@ -88,7 +91,7 @@ def report(title: str, result: Mapping[str, Any], *, as_json: bool) -> None:
 
 @contextmanager
 def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None], None]]:
-    """Show a bar on standard error while the block runs.
+    """Show a bar on standard error while the block runs, or a line now and then.
 
     Yields
     ------
@@ -104,13 +107,22 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
         transient=True,
         disable=quiet or not _err.is_terminal,
     )
+    alone = not quiet and not _err.is_terminal
     with bar:
         task = bar.add_task(escape(text), total=None)
 
+        told = time.monotonic()
+
         def update(description: str, share: float | None) -> None:
+            nonlocal told
+            if alone and time.monotonic() - told >= QUIET_SECONDS:
+                say(description)
+                told = time.monotonic()
             total = None if share is None else 1.0
             bar.update(task, description=escape(description), total=total, completed=share or 0)
 
+        if alone:
+            say(text)
         yield update
 
 

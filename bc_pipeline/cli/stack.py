@@ -23,6 +23,7 @@ from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import now
 from bc_pipeline.errors import NotStored
 from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.stack.state import attach
 
 READY_SECONDS = 180.0
 _MARKS = {
@@ -83,11 +84,14 @@ def up(as_json: AsJson = False) -> None:
 
     began = time.monotonic()
     with output.errors_as_exit_codes(as_json=as_json):
-        settings = load_settings()
-        started = control.start(settings)
+        asked = load_settings()
+        started = control.start(asked)
+        settings = attach(asked)
         output.say(
             f"Starting the stack in {settings.home}" if started else "The stack is running already."
         )
+        if settings != asked:
+            output.say("It keeps its ports. To change them, stop it first: make down.")
         with _board() as board:
             control.wait_ready(
                 settings,
@@ -108,8 +112,12 @@ def up(as_json: AsJson = False) -> None:
 
 
 def task_lines(tasks: list[dict[str, Any]]) -> dict[str, str]:
-    """What a board shows of a run's tasks, in the order in which they start."""
-    ordered = sorted(tasks, key=lambda task: (task["start_date"] or "9", task["task_id"]))
+    """What a board shows of a run's tasks, in the order in which they start.
+
+    A mapped task has a number until it starts, and a name from then on: shown once.
+    """
+    named = [task for task in tasks if not (task["rendered_map_index"] or "").isdigit()]
+    ordered = sorted(named, key=lambda task: (task["start_date"] or "9", task["task_id"]))
     return {_task_name(task): task["state"] or "waiting" for task in ordered}
 
 
@@ -184,7 +192,7 @@ def status(as_json: AsJson = False) -> None:
     from bc_pipeline.stack import control
 
     with output.errors_as_exit_codes(as_json=as_json):
-        report = control.status(load_settings())
+        report = control.status(attach(load_settings()))
     if as_json:
         output.show_json(report)
     else:
@@ -202,6 +210,9 @@ def status(as_json: AsJson = False) -> None:
             {
                 "service": report["service"]["url"],
                 "airflow": report["airflow"]["url"],
+                "airflow user": report["airflow"]["user"],
+                "airflow password": report["airflow"]["password_file"],
+                "API key": report["service"]["api_key_file"],
                 "mlflow": report["mlflow"]["url"],
                 "champion": champion["version"],
                 "model": champion["model"],
@@ -253,7 +264,7 @@ def doctor(as_json: AsJson = False) -> None:
     from bc_pipeline.stack.doctor import examine
 
     with output.errors_as_exit_codes(as_json=as_json):
-        findings = examine(load_settings())
+        findings = examine(attach(load_settings()))
     if as_json:
         output.show_json([asdict(finding) for finding in findings])
     else:

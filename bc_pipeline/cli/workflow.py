@@ -13,6 +13,7 @@ from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
 from bc_pipeline.clock import format_time, now, parse_time
+from bc_pipeline.settings import load_settings
 from bc_pipeline.steps import Run
 
 Version = Annotated[str, typer.Argument(help="A model version, as `evaluate` names it.")]
@@ -63,6 +64,7 @@ def ingest(
             return
         output.show_fields("Batch", result)
         if problems:
+            output.say(f"All of them: {steps.quarantine_file(problem, batch.batch)}")
             rows = [[p["line"], p["column"], p["reason"]] for p in problems]
             output.show_table("Quarantined", ("line", "column", "reason"), rows)
 
@@ -75,6 +77,7 @@ def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
     with output.errors_as_exit_codes(as_json=as_json):
         with output.progress("validating", quiet=as_json):
             result = steps.validate(_run(problem, as_of))
+        result |= {"passed": True, "report": str(load_settings().home / result["report"])}
         output.report("Validation", result, as_json=as_json)
 
 

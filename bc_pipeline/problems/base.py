@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
+from bc_pipeline.errors import ConfigError
 from bc_pipeline.schema import FeatureSchema, Labels
 
 if TYPE_CHECKING:
@@ -222,9 +223,17 @@ class Problem:
     decision_threshold_cost: float
 
     def candidate(self, name: str) -> Candidate:
-        """The candidate of that name."""
+        """The candidate of that name.
+
+        Raises
+        ------
+        ConfigError
+            Listing the names there are.
+        """
         for candidate in self.candidates:
             if candidate.name == name:
                 return candidate
         known = ", ".join(candidate.name for candidate in self.candidates)
-        raise KeyError(f"{self.name} has no candidate {name!r}; it has {known}")
+        raise ConfigError(
+            f"{self.name} has no candidate {name!r}.", f"Use one of: {known}.", setting="candidate"
+        )

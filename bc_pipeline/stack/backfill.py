@@ -6,15 +6,16 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
-from bc_pipeline.clock import format_time
-from bc_pipeline.errors import StackError
+from bc_pipeline.clock import format_time, now
+from bc_pipeline.errors import ConfigError, StackError
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.airflow_api import FINAL_RUN_STATES, AirflowApi
 from bc_pipeline.stack.components import airflow_environment, program
 
 START_SECONDS = 60.0
+RETRY_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,12 @@ def run_backfill(
 
     Raises
     ------
+    ConfigError
+        Where no complete week starts between the dates.
     StackError
         Where Airflow does not take the backfill.
     """
+    _require_weeks(first, last)
     with AirflowApi.of(settings) as airflow:
         airflow.unpause(dag_id)
         _create(settings, dag_id, first, last, rerun=rerun)
@@ -75,6 +79,24 @@ def _version(airflow: AirflowApi, dag_id: str, run_id: str) -> str | None:
     """The version that the run's gate judged; None where it did not come so far."""
     decision = airflow.returned(dag_id, run_id, "decide")
     return str(decision["version"]) if isinstance(decision, dict) else None
+
+
+def _require_weeks(first: datetime, last: datetime) -> None:
+    """A run's logical date is the Sunday on which its week starts."""
+    sunday = first + timedelta(days=-first.isoweekday() % 7)
+    if first > last:
+        problem = "ends before it starts"
+    elif sunday > last:
+        problem = "has no Sunday in it, and a week starts on a Sunday"
+    elif sunday + timedelta(weeks=1) > now():
+        problem = "starts no week that is complete"
+    else:
+        return
+    raise ConfigError(
+        f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d} {problem}.",
+        "Name days of the past, the first a Sunday.",
+        setting="--from, --to",
+    )
 
 
 def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> dict[str, str]:
@@ -100,14 +122,26 @@ def _create(
         *("--max-active-runs", "1"),
         *("--reprocess-behavior", "completed" if rerun else "failed"),
     ]
-    done = subprocess.run(
-        command,
-        env=airflow_environment(settings),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        reason = (done.stderr.strip() or done.stdout.strip()).splitlines()[-1:]
-        raise StackError(f"Airflow did not take the backfill: {' '.join(reason)}.")
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        done = subprocess.run(
+            command,
+            env=airflow_environment(settings),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode == 0:
+            return
+        # Airflow calls a backfill running for a while after its last run has ended.
+        if "AlreadyRunningBackfill" not in done.stderr or time.monotonic() > deadline:
+            raise StackError(f"Airflow did not take the backfill: {_reason(done.stderr)}")
+        time.sleep(RETRY_SECONDS)
+
+
+def _reason(output: str) -> str:
+    """The last line that says something: what follows it are footnotes."""
+    lines = [line.strip() for line in output.splitlines()]
+    telling = [line for line in lines if line and not line.startswith("(Background on")]
+    return f"{telling[-1].rstrip('.')}." if telling else "it does not say why."

@@ -159,5 +159,8 @@ def _ask(settings: Settings, features: dict[str, float]) -> dict[str, Any]:
         )
     except httpx.HTTPError:
         return {}
-    answer = response.json()
+    try:
+        answer = response.json()
+    except ValueError:
+        return {}
     return answer if isinstance(answer, dict) else {}

@@ -18,6 +18,9 @@ from bc_pipeline.settings import Settings
 Phase = Literal["waiting", "starting", "ready", "done", "backoff", "stopped"]
 
 
+PORTS = ("airflow_port", "mlflow_port", "service_port")
+
+
 class ProcessState(Record, frozen=True):
     """One process. `created` is its start by the kernel's clock: with the pid it is unique."""
 
@@ -30,8 +33,27 @@ class ProcessState(Record, frozen=True):
 
 
 class StackState(Record, frozen=True):
+    """`ports` are the settings that the stack was started with, by name."""
+
     supervisor: ProcessState
     processes: tuple[ProcessState, ...]
+    ports: dict[str, int]
+
+
+def ports_of(settings: Settings) -> dict[str, int]:
+    return {name: getattr(settings, name) for name in PORTS}
+
+
+def attach(settings: Settings) -> Settings:
+    """The settings with the ports of the stack that runs on this volume, if one does.
+
+    A port is often set for one call of `make up` only; later commands must find the stack
+    all the same.
+    """
+    state = load_state(settings)
+    if state is None or not supervisor_runs(state):
+        return settings
+    return settings.model_copy(update=state.ports)
 
 
 def state_file(settings: Settings) -> Path:

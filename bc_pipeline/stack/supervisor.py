@@ -24,6 +24,7 @@ from bc_pipeline.stack.state import (
     ProcessState,
     StackState,
     describe,
+    ports_of,
     save_state,
     stop_groups,
 )
@@ -157,7 +158,7 @@ class Supervisor:
         processes = tuple(child.state() for child in self.children)
         if processes != self._written:
             me = describe("supervisor", os.getpid(), "ready")
-            save_state(self.settings, StackState(me, processes))
+            save_state(self.settings, StackState(me, processes, ports_of(self.settings)))
             self._written = processes
 
     def _stop(self) -> None:

@@ -5,7 +5,14 @@ small dict of JSON values. Doing a step again with the same arguments changes no
 Heavy libraries load inside the steps, so that importing this package stays cheap.
 """
 
-from bc_pipeline.steps.data import ingest, ingest_one, land_demo, snapshot, validate
+from bc_pipeline.steps.data import (
+    ingest,
+    ingest_one,
+    land_demo,
+    quarantine_file,
+    snapshot,
+    validate,
+)
 from bc_pipeline.steps.judgement import decide, evaluate
 from bc_pipeline.steps.live import approve, mirror, promote, record, registry, rollback
 from bc_pipeline.steps.model import candidates, export, select, train
@@ -30,6 +37,7 @@ __all__ = [
     "mirror",
     "newest_scores",
     "promote",
+    "quarantine_file",
     "record",
     "registry",
     "rollback",

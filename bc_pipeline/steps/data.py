@@ -33,6 +33,11 @@ def ingest_one(problem: str, path: Path, arrived_at: datetime | None = None) -> 
     return ingest_file(path, room.problem, room.store, arrived_at)
 
 
+def quarantine_file(problem: str, batch: str) -> Path:
+    """Where a batch's quarantined rows are listed, each with its reasons."""
+    return enter(problem).store.quarantined(batch)
+
+
 def ingest(run: Run) -> Result:
     """Turn every landed file into a batch; a refused file is reported and stops no other."""
     from bc_pipeline.data.ingest import ingest_landing

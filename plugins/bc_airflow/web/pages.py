@@ -18,7 +18,7 @@ _FOLDER = Path(__file__).parent
 _AUDIT_COLUMNS = ("at", "version", "actor", "run_id")
 KINDS = {
     "first": "There was no champion: absolute floors and the smoke test decided.",
-    "refresh": "The champion's recipe on newer data.",
+    "refresh": "The champion's recipe on the data of another time.",
     "switch": "Another recipe than the champion's: it had to be better, not only as good.",
 }
 

@@ -8,6 +8,7 @@ from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import (
     ProcessState,
     StackState,
+    attach,
     describe,
     is_alive,
     load_state,
@@ -56,10 +57,17 @@ def test_a_group_is_ended_and_a_strangers_group_is_not() -> None:
 def test_state_survives_writing_and_a_damaged_file_counts_as_none(settings: Settings) -> None:
     assert load_state(settings) is None
     me = describe("supervisor", os.getpid(), "ready")
-    state = StackState(me, (ProcessState("service", "backoff", None, None, 2, "ended with 1"),))
+    state = StackState(
+        me,
+        (ProcessState("service", "backoff", None, None, 2, "ended with 1"),),
+        {"service_port": 8123},
+    )
     save_state(settings, state)
     assert load_state(settings) == state
     assert supervisor_runs(state)
+    assert attach(settings).service_port == 8123
+    assert attach(settings).airflow_port == settings.airflow_port
     state_file(settings).write_text("{")
     assert load_state(settings) is None
+    assert attach(settings) == settings
     assert not supervisor_runs(None)
