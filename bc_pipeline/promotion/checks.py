@@ -236,7 +236,7 @@ def parity_difference(policy: GatePolicy, parity: Parity) -> Check:
         parity.rows > 0 and _at_most(parity.worst_difference, policy.parity_bound),
         challenger=parity.worst_difference,
         bound=policy.parity_bound,
-        note=f"{parity.rows} rows compared.",
+        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
     )
 
 
@@ -249,7 +249,7 @@ def parity_flips(policy: GatePolicy, parity: Parity) -> Check:
         parity.rows > 0 and parity.flips == 0,
         challenger=float(parity.flips),
         bound=0.0,
-        note=f"{parity.rows} rows compared.",
+        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
     )
 
 

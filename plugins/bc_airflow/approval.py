@@ -61,6 +61,8 @@ class ApproveRelease(ApprovalOperator):
         reason = why_not_released(run_of(self.problem), self.decision)
         if not reason and not context["params"]["require_approval"]:
             reason = "This run does not require approval."
+        if not reason and volume_of(self.problem).is_champion(self.decision["version"]):
+            reason = f"{self.decision['version']} is the champion already."
         return reason
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:

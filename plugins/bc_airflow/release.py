@@ -9,6 +9,7 @@ from airflow.sdk import Asset, get_current_context
 from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
 from bc_airflow.runs import run_of
+from bc_airflow.volume import volume_of
 from bc_pipeline import steps
 from bc_pipeline.errors import NotReleasable
 
@@ -40,7 +41,7 @@ def promote_or_skip(problem: str, decision: Decision, champion: Asset) -> dict[s
     if reason:
         raise AirflowSkipException(reason)
     approved_by = None
-    if context["params"]["require_approval"]:
+    if context["params"]["require_approval"] and not volume_of(problem).is_champion(version):
         approved_by = _approver(run, version, context["ti"].xcom_pull(task_ids=APPROVAL_TASK))
     try:
         released = steps.promote(run, version, approved_by=approved_by)

@@ -88,6 +88,10 @@ class Volume:
     def registry(self) -> Registry:
         return versions.read_registry(self.store)
 
+    def is_champion(self, version: str) -> bool:
+        production = self.registry().production
+        return production is not None and production.version == version
+
     def audit_tail(self, lines: int) -> list[dict[str, Any]]:
         """The last entries of the audit log, newest first; the chain is not checked here."""
         try:

@@ -16,6 +16,7 @@ from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.files import write_record
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.settings import Settings
 
 with warnings.catch_warnings():
     # Starlette's client announces another HTTP library; Airflow pins this one.
@@ -298,3 +299,10 @@ def test_data_docs_are_shown_and_nothing_beside_them(client: TestClient, store: 
 def test_a_verdict_leads_to_the_validation_of_its_rows(client: TestClient, publish: Any) -> None:
     publish(PASSED, run_id="r")
     assert "/data-docs/validations/" in client.get(f"{BASE}/runs/r").text
+
+
+@pytest.mark.usefixtures("champion")
+def test_what_is_live_is_not_asked_about_again(store: Store, settings: Settings) -> None:
+    volume = Volume(store, settings.verify_key)
+    assert volume.is_champion(PASSED)
+    assert not volume.is_champion(REJECTED)
