@@ -111,13 +111,13 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
     with bar:
         task = bar.add_task(escape(text), total=None)
 
-        told = time.monotonic()
+        told, said = time.monotonic(), text
 
         def update(description: str, share: float | None) -> None:
-            nonlocal told
-            if alone and time.monotonic() - told >= QUIET_SECONDS:
+            nonlocal told, said
+            if alone and description != said and time.monotonic() - told >= QUIET_SECONDS:
                 say(description)
-                told = time.monotonic()
+                told, said = time.monotonic(), description
             total = None if share is None else 1.0
             bar.update(task, description=escape(description), total=total, completed=share or 0)
 
