@@ -49,7 +49,7 @@ def say(text: str) -> None:
 
 
 def show_json(value: Any) -> None:
-    print(json.dumps(value, indent=2, allow_nan=False, default=str))  # noqa: T201
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str))
 
 
 def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
