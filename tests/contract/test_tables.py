@@ -331,7 +331,7 @@ BAD_ROWS = (
     BadRow("unit", cell(3, "17 px"), NOT_A_NUMBER),
     BadRow("decimal comma", cell(3, '"17,5"'), NOT_A_NUMBER),
     BadRow("two signs", cell(3, "+-17.5"), NOT_A_NUMBER),
-    BadRow("Arabic digits", cell(3, "١٧"), NOT_A_NUMBER),  # noqa: RUF001
+    BadRow("Arabic digits", cell(3, "١٧"), NOT_A_NUMBER),
     BadRow("truth value", cell(3, "true"), NOT_A_NUMBER),
     BadRow("empty cell", cell(3, ""), (("mean_texture", "is empty"),)),
     BadRow("quoted empty cell", cell(3, '""'), (("mean_texture", "is empty"),)),

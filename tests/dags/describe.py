@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import sys
@@ -12,9 +13,10 @@ from typing import Any
 PLUGINS = os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]
 BEGAN = time.perf_counter()
 # What every DAG file of any project would load.
-import airflow.providers.standard.decorators.python  # noqa: E402
-import airflow.providers.standard.operators.hitl  # noqa: E402, F401
-from airflow.sdk import DAG  # noqa: E402
+from airflow.sdk import DAG
+
+for name in ("decorators.python", "operators.hitl"):
+    importlib.import_module(f"airflow.providers.standard.{name}")
 
 BEFORE = set(sys.modules)
 AIRFLOW_READY = time.perf_counter()

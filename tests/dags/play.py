@@ -27,19 +27,19 @@ import bc_pipeline
 sys.modules["bc_pipeline.steps"] = fake_steps
 bc_pipeline.steps = fake_steps
 
-from airflow.dag_processing.dagbag import DagBag  # noqa: E402
-from airflow.models.asset import AssetEvent  # noqa: E402
-from airflow.models.hitl import HITLDetail  # noqa: E402
-from airflow.models.taskinstance import TaskInstance  # noqa: E402
-from airflow.models.trigger import handle_event_submit  # noqa: E402
-from airflow.models.xcom import XComModel  # noqa: E402
-from airflow.sdk import timezone  # noqa: E402
-from airflow.serialization.definitions.dag import SerializedDAG  # noqa: E402
-from airflow.triggers.base import TriggerEvent  # noqa: E402
-from airflow.utils.db import initdb  # noqa: E402
-from airflow.utils.session import create_session  # noqa: E402
-from airflow.utils.types import DagRunType  # noqa: E402
-from sqlalchemy import select  # noqa: E402
+from airflow.dag_processing.dagbag import DagBag
+from airflow.models.asset import AssetEvent
+from airflow.models.hitl import HITLDetail
+from airflow.models.taskinstance import TaskInstance
+from airflow.models.trigger import handle_event_submit
+from airflow.models.xcom import XComModel
+from airflow.sdk import timezone
+from airflow.serialization.definitions.dag import SerializedDAG
+from airflow.triggers.base import TriggerEvent
+from airflow.utils.db import initdb
+from airflow.utils.session import create_session
+from airflow.utils.types import DagRunType
+from sqlalchemy import select
 
 SLEEP = time.sleep
 
