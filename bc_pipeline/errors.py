@@ -26,14 +26,27 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── SignatureInvalid
     │   ├── NoChampion          nothing was promoted yet
     │   ├── NotReleasable       the version's verdict or approval does not allow it
+    │   ├── GenerationReplayed  the registry is older than what was already served
+    │   ├── DecryptionFailed    encrypted bytes do not open with the key at hand
     │   └── AuditBroken         the hash chain of the audit log does not hold
     ├── RequestRefused          a request to the service is not taken
-    │   ├── BodyUnreadable      the body is not JSON
+    │   ├── BodyUnreadable      the body is not in the format that it is declared as
     │   ├── BodyTooLarge
-    │   ├── KeyRefused          no API key, or a wrong one
-    │   └── MediaTypeRefused    the body is declared as something else than JSON
+    │   ├── BodyTooSlow         the body did not arrive in time
+    │   ├── KeyRefused          no credentials, or wrong ones
+    │   ├── ScopeMissing        the credentials do not allow this operation
+    │   ├── AddressRefused      the client's address is not on the allow-list
+    │   ├── RateLimited         too many requests
+    │   ├── MediaTypeRefused    the body is declared as something that is not read here
+    │   ├── HeaderRefused       a header that is needed is missing or malformed
+    │   ├── NotThere            no such prediction, run, model or version
+    │   ├── RecordExpired       the prediction was removed when its retention ended
+    │   └── OutcomeConflict     another outcome is recorded for the prediction
     ├── StackError              a process of the embedded stack is not as it should be
+    │   └── AirflowRefused      Airflow answered with an error
     └── TransientError          worth another try: a service is away, a lock is held
+        ├── AirflowAway         Airflow does not answer
+        └── RecordsAway         the prediction log or its database cannot be written
 """
 
 from __future__ import annotations
@@ -326,6 +339,25 @@ class NotReleasable(StoreError):
 
 
 @dataclass(eq=False)
+class GenerationReplayed(StoreError):
+    """The registry is older than one that was already served."""
+
+    code: ClassVar[str] = "generation-replayed"
+
+    served: int = 0
+    found: int = 0
+
+
+@dataclass(eq=False)
+class DecryptionFailed(StoreError):
+    """Encrypted bytes do not open with the key at hand."""
+
+    code: ClassVar[str] = "decryption-failed"
+
+    key_id: str = ""
+
+
+@dataclass(eq=False)
 class AuditBroken(StoreError):
     """The hash chain of the audit log does not hold."""
 
@@ -343,7 +375,7 @@ class RequestRefused(PipelineError):
 
 @dataclass(eq=False)
 class BodyUnreadable(RequestRefused):
-    """The body is not JSON."""
+    """The body is not in the format that it is declared as."""
 
     code: ClassVar[str] = "body-unreadable"
 
@@ -358,17 +390,79 @@ class BodyTooLarge(RequestRefused):
 
 
 @dataclass(eq=False)
+class BodyTooSlow(RequestRefused):
+    """The body did not arrive in time."""
+
+    code: ClassVar[str] = "body-too-slow"
+
+
+@dataclass(eq=False)
 class KeyRefused(RequestRefused):
-    """No API key was sent, or a wrong one."""
+    """No credentials were sent, or wrong ones."""
 
     code: ClassVar[str] = "key-refused"
 
 
 @dataclass(eq=False)
+class ScopeMissing(RequestRefused):
+    """The credentials are good, but do not allow this operation."""
+
+    code: ClassVar[str] = "scope-missing"
+
+    scope: str = ""
+
+
+@dataclass(eq=False)
+class AddressRefused(RequestRefused):
+    """The client's address is not on the allow-list."""
+
+    code: ClassVar[str] = "address-refused"
+
+
+@dataclass(eq=False)
+class RateLimited(RequestRefused):
+    """Too many requests; ``retry_after`` seconds from now there is room again."""
+
+    code: ClassVar[str] = "rate-limited"
+
+    retry_after: int = 1
+
+
+@dataclass(eq=False)
 class MediaTypeRefused(RequestRefused):
-    """The body is declared as something else than JSON in UTF-8."""
+    """The body is declared as something that this operation does not read."""
 
     code: ClassVar[str] = "media-type-refused"
+
+
+@dataclass(eq=False)
+class HeaderRefused(RequestRefused):
+    """A header or query parameter that is needed is missing or malformed."""
+
+    code: ClassVar[str] = "header-refused"
+
+    header: str = ""
+
+
+@dataclass(eq=False)
+class NotThere(RequestRefused):
+    """There is no such prediction, run, model or version."""
+
+    code: ClassVar[str] = "not-there"
+
+
+@dataclass(eq=False)
+class RecordExpired(RequestRefused):
+    """The prediction was removed when its retention ended."""
+
+    code: ClassVar[str] = "record-expired"
+
+
+@dataclass(eq=False)
+class OutcomeConflict(RequestRefused):
+    """Another outcome is recorded for the prediction."""
+
+    code: ClassVar[str] = "outcome-conflict"
 
 
 @dataclass(eq=False)
@@ -379,7 +473,30 @@ class StackError(PipelineError):
 
 
 @dataclass(eq=False)
+class AirflowRefused(StackError):
+    """Airflow answered with an error; ``status`` is its HTTP status."""
+
+    code: ClassVar[str] = "airflow-refused"
+
+    status: int = 0
+
+
+@dataclass(eq=False)
 class TransientError(PipelineError):
     """Worth another try: a service is away or a lock is held."""
 
     code: ClassVar[str] = "transient"
+
+
+@dataclass(eq=False)
+class AirflowAway(TransientError):
+    """Airflow does not answer."""
+
+    code: ClassVar[str] = "airflow-away"
+
+
+@dataclass(eq=False)
+class RecordsAway(TransientError):
+    """The prediction log, or its database, cannot be written or read just now."""
+
+    code: ClassVar[str] = "records-away"

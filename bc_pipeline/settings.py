@@ -5,15 +5,27 @@ What changes the science belongs to the Problem; what differs per run is an argu
 
 from __future__ import annotations
 
+import ipaddress
+import os
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from bc_pipeline.errors import ConfigError
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
+
+
+# In the environment a list is written with commas between its words.
+Words = Annotated[tuple[str, ...], NoDecode]
+_RATE = r"^([1-9][0-9]*)/(second|minute|hour)$"
 
 
 def _default_home() -> Path:
@@ -69,13 +81,149 @@ class Settings(BaseSettings):
         description="Lowest level that the service logs.",
     )
 
+    # Airflow, as the prediction service and the commands reach it ------------------------
+
+    airflow_url: str = Field(
+        default="", description="Airflow's API; empty: the embedded server's address."
+    )
+    airflow_user: str = Field(default="admin", description="The user that triggers runs.")
+    airflow_password_file: Path | None = Field(
+        default=None, description="That user's password; default: home/keys/airflow_password."
+    )
+
+    # The prediction service: who may ask -------------------------------------------------
+
+    service_keys_file: Path | None = Field(
+        default=None,
+        description="API keys, hashed; default: home/keys/service_keys.json.",
+    )
+    jwt_issuer: str = Field(
+        default="", description="Issuer of accepted bearer tokens; empty: none are accepted."
+    )
+    jwt_jwks_url: str = Field(default="", description="Where the issuer's public keys stand.")
+    jwt_audience: str = Field(default="", description="Audience that a token must name.")
+    jwt_algorithms: Words = Field(
+        default=("RS256", "ES256"), description="Signature algorithms of tokens that are accepted."
+    )
+    jwt_leeway_seconds: int = Field(
+        default=30, ge=0, le=60, description="How far the issuer's clock may be off."
+    )
+    allowed_addresses: Words = Field(
+        default=(), description="Networks that may ask, as CIDR; empty: every address."
+    )
+    trusted_proxies: Words = Field(
+        default=(),
+        description="Networks of proxies whose X-Forwarded-For is believed, as CIDR.",
+    )
+    rate_limit_key: str = Field(
+        default="60000/minute", pattern=_RATE, description="Requests of one key or token subject."
+    )
+    rate_limit_address: str = Field(
+        default="120000/minute", pattern=_RATE, description="Requests of one address."
+    )
+    rate_limit_failures: str = Field(
+        default="120/minute",
+        pattern=_RATE,
+        description="Requests of one address that end in 401, 403, 404 or 405.",
+    )
+    redis_url: SecretStr | None = Field(
+        default=None, description="Redis that counts for all workers; empty: each counts alone."
+    )
+    cors_origins: Words = Field(
+        default=(), description="Origins whose pages may call the service; empty: none."
+    )
+    tls_cert_file: Path | None = Field(
+        default=None, description="Certificate chain (PEM); with its key, the service speaks TLS."
+    )
+    tls_key_file: Path | None = Field(default=None, description="Private key of it (PEM).")
+
+    # The prediction service: how much ----------------------------------------------------
+
+    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
+    upload_limit_mb: int = Field(
+        default=16, ge=1, le=1024, description="Largest batch or upload, in MiB."
+    )
+    slow_client_seconds: float = Field(
+        default=20.0, gt=0, le=60, description="How long a client may take to send or to read."
+    )
+
+    # The prediction log ------------------------------------------------------------------
+
+    records_dir: Path | None = Field(
+        default=None, description="Where answered predictions are logged; default: home/records."
+    )
+    records_url: SecretStr | None = Field(
+        default=None,
+        description="Database of predictions and outcomes, as an SQLAlchemy URL; "
+        "empty: SQLite in the log's folder.",
+    )
+    records_key_file: Path | None = Field(
+        default=None, description="AES-256 key that encrypts logged features; none: plain."
+    )
+    records_backlog_mb: int = Field(
+        default=1024,
+        ge=1,
+        description="How much may wait for a database that is away before predictions stop.",
+    )
+    records_retention_days: int = Field(
+        default=0, ge=0, description="Age at which predictions are removed; 0: never."
+    )
+    artifact_key_file: Path | None = Field(
+        default=None, description="AES-256 key that encrypts new models at rest; none: plain."
+    )
+    otlp_endpoint: str = Field(
+        default="", description="OpenTelemetry collector that gets traces; empty: none are made."
+    )
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        return init_settings, env_settings, _SecretFiles(settings_cls)
+
+    @field_validator("*", mode="after")
+    @classmethod
+    def _absolute(cls, value: Any) -> Any:
+        """Processes of the stack run in other folders than the one that started them."""
+        return value.expanduser().absolute() if isinstance(value, Path) else value
+
     @field_validator(
-        "home", "project_dir", "signing_key_file", "verify_key_file", "api_key_file", mode="after"
+        "jwt_algorithms", "allowed_addresses", "trusted_proxies", "cors_origins", mode="before"
     )
     @classmethod
-    def _absolute(cls, path: Path | None) -> Path | None:
-        """Processes of the stack run in other folders than the one that started them."""
-        return None if path is None else path.expanduser().absolute()
+    def _words(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(word for part in value.split(",") if (word := part.strip()))
+        return value
+
+    @field_validator("allowed_addresses", "trusted_proxies", mode="after")
+    @classmethod
+    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for word in value:
+            ipaddress.ip_network(word)
+        return value
+
+    @field_validator("jwt_algorithms", mode="after")
+    @classmethod
+    def _asymmetric(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        """With a public key set, a symmetric algorithm would take the public key as secret."""
+        known = {"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA"}
+        if not value or set(value) - known:
+            raise ValueError(f"takes words of {', '.join(sorted(known))}")
+        return value
+
+    @model_validator(mode="after")
+    def _pairs(self) -> Settings:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise ValueError("BC_TLS_CERT_FILE and BC_TLS_KEY_FILE are set together or not at all")
+        if self.jwt_issuer and not (self.jwt_jwks_url and self.jwt_audience):
+            raise ValueError("BC_JWT_ISSUER needs BC_JWT_JWKS_URL and BC_JWT_AUDIENCE")
+        return self
 
     @property
     def signing_key(self) -> Path:
@@ -90,12 +238,53 @@ class Settings(BaseSettings):
         return self.api_key_file or self.home / "keys" / "api_key"
 
     @property
+    def service_keys(self) -> Path:
+        return self.service_keys_file or self.home / "keys" / "service_keys.json"
+
+    @property
+    def airflow_password(self) -> Path:
+        return self.airflow_password_file or self.home / "keys" / "airflow_password"
+
+    @property
+    def airflow_address(self) -> str:
+        return self.airflow_url or f"http://{self.host}:{self.airflow_port}"
+
+    @property
+    def records(self) -> Path:
+        """Folder of one problem's prediction log."""
+        return (self.records_dir or self.home / "records") / self.service_problem
+
+    @property
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"http://{self.host}:{self.mlflow_port}"
 
     @property
     def expectations_dir(self) -> Path:
         return self.project_dir / "expectations"
+
+
+class _SecretFiles(PydanticBaseSettingsSource):
+    """A secret may stand in a file that ``BC_<NAME>_FILE`` names, as in ``/run/secrets``."""
+
+    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        path = os.environ.get(f"BC_{field_name.upper()}_FILE")
+        if not path or SecretStr not in get_args(field.annotation):
+            return None, field_name, False
+        try:
+            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+        except (OSError, UnicodeDecodeError):
+            raise ConfigError(
+                f"The file that BC_{field_name.upper()}_FILE names cannot be read.",
+                setting=f"BC_{field_name.upper()}_FILE",
+            ) from None
+
+    def __call__(self) -> dict[str, Any]:
+        found = {}
+        for name, field in self.settings_cls.model_fields.items():
+            value, _, _ = self.get_field_value(field, name)
+            if value:
+                found[name] = value
+        return found
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -20,8 +20,8 @@ from pathlib import Path
 
 import psutil
 
+from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.airflow_api import AirflowApi
 
 ROUNDS = 3
 SAMPLE_SECONDS = 1.0

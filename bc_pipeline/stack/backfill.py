@@ -8,10 +8,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from bc_pipeline.airflow_api import FINAL_RUN_STATES, AirflowApi
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, StackError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.airflow_api import FINAL_RUN_STATES, AirflowApi
 from bc_pipeline.stack.components import airflow_environment, program
 
 START_SECONDS = 60.0

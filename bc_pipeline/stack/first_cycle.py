@@ -10,13 +10,13 @@ from typing import Any, Protocol
 import httpx
 
 from bc_pipeline import steps
+from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.clock import format_time, now
-from bc_pipeline.errors import StackError
+from bc_pipeline.errors import AirflowRefused, StackError
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.airflow_api import AirflowApi, AirflowRefused
 from bc_pipeline.stack.components import service_url
 from bc_pipeline.stack.secrets import read_secret
 

@@ -19,9 +19,9 @@ import numpy as np
 import psutil
 import pytest
 
+from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.clock import format_time, parse_time
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.stack.airflow_api import AirflowApi
 from tests.e2e.running import Stack, run_command, wait_until
 
 pytestmark = pytest.mark.timeout(900)

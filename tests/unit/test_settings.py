@@ -64,3 +64,41 @@ def test_an_empty_variable_is_as_good_as_none(monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize("name", Settings.model_fields)
 def test_every_setting_says_what_it_means(name: str) -> None:
     assert Settings.model_fields[name].description
+
+
+def test_a_secret_may_stand_in_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "url").write_text("postgresql+psycopg://u:canary@h/d\n")
+    monkeypatch.setenv("BC_RECORDS_URL_FILE", str(tmp_path / "url"))
+    settings = load_settings()
+    assert settings.records_url is not None
+    assert settings.records_url.get_secret_value() == "postgresql+psycopg://u:canary@h/d"
+    assert "canary" not in repr(settings)
+    monkeypatch.setenv("BC_RECORDS_URL_FILE", str(tmp_path / "none"))
+    with pytest.raises(ConfigError) as error:
+        load_settings()
+    assert error.value.setting == "BC_RECORDS_URL_FILE"
+
+
+def test_lists_are_written_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_ALLOWED_ADDRESSES", "10.0.0.0/8, ::1")
+    assert load_settings().allowed_addresses == ("10.0.0.0/8", "::1")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("BC_ALLOWED_ADDRESSES", "10.0.0.0/8,nowhere"),
+        ("BC_JWT_ALGORITHMS", "HS256"),
+        ("BC_JWT_ALGORITHMS", "none"),
+        ("BC_JWT_LEEWAY_SECONDS", "61"),
+        ("BC_RATE_LIMIT_KEY", "0/minute"),
+        ("BC_TLS_CERT_FILE", "/etc/cert.pem"),
+        ("BC_JWT_ISSUER", "https://issuer.example"),
+    ],
+)
+def test_a_setting_that_would_weaken_the_service_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(ConfigError, match=name):
+        load_settings()

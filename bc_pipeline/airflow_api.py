@@ -1,4 +1,4 @@
-"""The few calls of Airflow's REST API that the commands need."""
+"""The few calls of Airflow's REST API that the commands and the prediction service need."""
 
 from __future__ import annotations
 
@@ -9,24 +9,15 @@ from typing import Any, Self
 
 import httpx
 
-from bc_pipeline.errors import StackError, TransientError
+from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError, TransientError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import airflow_url
-from bc_pipeline.stack.secrets import AIRFLOW_USER, read_secret, secrets_of
 
 FINAL_RUN_STATES = ("success", "failed")
 
 
-@dataclass(eq=False)
-class AirflowRefused(StackError):
-    """Airflow answered with an error; `status` is its HTTP status."""
-
-    status: int = 0
-
-
 @dataclass
 class AirflowApi:
-    """A client that is logged in as the embedded stack's administrator."""
+    """A client that is logged in as the settings' user."""
 
     client: httpx.Client
 
@@ -38,15 +29,19 @@ class AirflowApi:
         ------
         StackError
             Where the stack was never set up, or Airflow refuses the password.
-        TransientError
+        AirflowAway
             Where Airflow does not answer.
         """
-        password = secrets_of(settings).airflow_password
-        if not password.exists():
-            raise StackError("The stack is not set up.", "Run 'make up' first.")
-        client = httpx.Client(base_url=airflow_url(settings), timeout=30.0, trust_env=False)
+        try:
+            password = settings.airflow_password.read_text(encoding="utf-8").strip()
+        except FileNotFoundError:
+            raise StackError(
+                "Airflow's password is not there: the stack is not set up.",
+                "Run 'make up' first, or name the password's file in BC_AIRFLOW_PASSWORD_FILE.",
+            ) from None
+        client = httpx.Client(base_url=settings.airflow_address, timeout=30.0, trust_env=False)
         api = cls(client)
-        body = {"username": AIRFLOW_USER, "password": read_secret(password)}
+        body = {"username": settings.airflow_user, "password": password}
         token = api._send("POST", "/auth/token", json=body)["access_token"]
         client.headers["Authorization"] = f"Bearer {token}"
         return api
@@ -61,7 +56,7 @@ class AirflowApi:
         try:
             response = self.client.request(method, path, **arguments)
         except httpx.HTTPError as error:
-            raise TransientError(
+            raise AirflowAway(
                 f"Airflow at {self.client.base_url} does not answer ({type(error).__name__}).",
                 "Run 'bc-pipeline status' and 'bc-pipeline up'.",
             ) from None

@@ -1,0 +1,1 @@
+"""Who may ask the service, from where and how often."""

@@ -1,0 +1,61 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from bc_pipeline.encryption import Cipher, is_box, load_cipher
+from bc_pipeline.errors import ConfigError, DecryptionFailed
+
+CIPHER = Cipher(bytes(range(32)))
+
+
+def test_a_box_opens_in_its_place_only() -> None:
+    box = CIPHER.seal(b"secret", b"here")
+    assert CIPHER.open(box, b"here") == b"secret"
+    assert b"secret" not in box
+    with pytest.raises(DecryptionFailed, match="moved"):
+        CIPHER.open(box, b"there")
+
+
+@pytest.mark.parametrize("position", [12, 23, 24, -1])
+def test_a_changed_box_does_not_open(position: int) -> None:
+    box = bytearray(CIPHER.seal(b"secret", b"here"))
+    box[position] ^= 1
+    with pytest.raises(DecryptionFailed):
+        CIPHER.open(bytes(box), b"here")
+
+
+def test_another_key_is_named_not_tried() -> None:
+    other = Cipher(bytes(32))
+    with pytest.raises(DecryptionFailed, match=CIPHER.key_id) as error:
+        other.open(CIPHER.seal(b"x", b""), b"")
+    assert error.value.key_id == CIPHER.key_id
+
+
+@pytest.mark.parametrize("data", [b"", b"BCX1", b"plain bytes that are long enough to be a box"])
+def test_what_is_no_box_is_refused(data: bytes) -> None:
+    assert not is_box(data)
+    with pytest.raises(DecryptionFailed):
+        CIPHER.open(data, b"")
+
+
+def test_only_seal_same_repeats_itself() -> None:
+    assert CIPHER.seal(b"x", b"c") != CIPHER.seal(b"x", b"c")
+    assert CIPHER.seal_same(b"x", b"c") == CIPHER.seal_same(b"x", b"c")
+    boxes = {CIPHER.seal_same(*pair) for pair in ((b"x", b"c"), (b"xc", b""), (b"y", b"c"))}
+    assert len(boxes) == 3
+    assert CIPHER.open(CIPHER.seal_same(b"x", b"c"), b"c") == b"x"
+
+
+@pytest.mark.parametrize("text", ["", "00", "zz" * 32, "00" * 33])
+def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path, text: str) -> None:
+    (tmp_path / "key").write_text(text)
+    with pytest.raises(ConfigError) as error:
+        load_cipher(tmp_path / "key", "BC_RECORDS_KEY_FILE")
+    assert error.value.setting == "BC_RECORDS_KEY_FILE"
+
+
+def test_a_key_file_is_what_openssl_writes(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text(bytes(range(32)).hex() + "\n")
+    assert load_cipher(tmp_path / "key", "X").key_id == CIPHER.key_id
