@@ -1,0 +1,156 @@
+"""OAuth2 bearer tokens: JWTs that an issuer signed, checked against its published keys."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+import structlog
+
+from bc_pipeline.access.caller import Caller
+from bc_pipeline.access.jwks import KeySet
+from bc_pipeline.access.scopes import effective
+from bc_pipeline.errors import KeyRefused
+from bc_pipeline.settings import Settings
+
+_LIMIT_BYTES = 8192
+_LIMIT_NAME = 200
+_REQUIRED = ["exp", "iss", "aud", "sub"]
+
+
+def looks_like_token(raw: bytes) -> bool:
+    """Whether credentials have the shape of a signed JWT rather than of a key."""
+    return raw.count(b".") == 2 and raw.startswith(b"ey")
+
+
+class TokenReader:
+    """Checks tokens; whose key is at hand needs no waiting.
+
+    Attributes
+    ----------
+    keys : KeySet
+    """
+
+    def __init__(
+        self, keys: KeySet, issuer: str, audience: str, algorithms: tuple[str, ...], leeway: int
+    ) -> None:
+        self.keys = keys
+        self._issuer = issuer
+        self._audience = audience
+        self._algorithms = frozenset(algorithms)
+        self._leeway = leeway
+
+    @classmethod
+    def of(cls, settings: Settings) -> TokenReader | None:
+        """A reader for the issuer that is set, or None.
+
+        Raises
+        ------
+        ConfigError
+        """
+        if not settings.jwt_issuer:
+            return None
+        return cls(
+            KeySet(settings.jwt_jwks_url, settings.jwt_algorithms),
+            settings.jwt_issuer,
+            settings.jwt_audience,
+            settings.jwt_algorithms,
+            settings.jwt_leeway_seconds,
+        )
+
+    def read(self, raw: bytes) -> Caller | None:
+        """Check a token.
+
+        Returns
+        -------
+        Caller or None
+            None where its key is not at hand but may be the issuer's: call `fetch_for`.
+
+        Raises
+        ------
+        KeyRefused
+        """
+        import jwt
+
+        token, key_id, algorithm = self._opened(raw)
+        key = self.keys.key(key_id, algorithm)
+        if key is None:
+            if self.keys.may_ask(key_id):
+                return None
+            _refuse("unknown key")
+        try:
+            claims = jwt.decode(
+                token,
+                key,
+                algorithms=[algorithm],
+                audience=self._audience,
+                issuer=self._issuer,
+                leeway=self._leeway,
+                options={"require": _REQUIRED},
+            )
+            return _caller(claims)
+        except jwt.PyJWTError as error:
+            _refuse(type(error).__name__)
+        except (ValueError, TypeError, OverflowError, RecursionError):
+            _refuse("malformed")
+
+    async def fetch_for(self, raw: bytes) -> None:
+        """Ask the issuer for the key of a token, unless it was asked a moment ago.
+
+        Raises
+        ------
+        KeyRefused
+            Where it is no token that could be accepted.
+        """
+        _, key_id, _ = self._opened(raw)
+        await self.keys.ask_for(key_id)
+
+    async def refresh(self) -> None:
+        await self.keys.refresh()
+
+    def _opened(self, raw: bytes) -> tuple[str, str, str]:
+        """A token with what its header claims, which nothing has verified yet."""
+        import jwt
+
+        if len(raw) > _LIMIT_BYTES:
+            _refuse("too long")
+        try:
+            token = raw.decode("ascii")
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
+            _refuse("malformed")
+        key_id, algorithm = header.get("kid"), header.get("alg")
+        if not isinstance(algorithm, str) or algorithm not in self._algorithms:
+            _refuse("algorithm")
+        if not isinstance(key_id, str) or not 0 < len(key_id) <= _LIMIT_NAME:
+            _refuse("no key id")
+        if "crit" in header:
+            _refuse("critical extension")
+        return token, key_id, algorithm
+
+
+def _caller(claims: Mapping[str, Any]) -> Caller:
+    subject = claims["sub"]
+    # The subject goes into logs and the prediction log.
+    if not isinstance(subject, str) or not 0 < len(subject) <= _LIMIT_NAME:
+        _refuse("subject")
+    if not subject.isprintable():
+        _refuse("subject")
+    return Caller(subject, f"token:{subject}", effective(_granted(claims)))
+
+
+def _granted(claims: Mapping[str, Any]) -> list[str]:
+    """The words of ``scope`` and of ``scp``, which issuers write as a text or as a list."""
+    words: list[str] = []
+    for name in ("scope", "scp"):
+        value = claims.get(name)
+        if isinstance(value, str):
+            words += value.split()
+        elif isinstance(value, list):
+            words += [word for word in value if isinstance(word, str)]
+    return words
+
+
+def _refuse(reason: str) -> NoReturn:
+    structlog.get_logger().warning("access.refused", kind="token", reason=reason, key_id="")
+    raise KeyRefused("The credentials are not accepted.")
