@@ -1,19 +1,35 @@
-"""What the service says about itself: the OpenAPI document, filled in from the live model."""
+"""What an operation says about itself, for the OpenAPI document.
+
+A route takes its keywords from `operation`; `openapi_document` puts the parts of all routes
+together and fills in what depends on the live model. Every example can be run: a test sends
+each of them and holds the answer to what is documented.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from fastapi import FastAPI
-from fastapi.openapi.utils import get_openapi
+import msgspec
 
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.problem_details import MEDIA_TYPE
+from bc_pipeline.errors import (
+    AddressRefused,
+    HeaderRefused,
+    KeyRefused,
+    PipelineError,
+    RateLimited,
+    ScopeMissing,
+)
+from bc_pipeline.serving.admission import Required, needs
+from bc_pipeline.serving.problem_details import MEDIA_TYPE, problem_type
+
+if TYPE_CHECKING:
+    from bc_pipeline.serving.live import Live
 
 TITLE = "bc-pipeline prediction service"
 NOTICE = "Decision support for research; not a medical device."
-PATHS = ("/", "/predict", "/health", "/docs", "/openapi.json")
 DESCRIPTION = f"""\
 Calls one record malignant or benign from its features, with the model that is in production. \
 {NOTICE}
@@ -28,197 +44,252 @@ lie below one half, so the label that is called can have a probability below one
 Errors are RFC 9457 problems. All defects of a record are listed together, and no error \
 repeats a value of the request."""
 
-_PROBLEM_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "description": "RFC 9457 problem details.",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string", "format": "uri-reference"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "defects": {
-            "type": "array",
-            "description": "Everything that is wrong with the record.",
-            "items": {
-                "type": "object",
-                "required": ["feature", "reason"],
-                "properties": {
-                    "feature": {"type": ["string", "null"]},
-                    "reason": {"type": "string"},
-                },
-            },
-        },
-    },
-}
-_PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
-_ANSWER_SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "required": [
-        "prediction",
-        "label",
-        "probability",
-        "probabilities",
-        "threshold",
-        "model_version",
-    ],
-    "properties": {
-        "prediction": {"type": "integer", "enum": [0, 1]},
-        "label": {"type": "string"},
-        "probability": _PROBABILITY | {"description": "Of the label that is called."},
-        "probabilities": {
-            "type": "object",
-            "additionalProperties": _PROBABILITY,
-            "description": "By label; they add up to one.",
-        },
-        "threshold": _PROBABILITY
-        | {"description": "The call is the positive label where its probability is above it."},
-        "model_version": {"type": "string"},
-        "id": {"type": "string", "description": "The request's id, where it had one."},
-    },
-}
-_ID_SCHEMA = {"type": "string", "minLength": 1, "maxLength": 128}
+JSON = "application/json"
+CSV = "text/csv"
+NDJSON = "application/x-ndjson"
+MARKDOWN = "text/markdown"
 
-
-def _problem(description: str) -> dict[str, Any]:
-    return {
-        "description": description,
-        "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
-    }
-
-
-# Keyword arguments of the routes.
-PREDICT: dict[str, Any] = {
-    "summary": "Classify one record",
-    "responses": {
-        HTTPStatus.OK: {
-            "description": "The call, its probability, and the version that made it.",
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Answer"}}},
-        },
-        HTTPStatus.BAD_REQUEST: _problem("The body is not JSON."),
-        HTTPStatus.UNAUTHORIZED: _problem("No API key, or a wrong one."),
-        HTTPStatus.REQUEST_ENTITY_TOO_LARGE: _problem("The body is larger than 1 MiB."),
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE: _problem("The body is not declared as JSON."),
-        HTTPStatus.UNPROCESSABLE_ENTITY: _problem(
-            "Features are missing, unknown, given twice, not numbers, outside their physical "
-            "range, or contradict each other."
-        ),
-        HTTPStatus.INTERNAL_SERVER_ERROR: _problem("The service is at fault."),
-        HTTPStatus.SERVICE_UNAVAILABLE: _problem("No verified model is live."),
-    },
-    "openapi_extra": {
-        "security": [{"ApiKey": []}, {"Bearer": []}],
-        "requestBody": {
-            "required": True,
-            "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Record"}}},
-        },
-    },
-}
-HEALTH: dict[str, Any] = {
-    "summary": "Whether a verified model answers, and which",
-    "responses": {
-        HTTPStatus.OK: {
-            "description": "A verified model answers. 'refused' counts champions that were "
-            "not taken because their files, signature or answers were wrong.",
-        },
-        HTTPStatus.SERVICE_UNAVAILABLE: _problem("No verified model is live."),
-    },
-}
-ROOT: dict[str, Any] = {
-    "summary": "What this service is, and links",
-    "responses": {HTTPStatus.OK: {"description": "Name, notice and addresses."}},
+Struct = type[msgspec.Struct]
+Schema = Mapping[str, Any] | Struct
+# Types of bodies and answers that operations have declared, by name.
+STRUCTS: dict[str, Struct] = {}
+# The same for problems, by code.
+PROBLEMS_SHOWN: dict[str, type[PipelineError]] = {}
+# What any operation that asks for credentials may answer.
+_ADMISSION = (KeyRefused, ScopeMissing)
+# Headers of answers, described once in the document.
+MODEL_HEADERS = ("X-Model-Version", "X-Manifest-Sha256")
+_ALWAYS = ("X-Request-Id",)
+_PROBLEM_HEADERS: dict[int, tuple[str, ...]] = {
+    HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
+    HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
+    HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
 }
 
 
-def openapi(app: FastAPI, live: Live | None) -> dict[str, Any]:
-    """The OpenAPI document; without a live model it names no features."""
-    document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=app.routes
-    )
-    components = document.setdefault("components", {})
-    components["securitySchemes"] = {
-        "ApiKey": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
-        "Bearer": {"type": "http", "scheme": "bearer"},
-    }
-    components["schemas"] = {
-        "Problem": _PROBLEM_SCHEMA,
-        "Answer": _ANSWER_SCHEMA,
-        "Record": {"type": "object"} if live is None else _record_schema(live),
-    }
-    if live is not None:
-        content = document["paths"]["/predict"]["post"]["requestBody"]["content"]
-        content["application/json"]["examples"] = _examples(live)
-    return document
+@dataclass(frozen=True)
+class Example:
+    """One body.
+
+    Attributes
+    ----------
+    value : Any
+        Plain JSON, or text for a body that is no JSON. A function of the live model gives
+        what depends on it; it is left out of the document while none is live.
+    status : int or None
+        Of a request: what it is answered with, where that is not the first success.
+    """
+
+    summary: str
+    value: Any
+    status: int | None = None
 
 
-def _record_schema(live: Live) -> dict[str, Any]:
-    features = live.manifest.feature_schema.features
-    properties = {
-        feature.name: {
-            "type": "number",
-            "minimum": feature.minimum,
-            "maximum": feature.maximum,
-            "description": f"Unit: {feature.unit}. Also: "
-            f"{', '.join(dict.fromkeys(feature.aliases))}.",
+@dataclass(frozen=True)
+class Success:
+    """One way to succeed.
+
+    Attributes
+    ----------
+    answer : type of msgspec.Struct or JSON schema, optional
+        What the body is, in JSON.
+    contents : mapping of str to dict, optional
+        Bodies of other media types, each made by `content`.
+    headers : sequence of str
+        Names from the document's components, beside X-Request-Id.
+    example : Any
+        An answer in JSON.
+    """
+
+    description: str
+    answer: Schema | None = None
+    contents: Mapping[str, dict[str, Any]] | None = None
+    headers: Sequence[str] = ()
+    example: Any = None
+
+
+def operation(
+    summary: str,
+    *,
+    scope: Required,
+    answer: Schema | None = None,
+    description: str = "The answer.",
+    example: Any = None,
+    status: int = HTTPStatus.OK,
+    contents: Mapping[str, dict[str, Any]] | None = None,
+    headers: Sequence[str] = (),
+    others: Mapping[int, Success] | None = None,
+    parameters: Sequence[dict[str, Any]] = (),
+    body: dict[str, Any] | None = None,
+    refusals: Sequence[type[PipelineError]] = (),
+) -> dict[str, Any]:
+    """Keyword arguments of a route: its scope and its part of the OpenAPI document.
+
+    The operation's own description is the docstring of its endpoint.
+
+    Parameters
+    ----------
+    answer, description, example, status, contents, headers
+        The first success, as in `Success`: a JSON body is described by `answer`, bodies of
+        other media types (a streamed answer, text) by `contents`.
+    others : mapping of int to Success, optional
+        Further successes by status.
+    parameters : sequence of dict
+        Made by `parameter`.
+    body : dict, optional
+        Made by `request_body`.
+    refusals : sequence of error types
+        What the operation may raise, beside what every operation may.
+    """
+    extra = needs(scope)
+    if parameters:
+        extra["parameters"] = list(parameters)
+    if body is not None:
+        extra["requestBody"] = body
+    first = Success(description, answer, contents, headers, example)
+    successes = {int(status): first} | dict(others or {})
+    extra["responses"] = {
+        str(code): _response(success) for code, success in sorted(successes.items())
+    } | _refusals(refusals, scope, parameters)
+    return {"summary": summary, "openapi_extra": extra}
+
+
+def content(schema: Schema, **examples: Example) -> dict[str, Any]:
+    """One media type of a body: its schema, and examples by name.
+
+    Parameters
+    ----------
+    schema : type of msgspec.Struct or JSON schema
+        A schema of plain text is ``{"type": "string"}``.
+    """
+    shown: dict[str, Any] = {"schema": reference(schema)}
+    if examples:
+        shown["examples"] = {
+            name: {"summary": example.summary, "value": example.value}
+            | ({} if example.status is None else {"x-status": int(example.status)})
+            for name, example in examples.items()
         }
-        for feature in features
+    return shown
+
+
+def request_body(
+    contents: Mapping[str, dict[str, Any]], description: str = "", *, required: bool = True
+) -> dict[str, Any]:
+    """The body of a request, by media type; each value is made by `content`."""
+    made: dict[str, Any] = {"required": required, "content": dict(contents)}
+    return made | ({"description": description} if description else {})
+
+
+def parameter(
+    name: str,
+    where: Literal["path", "query", "header"],
+    description: str,
+    *,
+    schema: Mapping[str, Any] | None = None,
+    example: Any = None,
+    required: bool | None = None,
+) -> dict[str, Any]:
+    """A parameter of an operation; one in the path is required, another is not unless said.
+
+    Parameters
+    ----------
+    schema : JSON schema, optional
+        Text, where it is not given.
+    example : Any
+        What the running examples of the operation send.
+    """
+    made: dict[str, Any] = {
+        "name": name,
+        "in": where,
+        "description": description,
+        "required": where == "path" if required is None else required,
+        "schema": dict(schema or {"type": "string"}),
     }
-    names = list(properties)
-    count = len(names)
+    return made | ({} if example is None else {"example": example})
+
+
+def reference(schema: Schema) -> dict[str, Any]:
+    """Where the schema of a type stands in the document; a JSON schema is itself."""
+    if isinstance(schema, Mapping):
+        return dict(schema)
+    known = STRUCTS.setdefault(schema.__name__, schema)
+    if known is not schema:
+        raise TypeError(f"Two types are called {schema.__name__}: rename one.")
+    return {"$ref": f"#/components/schemas/{schema.__name__}"}
+
+
+def _response(success: Success) -> dict[str, Any]:
+    contents: dict[str, Any] = {}
+    if success.answer is not None:
+        examples = (
+            {}
+            if success.example is None
+            else {"answer": Example(success.description, success.example)}
+        )
+        contents[JSON] = content(success.answer, **examples)
+    contents |= success.contents or {}
+    made: dict[str, Any] = {
+        "description": success.description,
+        "headers": _headers((*_ALWAYS, *success.headers)),
+    }
+    return made | ({"content": contents} if contents else {})
+
+
+def _refusals(
+    refusals: Sequence[type[PipelineError]],
+    scope: Required,
+    parameters: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """The problems of an operation by status, each with its codes as examples."""
+    kinds = [*refusals, AddressRefused, RateLimited, PipelineError]
+    if scope != "public":
+        kinds += _ADMISSION
+    if any(given["in"] != "path" for given in parameters):
+        kinds.append(HeaderRefused)
+    found: dict[int, dict[type[PipelineError], None]] = {}
+    for kind in kinds:
+        PROBLEMS_SHOWN[kind.code] = kind
+        found.setdefault(int(problem_type(kind).status), {})[kind] = None
     return {
-        "description": "One record in any of three forms. Case, spaces, dots and underscores "
-        "in names do not matter, and the other names of a feature are taken as well.",
-        "oneOf": [
-            {
-                "title": "Named features",
-                "type": "object",
-                "properties": properties | {"id": _ID_SCHEMA},
-                "required": names,
-                "additionalProperties": False,
-            },
-            {
-                "title": "Named features in an object of their own",
-                "type": "object",
-                "properties": {
-                    "features": {
-                        "type": "object",
-                        "properties": properties,
-                        "required": names,
-                        "additionalProperties": False,
+        str(status): {
+            "description": "; ".join(dict.fromkeys(problem_type(kind).title for kind in shown))
+            + ".",
+            "headers": _headers((*_ALWAYS, *_PROBLEM_HEADERS.get(status, ()))),
+            "content": {
+                MEDIA_TYPE: {
+                    "schema": {"$ref": "#/components/schemas/Problem"},
+                    "examples": {
+                        kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in shown
                     },
-                    "id": _ID_SCHEMA,
-                },
-                "required": ["features"],
-                "additionalProperties": False,
+                }
             },
-            {
-                "title": "Numbers in the order of the named features",
-                "type": "object",
-                "properties": {
-                    "features": {
-                        "type": "array",
-                        "items": {"type": "number"},
-                        "minItems": count,
-                        "maxItems": count,
-                    },
-                    "id": _ID_SCHEMA,
-                },
-                "required": ["features"],
-                "additionalProperties": False,
-            },
-        ],
+        }
+        for status, shown in sorted(found.items())
     }
 
 
-def _examples(live: Live) -> dict[str, Any]:
-    """The same record in two forms: the centre of the rows that the model was trained on."""
-    named = dict(zip(live.manifest.feature_schema.names, live.example, strict=True))
-    return {
-        "named": {"summary": "Named features", "value": named},
-        "numbers": {
-            "summary": "Numbers in the order of the features, with an id",
-            "value": {"id": "sample-1", "features": list(live.example)},
-        },
+def _headers(names: Sequence[str]) -> dict[str, Any]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def named_record(live: Live) -> dict[str, Any]:
+    """The centre of the rows that the live model was trained on, by name."""
+    return dict(zip(live.manifest.feature_schema.names, live.example, strict=True))
+
+
+def listed_record(live: Live) -> dict[str, Any]:
+    """The same as a list of numbers, with an id."""
+    return {"id": "sample-1", "features": list(live.example)}
+
+
+RECORD = {"$ref": "#/components/schemas/Record"}
+RECORD_BODY = request_body(
+    {
+        JSON: content(
+            RECORD,
+            named=Example("Named features", named_record),
+            numbers=Example("Numbers in the order of the features, with an id", listed_record),
+            incomplete=Example("A record that lacks features", {"features": {}}, status=422),
+        )
     }
+)
