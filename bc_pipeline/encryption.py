@@ -30,6 +30,11 @@ def is_box(data: bytes) -> bool:
     return data.startswith(MAGIC) and len(data) > _HEAD
 
 
+def box_key_id(box: bytes) -> str:
+    """The id of the key that a box needs, as `Cipher.key_id` tells it; no key is needed."""
+    return box[len(MAGIC) : len(MAGIC) + _ID_BYTES].hex()
+
+
 class Cipher:
     """One key.
 
@@ -74,13 +79,12 @@ class Cipher:
 
         if not is_box(box):
             raise DecryptionFailed("The bytes are not encrypted as they should be.")
-        key_id = box[len(MAGIC) : len(MAGIC) + _ID_BYTES]
-        if key_id != self._id:
+        key_id = box_key_id(box)
+        if key_id != self.key_id:
             raise DecryptionFailed(
-                f"The bytes are encrypted with the key {key_id.hex()}; the key at hand is "
-                f"{self.key_id}.",
+                f"The bytes are encrypted with the key {key_id}; the key at hand is {self.key_id}.",
                 "Point the setting at the key that it was encrypted with.",
-                key_id=key_id.hex(),
+                key_id=key_id,
             )
         nonce = box[_HEAD - _NONCE_BYTES : _HEAD]
         try:

@@ -18,6 +18,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from bc_pipeline.encryption import Cipher, load_cipher
 from bc_pipeline.errors import ConfigError
 
 _CHECKOUT = Path(__file__).resolve().parents[1]
@@ -253,6 +254,17 @@ class Settings(BaseSettings):
     def records(self) -> Path:
         """Folder of one problem's prediction log."""
         return (self.records_dir or self.home / "records") / self.service_problem
+
+    def artifact_cipher(self) -> Cipher | None:
+        """What encrypts new models and opens encrypted ones; None where no key is set.
+
+        Raises
+        ------
+        ConfigError
+            Where the file that is set holds no key.
+        """
+        path = self.artifact_key_file
+        return load_cipher(path, "BC_ARTIFACT_KEY_FILE") if path else None
 
     @property
     def tracking_uri(self) -> str:

@@ -2,12 +2,16 @@
 
 A reader checks the signature over the very bytes of the manifest that it parses, and the
 digest over the very bytes of a file that it uses; no path is opened twice.
+
+The two files that are the model may stand encrypted. Digests are those of the bytes as they
+stand, so that signature and digests are checked without the key; only who runs the model
+needs it, and decrypts in memory.
 """
 
 from __future__ import annotations
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -21,7 +25,13 @@ from bc_pipeline.artifacts.files import (
     write_atomic,
 )
 from bc_pipeline.artifacts.manifest import MANIFEST_FORMAT, FileEntry, Manifest
-from bc_pipeline.errors import ArtifactCorrupt, SignatureInvalid, VersionNotFound
+from bc_pipeline.encryption import Cipher, box_key_id, is_box
+from bc_pipeline.errors import (
+    ArtifactCorrupt,
+    DecryptionFailed,
+    SignatureInvalid,
+    VersionNotFound,
+)
 
 # Names of the files in the folder.
 MANIFEST = "manifest.json"
@@ -34,8 +44,28 @@ CARD = "card.md"
 FIGURES = "figures"
 
 _SEAL = frozenset({MANIFEST, SIGNATURE})
+# What a key for artifacts encrypts.
+_MODELS = frozenset({MODEL, ESTIMATOR})
+# Enough of a file to see whether it is encrypted, and with which key.
+_HEAD_BYTES = 64
 # A manifest is a few kilobytes; a reader must not be made to load anything larger.
 _MANIFEST_LIMIT = 4 * 1024 * 1024
+
+
+def encrypted(version: str, name: str, data: bytes, cipher: Cipher | None) -> bytes:
+    """A file's bytes as they are to stand in a version's folder.
+
+    Only the model is encrypted, and only where there is a key. The same bytes of the same
+    version give the same result, so that a run that is made again changes nothing; they do
+    not open as another file or in another version.
+    """
+    if cipher is None or name not in _MODELS:
+        return data
+    return cipher.seal_same(data, _place(version, name))
+
+
+def _place(version: str, name: str) -> bytes:
+    return f"{version}/{name}".encode()
 
 
 def seal(draft: Manifest, folder: Path, signing_key: Path) -> Manifest:
@@ -83,14 +113,51 @@ class VersionFiles:
     manifest : Manifest
     manifest_sha256 : str
         Of the manifest's bytes, as the registry's pointer carries it.
+    cipher : Cipher or None
+        What opens the model where it stands encrypted; nothing else needs it.
     """
 
     folder: Path
     manifest: Manifest
     manifest_sha256: str
+    cipher: Cipher | None = field(default=None, repr=False, compare=False)
 
     def read(self, name: str) -> bytes:
-        """The bytes of one file, read once and checked against the manifest.
+        """What one file says: its bytes, checked, and decrypted where they are encrypted.
+
+        Raises
+        ------
+        ArtifactCorrupt
+            Where the manifest does not list the file, or its bytes differ.
+        DecryptionFailed
+            Where it is encrypted, and the key is missing or another one.
+        """
+        data = self.stored(name)
+        if name not in _MODELS or not is_box(data):
+            return data
+        version, key_id = self.manifest.version, box_key_id(data)
+        if self.cipher is None or self.cipher.key_id != key_id:
+            at_hand = f"the key {self.cipher.key_id}" if self.cipher else "no key"
+            raise DecryptionFailed(
+                f"{name} of version {version} is encrypted with the key {key_id}; "
+                f"BC_ARTIFACT_KEY_FILE gives {at_hand}.",
+                "Let it name the key that the version was made with.",
+                key_id=key_id,
+            )
+        return self.cipher.open(data, _place(version, name))
+
+    @property
+    def encrypted(self) -> bool:
+        """Whether the model stands encrypted.
+
+        Raises
+        ------
+        ArtifactCorrupt
+        """
+        return any(is_box(self.stored(name)) for name in _MODELS & set(self.manifest.files))
+
+    def stored(self, name: str) -> bytes:
+        """The bytes of one file as they stand, read once and checked against the manifest.
 
         Raises
         ------
@@ -132,7 +199,7 @@ class VersionFiles:
         ]
         for name in sorted(self.manifest.files):
             try:
-                self.read(name)
+                self.stored(name)
             except ArtifactCorrupt:
                 state = "differs" if (self.folder / name).exists() else "is missing"
                 wrong.append(f"{name} {state}")
@@ -144,8 +211,29 @@ class VersionFiles:
             )
 
 
-def open_version(folder: Path, verify_key: Path) -> VersionFiles:
+def key_needed(folder: Path) -> str | None:
+    """Id of the key that a version's model is encrypted with; None where it is plain.
+
+    Nothing is verified: for telling people which key to look for.
+    """
+    for name in sorted(_MODELS):
+        try:
+            with (folder / name).open("rb") as stream:
+                head = stream.read(_HEAD_BYTES)
+        except OSError:
+            continue
+        if is_box(head):
+            return box_key_id(head)
+    return None
+
+
+def open_version(folder: Path, verify_key: Path, cipher: Cipher | None = None) -> VersionFiles:
     """Open a version's folder: signature first, then the manifest.
+
+    Parameters
+    ----------
+    cipher : Cipher, optional
+        `Settings.artifact_cipher`, for who runs the model.
 
     Raises
     ------
@@ -173,7 +261,7 @@ def open_version(folder: Path, verify_key: Path) -> VersionFiles:
             f"The manifest in {folder} names files outside its folder: {unsafe}.",
             path=str(path),
         )
-    return VersionFiles(folder, manifest, sha256_bytes(data))
+    return VersionFiles(folder, manifest, sha256_bytes(data), cipher)
 
 
 def _names(folder: Path) -> set[str]:

@@ -34,6 +34,7 @@ from bc_pipeline.artifacts.sealed import (
 )
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
+from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ArtifactCorrupt, NoChampion, VersionConflict, VersionNotFound
 
 __all__ = [
@@ -167,7 +168,9 @@ def _require_same_inputs(draft: Manifest, stored: Manifest) -> None:
         )
 
 
-def open_stored(store: Store, version: str, verify_key: Path) -> VersionFiles:
+def open_stored(
+    store: Store, version: str, verify_key: Path, cipher: Cipher | None = None
+) -> VersionFiles:
     """Open a published version by name.
 
     Raises
@@ -179,7 +182,7 @@ def open_stored(store: Store, version: str, verify_key: Path) -> VersionFiles:
         raise VersionNotFound(f"{version!r} is not the name of a version.", version=version)
     if not store.version(version).is_dir():
         raise VersionNotFound(f"{store.problem} has no version {version}.", version=version)
-    files = open_version(store.version(version), verify_key)
+    files = open_version(store.version(version), verify_key, cipher)
     found = (files.manifest.problem, files.manifest.version)
     if found != (store.problem, version):
         raise ArtifactCorrupt(
@@ -220,14 +223,16 @@ def read_registry(store: Store) -> Registry:
     return registry
 
 
-def open_pointer(store: Store, pointer: Pointer, verify_key: Path) -> VersionFiles:
+def open_pointer(
+    store: Store, pointer: Pointer, verify_key: Path, cipher: Cipher | None = None
+) -> VersionFiles:
     """Open the version that an alias names, and no other that took its place.
 
     Raises
     ------
     VersionNotFound, SignatureInvalid, ArtifactCorrupt
     """
-    files = open_stored(store, pointer.version, verify_key)
+    files = open_stored(store, pointer.version, verify_key, cipher)
     if files.manifest_sha256 != pointer.manifest_sha256:
         raise ArtifactCorrupt(
             f"The manifest of {pointer.version} is not the one that was released.",
@@ -236,7 +241,7 @@ def open_pointer(store: Store, pointer: Pointer, verify_key: Path) -> VersionFil
     return files
 
 
-def open_champion(store: Store, verify_key: Path) -> VersionFiles:
+def open_champion(store: Store, verify_key: Path, cipher: Cipher | None = None) -> VersionFiles:
     """Open the version in production.
 
     Raises
@@ -249,4 +254,4 @@ def open_champion(store: Store, verify_key: Path) -> VersionFiles:
             f"No model of {store.problem} was promoted yet.",
             "Run `make up`, or `bc-pipeline run`.",
         )
-    return open_pointer(store, production, verify_key)
+    return open_pointer(store, production, verify_key, cipher)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
@@ -49,6 +49,7 @@ def smoke_test(
     golden_probability: np.ndarray,
     latency_ms: float,
     parity_bound: float,
+    artifact_key: Path | None = None,
     timeout: float = 30.0,
 ) -> Smoke:
     """Start the service on a version that is not published yet and compare its answers.
@@ -67,6 +68,8 @@ def smoke_test(
         Largest median time of an answer, as the client sees it.
     parity_bound : float
         Largest difference of a probability.
+    artifact_key : Path, optional
+        The key's file, where the version is encrypted: the service decrypts it by itself.
     timeout : float
         Seconds for the start and for all answers together.
 
@@ -86,7 +89,10 @@ def smoke_test(
     rows = len(golden_values)
     try:
         manifest = open_version(folder, verify_key).manifest
-        with _service(folder, verify_key, manifest.problem, started + timeout) as address:
+        keys = {"BC_VERIFY_KEY_FILE": verify_key.absolute()}
+        if artifact_key is not None:
+            keys["BC_ARTIFACT_KEY_FILE"] = artifact_key.absolute()
+        with _service(folder, keys, manifest.problem, started + timeout) as address:
             answers = _ask(address, manifest, golden_values, started + timeout)
             for _ in range(_MORE_TRIES):
                 if not answers or _median(answers) <= latency_ms:
@@ -125,8 +131,10 @@ class _Answer:
 
 
 @contextmanager
-def _service(folder: Path, verify_key: Path, problem: str, deadline: float) -> Iterator[_Address]:
-    """Run the service until the block ends."""
+def _service(
+    folder: Path, keys: Mapping[str, Path], problem: str, deadline: float
+) -> Iterator[_Address]:
+    """Run the service until the block ends; `keys` are the settings that name key files."""
     with tempfile.TemporaryDirectory(prefix="bc-smoke-") as name:
         home = Path(name)
         key = secrets.token_urlsafe(32)
@@ -147,9 +155,9 @@ def _service(folder: Path, verify_key: Path, problem: str, deadline: float) -> I
                 env=_environment(
                     BC_HOME=home,
                     BC_API_KEY_FILE=key_file,
-                    BC_VERIFY_KEY_FILE=verify_key.absolute(),
                     BC_SERVICE_PROBLEM=problem,
                     BC_LOG_LEVEL="WARNING",
+                    **keys,
                 ),
             )
         try:

@@ -31,8 +31,7 @@ def evaluate(run: Run, version: str) -> Result:
     if room.store.version(version).exists():
         evaluation = _read(_open(room, version), versions.EVALUATION, Evaluation)
     else:
-        challenger = work.find(room.store, version, room.settings.verify_key)
-        evaluation = _evaluate(room, challenger)
+        evaluation = _evaluate(room, _challenger(room, version))
         training_log.append_line(
             room.store,
             "evaluation",
@@ -55,7 +54,7 @@ def decide(run: Run, version: str) -> Result:
 
     room = enter(run.problem)
     if not room.store.version(version).exists():
-        _judge(room, work.find(room.store, version, room.settings.verify_key), run)
+        _judge(room, _challenger(room, version), run)
     stored = _open(room, version)
     verdict = _read(stored, versions.VERDICT, Verdict)
     release.record_verdict(
@@ -75,6 +74,11 @@ def decide(run: Run, version: str) -> Result:
     }
 
 
+def _challenger(room: Room, version: str) -> VersionFiles:
+    settings = room.settings
+    return work.find(room.store, version, settings.verify_key, settings.artifact_cipher())
+
+
 def _open(room: Room, version: str) -> VersionFiles:
     return versions.open_stored(room.store, version, room.settings.verify_key)
 
@@ -86,7 +90,9 @@ def _read(files: VersionFiles, name: str, kind: type[_R]) -> _R:
 
 def _champion(room: Room) -> VersionFiles | None:
     try:
-        return versions.open_champion(room.store, room.settings.verify_key)
+        return versions.open_champion(
+            room.store, room.settings.verify_key, room.settings.artifact_cipher()
+        )
     except NoChampion:
         return None
 
@@ -194,6 +200,7 @@ def _judge(room: Room, challenger: VersionFiles, run: Run) -> None:
         golden_probability=load_estimator(challenger).predict_proba(golden)[:, 1],
         latency_ms=room.problem.gate.smoke_latency_ms,
         parity_bound=room.problem.gate.parity_bound,
+        artifact_key=room.settings.artifact_key_file,
     )
     verdict = gate.decide(room.problem.gate, evaluation, smoke, looks_back=run.looks_back)
     write_record(challenger.folder / versions.VERDICT, verdict)

@@ -99,7 +99,13 @@ def export(run: Run, dataset: str, candidate: str, threshold: float, validation:
         versions.ESTIMATOR: exporter.dump_estimator(estimator),
         work.PARITY: encode_record(parity),
     }
-    work.create(room.store, manifest, files, room.settings.signing_key)
+    work.create(
+        room.store,
+        manifest,
+        files,
+        room.settings.signing_key,
+        room.settings.artifact_cipher(),
+    )
     return {"version": manifest.version}
 
 

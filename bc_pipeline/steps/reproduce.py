@@ -25,11 +25,11 @@ def verify_repro(problem: str, version: str | None) -> Result:
     from bc_pipeline.artifacts.predictors import OnnxPredictor, load_predictor, make_session
 
     room = enter(problem)
-    key = room.settings.verify_key
+    key, cipher = room.settings.verify_key, room.settings.artifact_cipher()
     stored = (
-        versions.open_stored(room.store, version, key)
+        versions.open_stored(room.store, version, key, cipher)
         if version
-        else versions.open_champion(room.store, key)
+        else versions.open_champion(room.store, key, cipher)
     )
     lineage, recipe = stored.manifest.lineage, stored.manifest.recipe
     if lineage.code_version != code_version():

@@ -71,7 +71,7 @@ def score(problem: str, source: Path, target: Path, progress: Progress | None = 
     NoChampion, FileRefused, SchemaMismatch, ExpectationsFailed
     """
     room = enter(problem)
-    champion = open_champion(room.store, room.settings.verify_key)
+    champion = _champion(room)
     report, validations = _score(room, champion, source, target, progress)
     return dict(msgspec.to_builtins(report)) | {"validations": list(validations)}
 
@@ -98,7 +98,7 @@ def batch_score(run: Run, source: str | None = None) -> Result:
         Where a file changed while it was scored.
     """
     room = enter(run.problem)
-    champion = open_champion(room.store, room.settings.verify_key)
+    champion = _champion(room)
     paths = _inputs(room, run, source)
     inputs = {path.name: sha256_file(path) for path in paths}
     digest = sha256_bytes(msgspec.json.encode(inputs, order="deterministic"))[:8]
@@ -194,6 +194,11 @@ def _require_unchanged(inputs: Mapping[str, str], reports: Sequence[ScoreReport]
             "Put a file there under a name that starts with a dot, and rename it when it is "
             "complete.",
         )
+
+
+def _champion(room: Room) -> VersionFiles:
+    settings = room.settings
+    return open_champion(room.store, settings.verify_key, settings.artifact_cipher())
 
 
 def _score(

@@ -25,9 +25,11 @@ from bc_pipeline.training.results import CandidateRecord
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import LoggedModel
 
 # Set last on a run: without it, what stands in MLflow is the rest of a broken attempt.
 COMPLETE_TAG = "bc.complete"
+ENCRYPTED_TAG = "bc.encrypted"
 _PAGE = 1000
 _DIGEST_LENGTH = 36  # MLflow's limit
 _LOADING = ("numpy", "scikit-learn", "scipy")
@@ -204,21 +206,35 @@ class Tracker:
         self.client.set_terminated(run_id, "FINISHED")
 
     def _log_model(self, facts: VersionFacts, run_id: str) -> str:
-        """Store the fitted estimator, without pickle, and give MLflow's id of it."""
-        import mlflow.sklearn
+        """Make MLflow's entry of the model, with the fitted estimator, and give its id.
+
+        A version that stands encrypted on the volume leaves no plain copy here: its entry
+        says what it is and where, and holds nothing to load.
+        """
         from mlflow.entities import LoggedModelOutput
+
+        encrypted = facts.files.encrypted
+        model = self.client.create_logged_model(
+            self.experiment,
+            name=facts.files.manifest.recipe.candidate,
+            source_run_id=run_id,
+            tags=facts.tags | {ENCRYPTED_TAG: str(encrypted).lower()},
+            params=facts.params,
+        )
+        if not encrypted:
+            self._store_estimator(facts, run_id, model)
+        self.client.finalize_logged_model(model.model_id, "READY")
+        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
+        return str(model.model_id)
+
+    def _store_estimator(self, facts: VersionFacts, run_id: str, model: LoggedModel) -> None:
+        """Store the fitted estimator, without pickle."""
+        import mlflow.sklearn
         from mlflow.models import Model
         from skops.io import dumps, get_untrusted_types
 
         manifest = facts.files.manifest
         estimator = load_estimator(facts.files)
-        model = self.client.create_logged_model(
-            self.experiment,
-            name=manifest.recipe.candidate,
-            source_run_id=run_id,
-            tags=facts.tags,
-            params=facts.params,
-        )
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "model"))
             mlflow.sklearn.save_model(
@@ -240,9 +256,6 @@ class Tracker:
                 skops_trusted_types=get_untrusted_types(data=dumps(estimator)),
             )
             self.client.log_model_artifacts(model.model_id, path)
-        self.client.finalize_logged_model(model.model_id, "READY")
-        self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
-        return str(model.model_id)
 
 
 def _pages(search: Callable[[str | None], Any]) -> list[Any]:

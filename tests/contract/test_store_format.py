@@ -14,9 +14,10 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import sealed, signing, versions
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ArtifactCorrupt, PipelineError, SignatureInvalid
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.promotion import audit, transition
@@ -268,3 +269,15 @@ def test_a_later_format_is_refused_in_plain_words(volume: Volume) -> None:
     (volume.folder / "manifest.sig").write_bytes(signing.sign(data, volume.private))
     with pytest.raises(ArtifactCorrupt, match="format 2; this code reads format 1"):
         volume.open()
+
+
+def test_the_form_of_an_encrypted_model(volume: Volume) -> None:
+    """``BCX1``, key id (8), nonce (12), AES-256-GCM; tied to key id, version and file name."""
+    from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+    key = bytes(range(32))
+    box = sealed.encrypted(NAME, "model.onnx", CONTENT["model.onnx"], Cipher(key))
+    key_id = hashlib.sha256(b"key id" + key).digest()[:8]
+    assert (box[:4], box[4:12]) == (b"BCX1", key_id)
+    tied_to = key_id + f"{NAME}/model.onnx".encode()
+    assert AESGCM(key).decrypt(box[12:24], box[24:], tied_to) == CONTENT["model.onnx"]
