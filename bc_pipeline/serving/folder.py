@@ -19,6 +19,7 @@ class PinnedModel:
 
     def __init__(self, live: Live) -> None:
         self.current: Live | None = live
+        self.refusals_by_code: dict[str, int] = {}
 
     def refresh(self) -> None:
         """Nothing to look at."""
@@ -33,11 +34,13 @@ def load_folder(folder: Path, settings: Settings) -> Live:
     Raises
     ------
     StoreError
-        Where it is not signed, or bytes differ from their digests.
+        Where it is not signed, or bytes differ from their digests, or do not decrypt.
+    SchemaMismatch
+        Where its schema contradicts itself.
     ModelError
         Where the model does not run.
     ConfigError
-        Where the key to verify it with is missing.
+        Where the key to verify or to decrypt it with is missing.
     """
-    files = open_version(folder, settings.verify_key)
+    files = open_version(folder, settings.verify_key, settings.artifact_cipher())
     return prepare(files, settings.service_problem, settings.threads, source="folder", generation=0)

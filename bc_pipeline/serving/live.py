@@ -18,9 +18,7 @@ import numpy as np
 import structlog
 
 from bc_pipeline import clock
-from bc_pipeline.artifacts.evidence import Verdict
-from bc_pipeline.artifacts.files import decode_record
-from bc_pipeline.artifacts.manifest import Manifest, Pointer
+from bc_pipeline.artifacts.manifest import Manifest, Pointer, Registry
 from bc_pipeline.artifacts.predictors import Predictor, load_predictor
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import (
@@ -32,9 +30,11 @@ from bc_pipeline.artifacts.versions import (
     open_pointer,
     read_registry,
 )
-from bc_pipeline.errors import ArtifactCorrupt, DegenerateModel, NotReleasable, PipelineError
-from bc_pipeline.schema import FeatureSchema, Labels
+from bc_pipeline.errors import ArtifactCorrupt, DegenerateModel, PipelineError
+from bc_pipeline.schema import Labels
 from bc_pipeline.serving.body import BodyReader
+from bc_pipeline.serving.claims import checked_schema, require_release
+from bc_pipeline.serving.generation import Generations, require_not_older
 from bc_pipeline.settings import Settings
 
 Source = Literal["registry", "folder"]
@@ -103,12 +103,14 @@ def prepare(
     Raises
     ------
     StoreError
-        Where bytes differ from their digests.
+        Where bytes differ from their digests, or do not decrypt.
+    SchemaMismatch
+        Where its schema contradicts itself.
     ModelError
         Where it does not run, or answers something that is no probability.
     """
     manifest = files.manifest
-    schema = _checked_schema(manifest, problem, files.folder)
+    schema = checked_schema(manifest, problem, files.folder)
     predictor = load_predictor(files, threads=threads)
     example = centre(manifest)
     ranges = np.array([manifest.training_range[name] for name in schema.names])
@@ -132,55 +134,6 @@ def prepare(
     )
 
 
-def _checked_schema(manifest: Manifest, problem: str, folder: Path) -> FeatureSchema:
-    """The schema of a manifest, after checks that its parts are about the same thing."""
-    try:
-        schema = manifest.feature_schema
-        fits = schema.fingerprint == manifest.schema_fingerprint
-        covered = set(manifest.training_range) == set(schema.names)
-        manifest.label_set.code(is_positive=True)
-    except (KeyError, TypeError, ValueError):
-        fits = covered = False
-    wrong = ""
-    if manifest.problem != problem:
-        wrong = f"is for the problem {manifest.problem!r}, not {problem!r}"
-    elif not fits:
-        wrong = "carries a feature schema that differs from its fingerprint"
-    elif not covered:
-        wrong = "has training ranges of other features than its schema"
-    elif not 0 <= manifest.threshold <= 1:
-        wrong = "has a threshold outside 0 to 1"
-    if wrong:
-        raise ArtifactCorrupt(f"{manifest.version} {wrong}.", path=str(folder))
-    return schema
-
-
-def require_release(files: VersionFiles) -> None:
-    """Whether the signed verdict in a version allows what the unsigned registry says.
-
-    Raises
-    ------
-    NotReleasable
-        Where the version was rejected, or comes from a backfill that was not to be live.
-    ArtifactCorrupt
-    """
-    verdict = decode_record(files.read(VERDICT), Verdict, files.folder / VERDICT)
-    manifest = files.manifest
-    if verdict.challenger != manifest.version:
-        reason = f"its verdict is about {verdict.challenger}"
-    elif not verdict.passed:
-        reason = "the gate rejected it"
-    elif not manifest.lineage.live:
-        reason = "it comes from a backfilled run"
-    else:
-        return
-    raise NotReleasable(
-        f"{manifest.version} may not be served: {reason}.",
-        version=manifest.version,
-        reasons=(reason,),
-    )
-
-
 class LiveModel:
     """Follows the registry of one problem.
 
@@ -190,6 +143,8 @@ class LiveModel:
         The model that answers; None until a verified champion was found.
     refusals : int
         How many times a champion was refused since the start.
+    refusals_by_code : dict of str to int
+        The same by reason: the code of the error, or ``unreadable`` for what nobody foresaw.
     last_refusal : Refusal or None
         Cleared when a champion is taken.
     checked_at : datetime or None
@@ -199,10 +154,12 @@ class LiveModel:
     def __init__(self, settings: Settings) -> None:
         self.current: Live | None = None
         self.refusals = 0
+        self.refusals_by_code: dict[str, int] = {}
         self.last_refusal: Refusal | None = None
         self.checked_at: datetime | None = None
         self._settings = settings
         self._store = Store(settings.home, settings.service_problem)
+        self._generations = Generations(settings.records)
         # What was refused, and when: the same files are tried again after a while only.
         self._refused: tuple[object, ...] | None = None
         self._refused_at = 0.0
@@ -221,17 +178,23 @@ class LiveModel:
         pointer: Pointer | None = None
         fingerprint = self._fingerprint(None)
         try:
+            # Before the registry: what another worker serves meanwhile is no reason to
+            # call the registry old.
+            served = self._generations.read()
             registry = read_registry(self._store)
             pointer = registry.production
+            if registry.generation == 0 and served and not self._store.registry.exists():
+                raise ArtifactCorrupt("registry.json is gone.", path=str(self._store.registry))
+            require_not_older(registry, served, self._generations.path)
             if pointer is None:
-                self._withdraw(registry.generation)
+                self._withdraw(registry)
             elif self._serves(pointer):
-                self._confirm(registry.generation)
+                self._confirm(registry)
             else:
                 # Taken before the files are read: a change in between means another try.
                 fingerprint = self._fingerprint(pointer)
                 if fingerprint != self._refused or self._is_due():
-                    self._take(pointer, registry.generation)
+                    self._take(pointer, registry)
             self.checked_at = clock.now()
         except PipelineError as error:
             self._refuse(pointer, fingerprint, error.code, str(error))
@@ -250,39 +213,40 @@ class LiveModel:
             pointer.manifest_sha256,
         )
 
-    def _withdraw(self, generation: int) -> None:
-        """Nothing is champion: an empty pointer is obeyed, a missing registry is not."""
-        if self.current is None:
-            return
-        if generation == 0:
-            raise ArtifactCorrupt("registry.json is gone.", path=str(self._store.registry))
-        structlog.get_logger().warning("model_withdrawn", version=self.current.version)
-        self.current = None
+    def _withdraw(self, registry: Registry) -> None:
+        """Nothing is champion: an empty pointer is obeyed."""
+        self._generations.keep(registry)
+        self._refused = self.last_refusal = None
+        if self.current is not None:
+            structlog.get_logger().warning("model_withdrawn", version=self.current.version)
+            self.current = None
 
-    def _confirm(self, generation: int) -> None:
+    def _confirm(self, registry: Registry) -> None:
         assert self.current is not None
-        if self.current.generation != generation:
-            self.current = replace(self.current, generation=generation)
+        self._generations.keep(registry)
+        if self.current.generation != registry.generation:
+            self.current = replace(self.current, generation=registry.generation)
         self._refused = self.last_refusal = None
 
-    def _take(self, pointer: Pointer, generation: int) -> None:
-        started = clock.now()
-        files = open_pointer(self._store, pointer, self._settings.verify_key)
+    def _take(self, pointer: Pointer, registry: Registry) -> None:
+        started, settings = clock.now(), self._settings
+        files = open_pointer(self._store, pointer, settings.verify_key, settings.artifact_cipher())
         require_release(files)
         live = prepare(
             files,
-            self._settings.service_problem,
-            self._settings.threads,
+            settings.service_problem,
+            settings.threads,
             source="registry",
-            generation=generation,
+            generation=registry.generation,
         )
+        self._generations.keep(registry)
         before = self.current
         self.current = live
         self._refused = self.last_refusal = None
         structlog.get_logger().info(
             "model_live",
             version=live.version,
-            generation=generation,
+            generation=live.generation,
             before=before.version if before else None,
             seconds=round((live.loaded_at - started).total_seconds(), 3),
         )
@@ -295,6 +259,7 @@ class LiveModel:
             return
         self._refused = fingerprint
         self.refusals += 1
+        self.refusals_by_code[code] = self.refusals_by_code.get(code, 0) + 1
         version = pointer.version if pointer else None
         self.last_refusal = Refusal(
             version, code, reason.replace(str(self._settings.home), "BC_HOME"), clock.now()
@@ -316,7 +281,10 @@ class LiveModel:
             pointer.version,
             pointer.manifest_sha256,
             *(_state(folder / name) for name in (MANIFEST, SIGNATURE, MODEL, VERDICT)),
-            _state(self._settings.verify_key),
+            *(
+                _state(key) if key else None
+                for key in (self._settings.verify_key, self._settings.artifact_key_file)
+            ),
         )
 
 

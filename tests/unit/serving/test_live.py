@@ -3,6 +3,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -13,7 +14,9 @@ from structlog.testing import capture_logs
 from bc_pipeline.artifacts import signing, versions
 from bc_pipeline.artifacts.files import write_record
 from bc_pipeline.artifacts.manifest import Registry
-from bc_pipeline.artifacts.versions import MODEL
+from bc_pipeline.artifacts.sealed import encrypted
+from bc_pipeline.artifacts.versions import MODEL, read_registry
+from bc_pipeline.encryption import load_cipher
 from bc_pipeline.serving import live
 from bc_pipeline.serving.live import LiveModel
 from bc_pipeline.settings import Settings
@@ -102,6 +105,11 @@ def change_manifest(releases: Any) -> None:
     path.write_text(path.read_text().replace('"threshold": 0.4', '"threshold": 0.9'))
 
 
+def truncate_manifest(releases: Any) -> None:
+    path = releases.store.version("v2") / versions.MANIFEST
+    path.write_bytes(path.read_bytes()[:-10])
+
+
 def drop_manifest(releases: Any) -> None:
     (releases.store.version("v2") / versions.MANIFEST).unlink()
 
@@ -118,6 +126,31 @@ def sign_with_another_key(releases: Any) -> None:
     (releases.store.version("v2") / versions.SIGNATURE).write_bytes(signature)
 
 
+def take_the_place_of(releases: Any) -> None:
+    """Under the name of the version that was released stands another one, signed as well."""
+    shutil.rmtree(releases.store.version("v2"))
+    shutil.copytree(releases.store.version("v1"), releases.store.version("v2"))
+
+
+def put_an_older_registry_back(releases: Any) -> None:
+    registry = read_registry(releases.store)
+    write_record(releases.store.registry, msgspec.structs.replace(registry, generation=1))
+
+
+def change_the_served_generation(releases: Any) -> None:
+    registry = read_registry(releases.store)
+    write_record(releases.store.registry, msgspec.structs.replace(registry, generation=2))
+
+
+def truncate_registry(releases: Any) -> None:
+    releases.store.registry.write_bytes(releases.store.registry.read_bytes()[:-10])
+
+
+def rename_registry(releases: Any) -> None:
+    registry = read_registry(releases.store)
+    write_record(releases.store.registry, msgspec.structs.replace(registry, problem="other"))
+
+
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
@@ -125,16 +158,25 @@ def sign_with_another_key(releases: Any) -> None:
         (truncate_model, "artifact-corrupt"),
         (drop_signature, "signature-invalid"),
         (change_manifest, "signature-invalid"),
+        (truncate_manifest, "signature-invalid"),
+        (sign_with_another_key, "signature-invalid"),
         (drop_manifest, "artifact-corrupt"),
         (drop_version, "version-not-found"),
-        (sign_with_another_key, "signature-invalid"),
+        (take_the_place_of, "artifact-corrupt"),
+        (put_an_older_registry_back, "generation-replayed"),
+        (change_the_served_generation, "generation-replayed"),
+        (truncate_registry, "artifact-corrupt"),
+        (rename_registry, "artifact-corrupt"),
     ],
 )
-def test_a_bad_version_is_refused_once_and_the_old_one_serves(
+def test_whatever_was_damaged_is_refused_once_and_the_old_model_serves(
     model: LiveModel, releases: Any, fitted: Any, damage: Callable[[Any], None], code: str
 ) -> None:
     releases.publish("v1", fitted[0])
     releases.publish("v2", fitted[1])
+    # Twice, so that there is a generation before the one that is served.
+    releases.promote("v1")
+    serving(model)
     releases.promote("v1")
     serving(model)
     releases.promote("v2")
@@ -142,11 +184,80 @@ def test_a_bad_version_is_refused_once_and_the_old_one_serves(
     with capture_logs() as logs:
         for _ in range(3):
             assert serving(model) == "v1"
-    assert model.refusals == 1
+    assert (model.refusals, model.refusals_by_code) == (1, {code: 1})
     assert model.last_refusal is not None
-    assert (model.last_refusal.version, model.last_refusal.code) == ("v2", code)
+    assert model.last_refusal.version in ("v2", None)
+    assert model.last_refusal.code == code
     assert str(releases.settings.home) not in model.last_refusal.reason
-    assert [entry["event"] for entry in logs] == ["model_refused"]
+    assert [(entry["event"], entry["code"]) for entry in logs] == [("model_refused", code)]
+
+
+@pytest.fixture
+def key(settings: Settings, tmp_path: Path) -> Path:
+    """The file of a key for artifacts."""
+    path = tmp_path / "artifact_key"
+    path.write_text("ab" * 32 + "\n")
+    return path
+
+
+def publish_encrypted(releases: Any, name: str, made: Any, key: Path) -> None:
+    cipher = load_cipher(key, "BC_ARTIFACT_KEY_FILE")
+    releases.publish(name, replace(made, graph=encrypted(name, MODEL, made.graph, cipher)))
+
+
+def test_encrypted_and_plain_versions_are_served_alike(
+    releases: Any, fitted: Any, settings: Settings, key: Path, reference: Any
+) -> None:
+    model = LiveModel(settings.model_copy(update={"artifact_key_file": key}))
+    releases.publish("v1", fitted[0])
+    publish_encrypted(releases, "v2", fitted[1], key)
+    for name, made in zip(("v1", "v2", "v1"), (fitted[0], fitted[1], fitted[0]), strict=True):
+        releases.promote(name)
+        assert serving(model) == name
+        assert model.current is not None
+        np.testing.assert_allclose(
+            model.current.predictor.positive(reference[0]), made.probability, rtol=0, atol=1e-12
+        )
+    assert model.refusals == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [(None, "config"), ("no key", "config"), ("cd" * 32, "decryption-failed")],
+)
+def test_without_its_key_an_encrypted_version_is_refused_until_the_key_is_there(
+    releases: Any, fitted: Any, settings: Settings, key: Path, content: str | None, code: str
+) -> None:
+    model = LiveModel(settings.model_copy(update={"artifact_key_file": key}))
+    releases.publish("v1", fitted[0])
+    publish_encrypted(releases, "v2", fitted[1], key)
+    releases.promote("v1")
+    serving(model)
+    right = key.read_text()
+    key.unlink()
+    if content is not None:
+        key.write_text(content)
+    releases.promote("v2")
+    assert serving(model) == "v1"
+    assert serving(model) == "v1"
+    assert model.refusals_by_code == {code: 1}
+    assert model.last_refusal is not None
+    assert "ab" * 32 not in model.last_refusal.reason
+    key.write_text(right)
+    assert serving(model) == "v2"
+    assert model.last_refusal is None
+
+
+def test_without_any_key_an_encrypted_version_names_the_one_it_needs(
+    model: LiveModel, releases: Any, fitted: Any, key: Path
+) -> None:
+    publish_encrypted(releases, "v2", fitted[1], key)
+    releases.promote("v2")
+    assert serving(model) is None
+    assert model.last_refusal is not None
+    assert model.last_refusal.code == "decryption-failed"
+    assert load_cipher(key, "").key_id in model.last_refusal.reason
+    assert "BC_ARTIFACT_KEY_FILE" in model.last_refusal.reason
 
 
 def test_a_refused_version_is_not_read_again_until_something_changes(
@@ -155,9 +266,9 @@ def test_a_refused_version_is_not_read_again_until_something_changes(
     opened: list[str] = []
     real = live.open_pointer
 
-    def open_pointer(store: Any, pointer: Any, key: Any) -> Any:
+    def open_pointer(store: Any, pointer: Any, *keys: Any) -> Any:
         opened.append(pointer.version)
-        return real(store, pointer, key)
+        return real(store, pointer, *keys)
 
     monkeypatch.setattr(live, "open_pointer", open_pointer)
     releases.publish("v2", fitted[1])
@@ -172,24 +283,25 @@ def test_a_refused_version_is_not_read_again_until_something_changes(
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "code", "said"),
     [
-        ({"problem": "other"}, "other"),
-        ({"schema_fingerprint": "0" * 64}, "fingerprint"),
-        ({"schema": {}}, "fingerprint"),
-        ({"training_range": {}}, "training ranges"),
-        ({"threshold": 1.5}, "threshold"),
-        ({"labels": {}}, "fingerprint"),
+        ({"problem": "other"}, "artifact-corrupt", "other"),
+        ({"schema_fingerprint": "0" * 64}, "schema-mismatch", "fingerprint"),
+        ({"schema": {}}, "schema-mismatch", "fingerprint"),
+        ({"training_range": {}}, "schema-mismatch", "training ranges"),
+        ({"threshold": 1.5}, "artifact-corrupt", "threshold"),
+        ({"labels": {}}, "schema-mismatch", "fingerprint"),
     ],
 )
 def test_a_signed_version_that_contradicts_itself_is_refused(
-    model: LiveModel, releases: Any, fitted: Any, changes: dict[str, Any], said: str
+    model: LiveModel, releases: Any, fitted: Any, changes: dict[str, Any], code: str, said: str
 ) -> None:
     releases.publish("v2", fitted[1], **changes)
     releases.promote("v2")
     assert serving(model) is None
     assert model.last_refusal is not None
-    assert model.last_refusal.code == "artifact-corrupt"
+    assert model.last_refusal.code == code
+    assert model.refusals_by_code == {code: 1}
     assert said in model.last_refusal.reason
 
 
