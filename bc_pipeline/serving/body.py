@@ -16,16 +16,14 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import BodyUnreadable, Defect, SchemaMismatch
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, RowRule
+from bc_pipeline.schema import ID_COLUMN, FeatureSchema
+from bc_pipeline.serving.quick import ID_LENGTH, QuickReader, usable_id
 
 FEATURES_KEY = "features"
-ID_LENGTH = 128
 # Bounds of what is examined and reported, so that no body can buy much of the service's time.
 _NAME_LENGTH = 80
 _NAMES_READ = 1000
 _STRANGERS = 60
-# A ratio this close to its bound is left to `FeatureSchema.row_defects`.
-_RATIO_SLACK = 1e-9
 
 
 class Members(tuple[tuple[str, Any], ...]):
@@ -87,10 +85,7 @@ class BodyReader:
             for feature in schema.features
             for spelling in (feature.name, feature.name.replace("_", " "), *feature.aliases)
         }
-        self._ranges = [(feature.minimum, feature.maximum) for feature in schema.features]
-        self._rules = [
-            (rule, self._index[rule.left], self._index[rule.right]) for rule in schema.rules
-        ]
+        self._quick = QuickReader(schema)
 
     def read(self, body: bytes) -> Sample:
         """Read one sample.
@@ -104,7 +99,21 @@ class BodyReader:
         SchemaMismatch
             Listing every defect.
         """
-        content = parse_json(body)
+        quick = self._quick.read(body)
+        return Sample(*quick) if quick is not None else self.read_slowly(body)
+
+    def read_slowly(self, body: bytes) -> Sample:
+        """Read one sample the long way, which finds every defect."""
+        return self.sample(parse_json(body))
+
+    def sample(self, content: Any) -> Sample:
+        """One sample of parsed JSON, as `parse_json` gives it.
+
+        Raises
+        ------
+        SchemaMismatch
+            Listing every defect.
+        """
         defects: list[Defect] = []
         if not isinstance(content, Members):
             raise _mismatch([Defect("the body must be a JSON object")])
@@ -116,24 +125,13 @@ class BodyReader:
         else:
             values = self._named(members, defects)
         # A feature that already has a defect stands as NaN, and counts once.
-        if defects or not self.sound(values):
+        if defects or not self._quick.sound(values):
             named = {defect.column for defect in defects}
             row = self._schema.row_defects(np.array([values])).get(0, [])
             defects += [defect for defect in row if defect.column not in named]
         if defects:
             raise _mismatch(defects)
         return Sample(values=tuple(values), id=sample_id)
-
-    def sound(self, values: Sequence[float]) -> bool:
-        """Whether a row surely has no defect; plain floats are quicker than arrays of one.
-
-        False does not mean that there is one: `FeatureSchema.row_defects` decides.
-        """
-        return all(
-            low <= value <= high for value, (low, high) in zip(values, self._ranges, strict=True)
-        ) and not any(
-            _may_break(rule, values[left], values[right]) for rule, left, right in self._rules
-        )
 
     def _take_id(
         self, members: Members, defects: list[Defect]
@@ -150,14 +148,11 @@ class BodyReader:
         if len(found) > 1:
             defects.append(Defect("is given twice", column=ID_COLUMN))
         sample_id = found[0]
-        if isinstance(sample_id, str) and 0 < len(sample_id) <= ID_LENGTH:
-            if sample_id.isprintable():
-                return rest, sample_id
-            defects.append(Defect("holds characters that do not print", column=ID_COLUMN))
-        else:
-            defects.append(
-                Defect(f"must be a string of 1 to {ID_LENGTH} characters", column=ID_COLUMN)
-            )
+        if isinstance(sample_id, str) and usable_id(sample_id):
+            return rest, sample_id
+        defects.append(
+            Defect(f"must be a string of 1 to {ID_LENGTH} characters that print", column=ID_COLUMN)
+        )
         return rest, None
 
     def _is_id(self, name: str) -> bool:
@@ -183,7 +178,7 @@ class BodyReader:
         )
 
     def _listed(self, content: list[Any], defects: list[Defect]) -> list[float]:
-        expected = len(self._ranges)
+        expected = len(self._schema.names)
         if len(content) != expected:
             defects.append(
                 Defect(
@@ -198,7 +193,7 @@ class BodyReader:
         ]
 
     def _named(self, members: Sequence[tuple[str, Any]], defects: list[Defect]) -> list[float]:
-        values = [math.nan] * len(self._ranges)
+        values = [math.nan] * len(self._schema.names)
         first: dict[str, str] = {}
         repeated: set[str] = set()
         strangers: list[str] = []
@@ -248,21 +243,6 @@ def _number(feature: str, value: Any, defects: list[Defect]) -> float:
 
 def _crowd(members: Members) -> Defect:
     return Defect(f"an object of {len(members)} names is not read")
-
-
-def _may_break(rule: RowRule, left: float, right: float) -> bool:
-    if rule.kind == "at_least":
-        return left < right
-    if rule.kind == "zero_together":
-        return (left == 0) != (right == 0)
-    if right <= 0:
-        return False
-    try:
-        ratio = left / (rule.scale * right**rule.power)
-    except ArithmeticError:
-        return True
-    slack = _RATIO_SLACK * abs(ratio)
-    return not rule.low + slack <= ratio <= rule.high - slack
 
 
 def _mismatch(defects: list[Defect]) -> SchemaMismatch:

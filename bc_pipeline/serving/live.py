@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import structlog
@@ -35,7 +37,11 @@ from bc_pipeline.schema import Labels
 from bc_pipeline.serving.body import BodyReader
 from bc_pipeline.serving.claims import checked_schema, require_release
 from bc_pipeline.serving.generation import Generations, require_not_older
+from bc_pipeline.serving.quick import Bounds
 from bc_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from bc_pipeline.serving.explain import Explainer
 
 Source = Literal["registry", "folder"]
 # A refusal may have been the machine's fault: no memory, a volume that was away.
@@ -54,6 +60,10 @@ class Live:
         Whether it is the champion or a folder named at start.
     generation : int
         Of the registry; 0 for a folder.
+    trained : Bounds
+        The range of each feature among the train rows.
+    headers : tuple of (bytes, bytes)
+        What every answer of this model carries in its header.
     """
 
     predictor: Predictor
@@ -65,10 +75,24 @@ class Live:
     source: Source
     generation: int
     loaded_at: datetime
+    trained: Bounds
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    def unusual(self, values: Sequence[float]) -> list[str]:
+        """Features whose value lies outside the range of the train rows."""
+        names = self.manifest.feature_schema.names
+        return [names[position] for position in self.trained.broken(values)]
 
     @property
     def version(self) -> str:
         return self.manifest.version
+
+    @cached_property
+    def explainer(self) -> Explainer:
+        """Built when it is first asked for: most workers never explain."""
+        from bc_pipeline.serving.explain import Explainer
+
+        return Explainer.of(self)
 
 
 @dataclass(frozen=True)
@@ -131,6 +155,11 @@ def prepare(
         source=source,
         generation=generation,
         loaded_at=clock.now(),
+        trained=Bounds(ranges[:, 0].tolist(), ranges[:, 1].tolist()),
+        headers=(
+            (b"x-model-version", manifest.version.encode()),
+            (b"x-manifest-sha256", files.manifest_sha256.encode()),
+        ),
     )
 
 

@@ -18,6 +18,8 @@ from starlette.responses import Response
 from bc_pipeline import errors
 
 MEDIA_TYPE = "application/problem+json"
+# Address of the page that explains every problem.
+PAGE = "/problems"
 RETRY_AFTER_SECONDS = 2
 
 
@@ -30,12 +32,21 @@ class ProblemType:
 
 
 PROBLEMS: dict[type[errors.PipelineError], ProblemType] = {
-    errors.BodyUnreadable: ProblemType(HTTPStatus.BAD_REQUEST, "The body is not JSON"),
-    errors.KeyRefused: ProblemType(HTTPStatus.UNAUTHORIZED, "An API key is needed"),
+    errors.BodyUnreadable: ProblemType(HTTPStatus.BAD_REQUEST, "The body cannot be read"),
+    errors.HeaderRefused: ProblemType(HTTPStatus.BAD_REQUEST, "A header or parameter is wrong"),
+    errors.KeyRefused: ProblemType(HTTPStatus.UNAUTHORIZED, "Credentials are needed"),
+    errors.ScopeMissing: ProblemType(HTTPStatus.FORBIDDEN, "The credentials do not allow this"),
+    errors.AddressRefused: ProblemType(HTTPStatus.FORBIDDEN, "The address is not allowed"),
+    errors.NotThere: ProblemType(HTTPStatus.NOT_FOUND, "There is no such thing"),
+    errors.VersionNotFound: ProblemType(HTTPStatus.NOT_FOUND, "There is no such version"),
+    errors.BodyTooSlow: ProblemType(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
+    errors.OutcomeConflict: ProblemType(HTTPStatus.CONFLICT, "Another outcome is recorded"),
+    errors.RecordExpired: ProblemType(HTTPStatus.GONE, "The record was removed"),
     errors.BodyTooLarge: ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
     errors.MediaTypeRefused: ProblemType(
-        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body must be JSON"
+        HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "The body is of another type"
     ),
+    errors.RateLimited: ProblemType(HTTPStatus.TOO_MANY_REQUESTS, "Too many requests"),
     errors.RequestRefused: ProblemType(HTTPStatus.BAD_REQUEST, "The request is not taken"),
     errors.SchemaMismatch: ProblemType(
         HTTPStatus.UNPROCESSABLE_ENTITY, "The input does not fit the features"
@@ -66,9 +77,9 @@ def problem_response(
     headers: dict[str, str] | None = None,
     **extensions: Any,
 ) -> Response:
-    """Build a problem; ``type`` points at its paragraph of the documentation page."""
+    """Build a problem; ``type`` points at its paragraph of the page of problems."""
     content = {
-        "type": f"/docs#{code}",
+        "type": f"{PAGE}#{code}",
         "title": title,
         "status": int(status),
         "detail": detail,
@@ -92,12 +103,36 @@ def from_error(error: errors.PipelineError, **extensions: Any) -> Response:
             {"feature": defect.column, "reason": defect.reason} for defect in error.defects
         ]
     headers = {}
+    if isinstance(error, errors.RateLimited):
+        headers["Retry-After"] = str(error.retry_after)
+    if isinstance(error, errors.ScopeMissing):
+        extensions["scope"] = error.scope
     if kind.status == HTTPStatus.UNAUTHORIZED:
         headers["WWW-Authenticate"] = 'Bearer realm="bc-pipeline"'
     if kind.status == HTTPStatus.SERVICE_UNAVAILABLE:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     detail = f"{error.message} {error.remedy}".rstrip()
     return problem_response(kind.status, error.code, kind.title, detail, headers, **extensions)
+
+
+def problem_example(error: type[errors.PipelineError]) -> dict[str, Any]:
+    """What a client sees of an error, for the documentation."""
+    shown = problem_type(error)
+    if shown.status == HTTPStatus.INTERNAL_SERVER_ERROR:
+        content: dict[str, Any] = msgspec.json.decode(bytes(internal_error().body))
+        return content
+    return {
+        "type": f"{PAGE}#{error.code}",
+        "title": shown.title,
+        "status": int(shown.status),
+        "detail": meaning(error),
+        "code": error.code,
+    }
+
+
+def meaning(error: type[errors.PipelineError]) -> str:
+    """What an error says in general: the first sentence of its docstring."""
+    return (error.__doc__ or "").strip().splitlines()[0]
 
 
 def internal_error() -> Response:

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from fastapi import FastAPI
 
+from bc_pipeline.access.keys import import_key
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.settings import Settings
 
@@ -21,7 +22,7 @@ class Service:
 
     def __init__(self, app: FastAPI) -> None:
         self.app = app
-        self.model = app.state.model
+        self.model = app.state.services.model
         self._loop = asyncio.new_event_loop()
         self._lifespan = app.router.lifespan_context(app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
@@ -51,8 +52,7 @@ class Service:
 
 @pytest.fixture
 def api_key(settings: Settings) -> str:
-    settings.api_key.parent.mkdir(parents=True, exist_ok=True)
-    settings.api_key.write_text(KEY + "\n")
+    import_key(settings.service_keys, "tests", ["admin"], KEY)
     return KEY
 
 

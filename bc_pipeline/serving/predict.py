@@ -1,0 +1,140 @@
+"""From a sound sample to a recorded answer: the one way that every prediction takes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from bc_pipeline.errors import DegenerateModel
+from bc_pipeline.records.entry import Entry, new_id
+from bc_pipeline.serving.body import Sample
+from bc_pipeline.serving.exchange import Exchange
+from bc_pipeline.serving.live import Live
+from bc_pipeline.serving.services import Services
+
+UNUSUAL = "is outside the range of the rows that the model was trained on"
+_encoder = msgspec.json.Encoder()
+
+
+class Notice(msgspec.Struct):
+    """A warning about one feature of a record."""
+
+    feature: str
+    reason: str
+
+
+class Prediction(msgspec.Struct, omit_defaults=True):
+    """The answer to one record; its fields and their order are the API's contract.
+
+    Attributes
+    ----------
+    prediction : int
+        scikit-learn's code of the label.
+    probability : float
+        Of the label that is called.
+    threshold : float
+        The call is the positive label where that label's probability is above it.
+    id : str
+        The caller's own name for the record, where it gave one.
+    """
+
+    prediction_id: str
+    prediction: int
+    label: str
+    probability: float
+    probabilities: dict[str, float]
+    threshold: float
+    model_version: str
+    manifest_sha256: str
+    warnings: Sequence[Notice]
+    id: str | msgspec.UnsetType = msgspec.UNSET
+    explanation: Any = msgspec.UNSET
+
+
+@dataclass(frozen=True)
+class Reply:
+    """Body and headers of a success."""
+
+    body: bytes
+    headers: Sequence[tuple[bytes, bytes]]
+
+
+def predict(
+    services: Services, exchange: Exchange, live: Live, samples: Sequence[Sample], route: str
+) -> list[Prediction]:
+    """Answer samples with one model, and have every answer in the log before it is given.
+
+    Raises
+    ------
+    DegenerateModel
+        Where the model gives no probability.
+    RecordsAway
+        Where the answers cannot be recorded: then none is given.
+    """
+    exchange.model = live.version
+    values = np.array([sample.values for sample in samples])
+    positive = live.predictor.positive(values).tolist()
+    manifest, labels = live.manifest, live.labels
+    threshold, version, digest = manifest.threshold, manifest.version, live.manifest_sha256
+    caller = exchange.caller.name if exchange.caller else ""
+    now, latency = time.time(), exchange.seconds
+    yes, no = labels.positive, labels.negative
+    answers, entries = [], []
+    for row, (sample, probability) in enumerate(zip(samples, positive, strict=True)):
+        if not 0.0 <= probability <= 1.0:
+            raise DegenerateModel(
+                f"{version} did not answer with a probability.",
+                candidate=manifest.recipe.candidate,
+            )
+        called = probability > threshold
+        label = yes if called else no
+        identifier = new_id()
+        answers.append(
+            Prediction(
+                identifier,
+                label.code,
+                label.name,
+                probability if called else 1.0 - probability,
+                {yes.name: probability, no.name: 1.0 - probability},
+                threshold,
+                version,
+                digest,
+                ()
+                if live.trained.hold(sample.values)
+                else [Notice(name, UNUSUAL) for name in live.unusual(sample.values)],
+                msgspec.UNSET if sample.id is None else sample.id,
+            )
+        )
+        entries.append(
+            Entry(
+                identifier,
+                now,
+                version,
+                digest,
+                probability,
+                called,
+                latency,
+                caller,
+                route,
+                values[row].tobytes(),
+                sample.id,
+            )
+        )
+    if services.spool is not None:
+        services.spool.append(entries)
+    services.metrics.predicted(version, sum(entry.positive for entry in entries), len(entries))
+    return answers
+
+
+def predict_body(services: Services, exchange: Exchange, body: bytes) -> Reply:
+    """Answer the body of ``POST /v1/predict``."""
+    live = services.live
+    exchange.model = live.version
+    sample = live.reader.read(body)
+    answer = predict(services, exchange, live, (sample,), "predict")[0]
+    return Reply(_encoder.encode(answer), live.headers)

@@ -1,0 +1,69 @@
+"""What all requests of a worker share, made once at its start."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+
+from bc_pipeline.access.addresses import AddressBook
+from bc_pipeline.access.guard import Guard
+from bc_pipeline.access.limits import Limiter
+from bc_pipeline.errors import NoChampion, RecordsAway
+from bc_pipeline.records.spool import Spool
+from bc_pipeline.serving.access_log import AccessLog
+from bc_pipeline.serving.folder import PinnedModel
+from bc_pipeline.serving.live import Live, LiveModel
+from bc_pipeline.serving.metrics import Metrics
+from bc_pipeline.settings import Settings
+
+
+@dataclass(frozen=True)
+class Services:
+    """The parts of one worker.
+
+    Attributes
+    ----------
+    spool : Spool or None
+        The prediction log; None only where a folder is served, for its smoke test.
+    """
+
+    settings: Settings
+    model: LiveModel | PinnedModel
+    guard: Guard
+    limiter: Limiter
+    addresses: AddressBook
+    spool: Spool | None
+    metrics: Metrics
+    log: AccessLog
+
+    @property
+    def live(self) -> Live:
+        """The one model that a request answers from: take it once.
+
+        Raises
+        ------
+        NoChampion
+        """
+        live = self.model.current
+        if live is None:
+            raise NoChampion(
+                "No verified model is live.", "The service takes one once it is promoted."
+            )
+        return live
+
+    def require_log(self) -> None:
+        """Refuse at once what could not be recorded.
+
+        Raises
+        ------
+        RecordsAway
+        """
+        if self.spool is not None and not self.spool.state().writable:
+            raise RecordsAway("The prediction log cannot be written.", "Try again.")
+
+    async def watch_access(self) -> None:
+        """Follow the key store and the issuer: a revoked key is refused without a restart."""
+        while True:
+            await asyncio.sleep(self.settings.reload_seconds)
+            await asyncio.to_thread(self.guard.refresh)
+            await self.guard.refresh_tokens()
