@@ -398,9 +398,17 @@ class BodyTooSlow(RequestRefused):
 
 @dataclass(eq=False)
 class KeyRefused(RequestRefused):
-    """No credentials were sent, or wrong ones."""
+    """No credentials were sent, or wrong ones.
+
+    Attributes
+    ----------
+    reason : str
+        A word of a fixed set, for logs and metrics; the client is not told.
+    """
 
     code: ClassVar[str] = "key-refused"
+
+    reason: str = ""
 
 
 @dataclass(eq=False)
@@ -421,11 +429,18 @@ class AddressRefused(RequestRefused):
 
 @dataclass(eq=False)
 class RateLimited(RequestRefused):
-    """Too many requests; ``retry_after`` seconds from now there is room again."""
+    """Too many requests; ``retry_after`` seconds from now there is room again.
+
+    Attributes
+    ----------
+    kind : str
+        What was counted, such as ``address``.
+    """
 
     code: ClassVar[str] = "rate-limited"
 
     retry_after: int = 1
+    kind: str = ""
 
 
 @dataclass(eq=False)

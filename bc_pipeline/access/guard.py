@@ -118,7 +118,7 @@ class Guard:
 def _refuse(kind: str, reason: str, key_id: str = "") -> NoReturn:
     """Log why, and tell the client no more than that the credentials are not accepted."""
     structlog.get_logger().warning("access.refused", kind=kind, reason=reason, key_id=key_id)
-    raise KeyRefused("The credentials are not accepted.")
+    raise KeyRefused("The credentials are not accepted.", reason=reason)
 
 
 def _credentials(headers: Headers) -> tuple[bytes, bool]:
@@ -142,14 +142,16 @@ def _credentials(headers: Headers) -> tuple[bytes, bool]:
         scheme, _, credentials = authorization.strip().partition(b" ")
         raw, bearer = credentials.strip() if scheme.lower() == b"bearer" else b"", True
     else:
-        raise KeyRefused("The request carries no credentials.", _HOW)
+        raise KeyRefused("The request carries no credentials.", _HOW, reason="none")
     if not raw:
-        raise KeyRefused("The request carries no key or token where one is expected.", _HOW)
+        raise KeyRefused(
+            "The request carries no key or token where one is expected.", _HOW, reason="none"
+        )
     return raw, bearer
 
 
 def _refuse_several() -> NoReturn:
-    raise KeyRefused("The request carries more than one key or token.", _HOW)
+    raise KeyRefused("The request carries more than one key or token.", _HOW, reason="several")
 
 
 def _refuse_in_query(query: bytes) -> None:
@@ -158,6 +160,7 @@ def _refuse_in_query(query: bytes) -> None:
             raise KeyRefused(
                 "A key or token must not be sent in the address, which servers and proxies log.",
                 f"Take that one out of use. {_HOW}",
+                reason="query",
             )
 
 

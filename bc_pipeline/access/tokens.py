@@ -153,4 +153,4 @@ def _granted(claims: Mapping[str, Any]) -> list[str]:
 
 def _refuse(reason: str) -> NoReturn:
     structlog.get_logger().warning("access.refused", kind="token", reason=reason, key_id="")
-    raise KeyRefused("The credentials are not accepted.")
+    raise KeyRefused("The credentials are not accepted.", reason=reason)

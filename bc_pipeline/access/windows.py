@@ -131,4 +131,5 @@ class WindowCounter:
             "Too many requests.",
             "Wait as long as Retry-After says.",
             retry_after=max(1, math.ceil(window.end - now)),
+            kind=self.name,
         )
