@@ -141,7 +141,9 @@ def operation(
     refusals : sequence of error types
         What the operation may raise, beside what every operation may.
     """
-    extra = needs(scope)
+    extra: dict[str, Any] = needs(scope)
+    if scope != "public":
+        extra["security"] = [{"ApiKey": [scope]}, {"Bearer": [scope]}]
     if parameters:
         extra["parameters"] = list(parameters)
     if body is not None:
@@ -241,7 +243,7 @@ def _refusals(
     parameters: Sequence[dict[str, Any]],
 ) -> dict[str, Any]:
     """The problems of an operation by status, each with its codes as examples."""
-    kinds = [*refusals, AddressRefused, RateLimited, PipelineError]
+    kinds: list[type[PipelineError]] = [*refusals, AddressRefused, RateLimited, PipelineError]
     if scope != "public":
         kinds += _ADMISSION
     if any(given["in"] != "path" for given in parameters):

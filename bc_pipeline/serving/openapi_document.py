@@ -120,8 +120,11 @@ def _operation(route: ScopedRoute, method: str) -> dict[str, Any]:
             "-", "_"
         ),
     }
-    if route.description:
-        made["description"] = route.description
+    paragraphs = [route.description] if route.description else []
+    if route.required != "public":
+        paragraphs.append(f"Needs the scope `{route.required}`.")
+    if paragraphs:
+        made["description"] = "\n\n".join(paragraphs)
     return made | dict(route.openapi_extra or {})
 
 
