@@ -36,7 +36,7 @@ def box_key_id(box: bytes) -> str:
 
 
 class Cipher:
-    """One key.
+    """One key that encrypts, and those before it, which still open.
 
     Attributes
     ----------
@@ -44,13 +44,17 @@ class Cipher:
         Names the key without telling it; stands in every box.
     """
 
-    def __init__(self, key: bytes) -> None:
+    def __init__(self, key: bytes, *former: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self._aead = AESGCM(key)
+        self.key_id = _key_id(key)
         self._nonce_key = hashlib.sha256(b"nonce" + key).digest()
-        self._id = hashlib.sha256(b"key id" + key).digest()[:_ID_BYTES]
-        self.key_id = self._id.hex()
+        self._keys = {_key_id(each): AESGCM(each) for each in (key, *former)}
+
+    @property
+    def key_ids(self) -> frozenset[str]:
+        """Of every key that opens boxes."""
+        return frozenset(self._keys)
 
     def seal(self, data: bytes, context: bytes) -> bytes:
         """Encrypt; each call makes another box."""
@@ -80,7 +84,7 @@ class Cipher:
         if not is_box(box):
             raise DecryptionFailed("The bytes are not encrypted as they should be.")
         key_id = box_key_id(box)
-        if key_id != self.key_id:
+        if key_id not in self._keys:
             raise DecryptionFailed(
                 f"The bytes are encrypted with the key {key_id}; the key at hand is {self.key_id}.",
                 "Point the setting at the key that it was encrypted with.",
@@ -88,18 +92,26 @@ class Cipher:
             )
         nonce = box[_HEAD - _NONCE_BYTES : _HEAD]
         try:
-            return self._aead.decrypt(nonce, box[_HEAD:], self._id + context)
+            return self._keys[key_id].decrypt(nonce, box[_HEAD:], bytes.fromhex(key_id) + context)
         except InvalidTag:
             raise DecryptionFailed(
-                "Encrypted bytes were changed, or moved to another place.", key_id=self.key_id
+                "Encrypted bytes were changed, or moved to another place.", key_id=key_id
             ) from None
 
     def _box(self, nonce: bytes, data: bytes, context: bytes) -> bytes:
-        return MAGIC + self._id + nonce + self._aead.encrypt(nonce, data, self._id + context)
+        key_id = bytes.fromhex(self.key_id)
+        sealed = self._keys[self.key_id].encrypt(nonce, data, key_id + context)
+        return MAGIC + key_id + nonce + sealed
+
+
+def _key_id(key: bytes) -> str:
+    return hashlib.sha256(b"key id" + key).digest()[:_ID_BYTES].hex()
 
 
 def load_cipher(path: Path, setting: str) -> Cipher:
     """Read a key file: 64 hexadecimal digits, as ``openssl rand -hex 32`` writes them.
+
+    Further lines of that form are keys of before: they open what they encrypted.
 
     Raises
     ------
@@ -108,9 +120,9 @@ def load_cipher(path: Path, setting: str) -> Cipher:
     """
     remedy = f"Make one with 'openssl rand -hex 32', and name its file in {setting}."
     try:
-        key = bytes.fromhex(path.read_text(encoding="ascii").strip())
+        keys = [bytes.fromhex(line) for line in path.read_text(encoding="ascii").split()]
     except (OSError, ValueError):
-        key = b""
-    if len(key) != KEY_BYTES:
+        keys = []
+    if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise ConfigError(f"{path} does not hold a 256-bit key.", remedy, setting=setting)
-    return Cipher(key)
+    return Cipher(*keys)

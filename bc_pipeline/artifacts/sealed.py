@@ -136,12 +136,12 @@ class VersionFiles:
         if name not in _MODELS or not is_box(data):
             return data
         version, key_id = self.manifest.version, box_key_id(data)
-        if self.cipher is None or self.cipher.key_id != key_id:
+        if self.cipher is None or key_id not in self.cipher.key_ids:
             at_hand = f"the key {self.cipher.key_id}" if self.cipher else "no key"
             raise DecryptionFailed(
                 f"{name} of version {version} is encrypted with the key {key_id}; "
                 f"BC_ARTIFACT_KEY_FILE gives {at_hand}.",
-                "Let it name the key that the version was made with.",
+                "Let it name a file with the key that the version was made with.",
                 key_id=key_id,
             )
         return self.cipher.open(data, _place(version, name))

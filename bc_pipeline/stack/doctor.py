@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import socket
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,12 @@ from typing import Any
 
 import psutil
 
+from bc_pipeline.artifacts.sealed import key_needed
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import open_champion
+from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
 from bc_pipeline.errors import ConfigError, NoChampion, PipelineError
 from bc_pipeline.promotion import audit
+from bc_pipeline.serving.generation import FILE, read_served, require_not_older
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import StackState, load_state, supervisor_runs
 
@@ -130,6 +133,9 @@ def volume(settings: Settings) -> Iterator[Finding]:
         store = Store(settings.home, folder.name)
         yield _champion(settings, store)
         yield _audit(store)
+        yield _encryption(settings, store)
+        if store.problem == settings.service_problem:
+            yield _generation(settings, store)
 
 
 def _champion(settings: Settings, store: Store) -> Finding:
@@ -151,6 +157,41 @@ def _audit(store: Store) -> Finding:
     except PipelineError as error:
         return Finding(name, False, str(error), "Compare the log with a backup; do not edit it.")
     return Finding(name, True, f"{report.lines} lines, hash chain holds")
+
+
+def _encryption(settings: Settings, store: Store) -> Finding:
+    """Which keys the versions were encrypted with, and whether the live ones can be opened."""
+    name = f"{store.problem} encryption"
+    try:
+        cipher = settings.artifact_cipher()
+        registry = read_registry(store)
+    except PipelineError as error:
+        return Finding(name, False, error.message, error.remedy)
+    needed = {version: key_needed(store.version(version)) for version in list_versions(store)}
+    counts = Counter(needed.values())
+    at_hand = {None, *(cipher.key_ids if cipher else ())}
+    said = [
+        f"{count} plain"
+        if key is None
+        else f"{count} with the key {key} ({'at hand' if key in at_hand else 'not at hand'})"
+        for key, count in sorted(counts.items(), key=lambda item: item[0] or "")
+    ]
+    pointers = (registry.production, registry.staging, registry.previous)
+    shut = sorted({p.version for p in pointers if p and needed.get(p.version) not in at_hand})
+    remedy = f"Let BC_ARTIFACT_KEY_FILE hold the key of {', '.join(shut)}." if shut else ""
+    return Finding(name, not shut, "versions: " + (", ".join(said) or "none yet"), remedy)
+
+
+def _generation(settings: Settings, store: Store) -> Finding:
+    """Whether the service, which goes forward only, would take what the registry says."""
+    name, path = f"{store.problem} generation", settings.records / FILE
+    try:
+        registry, served = read_registry(store), read_served(path)
+        require_not_older(registry, served, path)
+    except PipelineError as error:
+        return Finding(name, False, error.message, error.remedy)
+    so_far = f"served up to {served.generation}" if served else "nothing served yet"
+    return Finding(name, True, f"registry at {registry.generation}, {so_far}")
 
 
 def _nearest(path: Path) -> Path:

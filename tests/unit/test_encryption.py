@@ -59,3 +59,19 @@ def test_a_key_file_that_holds_no_key_is_refused(tmp_path: Path, text: str) -> N
 def test_a_key_file_is_what_openssl_writes(tmp_path: Path) -> None:
     (tmp_path / "key").write_text(bytes(range(32)).hex() + "\n")
     assert load_cipher(tmp_path / "key", "X").key_id == CIPHER.key_id
+
+
+def test_a_former_key_opens_and_the_first_one_encrypts(tmp_path: Path) -> None:
+    old = CIPHER.seal(b"x", b"c")
+    path = tmp_path / "key"
+    path.write_text(bytes(32).hex() + "\n" + bytes(range(32)).hex() + "\n")
+    both = load_cipher(path, "BC_ARTIFACT_KEY_FILE")
+    assert both.open(old, b"c") == b"x"
+    new = both.seal(b"x", b"c")
+    assert both.open(new, b"c") == b"x"
+    assert both.key_ids == {both.key_id, CIPHER.key_id}
+    assert both.key_id == Cipher(bytes(32)).key_id
+    with pytest.raises(DecryptionFailed):
+        CIPHER.open(new, b"c")
+    with pytest.raises(DecryptionFailed, match="moved"):
+        both.open(old, b"d")

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
 import socket
+from pathlib import Path
+from typing import Any
 
 import pytest
 
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.serving.live import LiveModel
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import doctor
 from bc_pipeline.stack.doctor import Finding, examine, require_machine
@@ -65,3 +68,31 @@ def test_a_damaged_audit_log_is_found(settings: Settings) -> None:
     findings = found(settings)
     assert findings["wdbc champion"].ok
     assert not findings["wdbc audit log"].ok
+
+
+def test_a_registry_older_than_what_was_served_is_found_with_the_way_out(
+    settings: Settings, releases: Any, fitted: Any
+) -> None:
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    assert found(settings)["wdbc generation"].detail == "registry at 1, nothing served yet"
+    old = releases.store.registry.read_bytes()
+    releases.promote("v1")
+    LiveModel(settings).refresh()
+    assert found(settings)["wdbc generation"].detail == "registry at 2, served up to 2"
+    releases.store.registry.write_bytes(old)
+    finding = found(settings)["wdbc generation"]
+    assert not finding.ok
+    assert "generation 1, and generation 2 was served" in finding.detail
+    assert f"delete {settings.records / 'generation.json'} and restart" in finding.remedy
+
+
+def test_an_artifact_key_that_cannot_be_read_is_found(
+    settings: Settings, releases: Any, fitted: Any, tmp_path: Path
+) -> None:
+    releases.publish("v1", fitted[0])
+    without = settings.model_copy(update={"artifact_key_file": tmp_path / "none"})
+    finding = found(without)["wdbc encryption"]
+    assert not finding.ok
+    assert "BC_ARTIFACT_KEY_FILE" in finding.remedy
+    assert found(settings)["wdbc encryption"].detail == "versions: 1 plain"

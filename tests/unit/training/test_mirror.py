@@ -23,9 +23,11 @@ from bc_pipeline.artifacts.evidence import (
 from bc_pipeline.artifacts.export import dump_estimator
 from bc_pipeline.artifacts.files import encode_record, locked, write_record
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
+from bc_pipeline.artifacts.sealed import encrypted
 from bc_pipeline.artifacts.signing import make_keys
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.code import code_version
+from bc_pipeline.encryption import Cipher
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.training.candidates import cross_validate
 from bc_pipeline.training.fit import fit
@@ -73,14 +75,16 @@ class Volume:
     rows: Rows
     keys: Path
     uri: str
+    cipher: Cipher | None = None
 
     def publish(self, version: str, *, candidate: str = "logistic", passed: bool = True) -> None:
         recipe = self.problem.candidate(candidate)
         estimator = fit(recipe, 1, self.rows.values, self.rows.positive)
         folder = self.store.work / version
         (folder / "figures").mkdir(parents=True)
-        (folder / versions.ESTIMATOR).write_bytes(dump_estimator(estimator))
-        (folder / versions.MODEL).write_bytes(b"onnx")
+        model = {versions.ESTIMATOR: dump_estimator(estimator), versions.MODEL: b"onnx"}
+        for name, data in model.items():
+            (folder / name).write_bytes(encrypted(version, name, data, self.cipher))
         (folder / versions.CARD).write_text("# The card")
         (folder / "figures" / "roc.png").write_bytes(b"png")
         side = Side(version, recipe.recipe, recipe.title, DATASET, "", "", score(0.95))
@@ -287,6 +291,22 @@ def test_the_champion_can_be_loaded_by_its_alias(
     )
     signature = mlflow.models.get_model_info("models:/wdbc@production").signature
     assert signature.inputs.input_names() == list(wdbc.schema.names)
+
+
+def test_an_encrypted_model_leaves_no_plain_copy(volume: Volume, wdbc: Problem) -> None:
+    volume.cipher = Cipher(bytes(32))
+    volume.publish(FIRST)
+    volume.point(FIRST)
+    # The mirror has no key, and needs none.
+    assert volume.mirror() == MirrorReport(mirrored=1, failed=0)
+    (run,) = volume.runs("retrain")
+    assert run.data.metrics["holdout/f1"] == 0.95
+    entry = volume.client.get_model_version_by_alias("wdbc", "production")
+    assert entry.tags["bc.version"] == FIRST
+    model = volume.client.get_logged_model(entry.source.removeprefix("models:/"))
+    assert model.tags["bc.encrypted"] == "true"
+    assert volume.client.list_logged_model_artifacts(model.model_id) == []
+    assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
 
 
 def test_a_second_call_writes_nothing(volume: Volume) -> None:
