@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
 from bc_pipeline import __version__
 from bc_pipeline.access.addresses import AddressBook
@@ -26,6 +28,18 @@ from bc_pipeline.serving.metrics import Metrics
 from bc_pipeline.serving.routes import ROUTERS
 from bc_pipeline.serving.services import Services
 from bc_pipeline.settings import Settings
+
+
+class Application(FastAPI):
+    """FastAPI with `Front` around everything, the framework's own outermost layer included."""
+
+    def __init__(self, services: Services, *, quick: bool, **options: Any) -> None:
+        super().__init__(**options)
+        self.state.services = services
+        self._quick = quick
+
+    def build_middleware_stack(self) -> ASGIApp:
+        return Front(super().build_middleware_stack(), self.state.services, quick=self._quick)
 
 
 def create_app(
@@ -60,7 +74,10 @@ def create_app(
         metrics=Metrics(),
         log=AccessLog(enabled=settings.log_level in ("DEBUG", "INFO")),
     )
-    app = FastAPI(
+    app = Application(
+        services=services,
+        # The short way knows nothing of pages of other origins.
+        quick=quick and not settings.cors_origins,
         title=documentation.TITLE,
         version=__version__,
         description=documentation.DESCRIPTION,
@@ -70,12 +87,12 @@ def create_app(
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
     require_scopes(app)
     app.add_exception_handler(PipelineError, problem_details.handle_pipeline_error)
     app.add_exception_handler(HTTPException, problem_details.handle_http_error)
+    app.add_exception_handler(Exception, problem_details.handle_fault)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -83,7 +100,6 @@ def create_app(
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "Idempotency-Key"],
         )
-    app.add_middleware(Front, services=services, quick=quick)
     return app
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +9,7 @@ from starlette.requests import Request
 from starlette.types import Scope
 
 from bc_pipeline.access.caller import Caller
+from bc_pipeline.records.entry import new_id
 
 if TYPE_CHECKING:
     from bc_pipeline.serving.services import Services
@@ -38,7 +38,7 @@ class Exchange:
     __slots__ = ("caller", "client", "id", "model", "route", "started", "status")
 
     def __init__(self, scope: Scope, client: str) -> None:
-        self.id = secrets.token_hex(8)
+        self.id = new_id()
         self.client = client
         self.started = time.perf_counter()
         self.caller: Caller | None = None

@@ -98,10 +98,8 @@ def from_error(error: errors.PipelineError, **extensions: Any) -> Response:
     kind = problem_type(type(error))
     if kind.status == HTTPStatus.INTERNAL_SERVER_ERROR:
         return internal_error()
-    if isinstance(error, errors.SchemaMismatch):
-        extensions["defects"] = [
-            {"feature": defect.column, "reason": defect.reason} for defect in error.defects
-        ]
+    if isinstance(error, errors.SchemaMismatch | errors.FileRefused):
+        extensions["defects"] = [defect_members(defect) for defect in error.defects]
     headers = {}
     if isinstance(error, errors.RateLimited):
         headers["Retry-After"] = str(error.retry_after)
@@ -113,6 +111,12 @@ def from_error(error: errors.PipelineError, **extensions: Any) -> Response:
         headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
     detail = f"{error.message} {error.remedy}".rstrip()
     return problem_response(kind.status, error.code, kind.title, detail, headers, **extensions)
+
+
+def defect_members(defect: errors.Defect) -> dict[str, Any]:
+    """A defect as answers show it; the line only where it comes from a file."""
+    members: dict[str, Any] = {"feature": defect.column, "reason": defect.reason}
+    return members if defect.line is None else {"line": defect.line} | members
 
 
 def problem_example(error: type[errors.PipelineError]) -> dict[str, Any]:
@@ -149,6 +153,11 @@ async def handle_pipeline_error(request: Request, error: Exception) -> Response:
     """Exception handler for `PipelineError`."""
     assert isinstance(error, errors.PipelineError)
     return from_error(error)
+
+
+async def handle_fault(request: Request, error: Exception) -> Response:
+    """Exception handler for what nothing else handles; it is raised on, to be logged."""
+    return internal_error()
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:

@@ -32,7 +32,7 @@ def ways(
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     monkeypatch.setattr(predict, "new_id", lambda: "01900000-0000-7000-8000-000000000000")
-    monkeypatch.setattr(exchange.secrets, "token_hex", lambda size: "0" * 2 * size)
+    monkeypatch.setattr(exchange, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
     both = tuple(
         Service(create_app(settings, worker=f"w{int(quick)}", quick=quick))
         for quick in (True, False)
