@@ -102,7 +102,7 @@ class Guard:
             await self.tokens.fetch_for(raw)
             caller = self.admit(headers, query, scope)
         if caller is None:
-            _refuse("token", "unknown key")
+            _refuse("token", "unknown-key")
         return caller
 
     def refresh(self) -> None:

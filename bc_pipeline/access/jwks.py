@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-import time
 from collections.abc import Mapping
 from pathlib import Path
+from time import monotonic
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -67,30 +67,32 @@ class KeySet:
         return self._keys.get((key_id, algorithm))
 
     def may_ask(self, key_id: str) -> bool:
-        """Whether asking the issuer may turn up a key of that id, and is not too soon."""
-        return key_id not in self._ids and time.monotonic() >= self._next
+        """Whether the issuer may have a key of that id, and is being asked or can be."""
+        if key_id in self._ids:
+            return False
+        return self._fetching.locked() or monotonic() >= self._next
 
     async def ask_for(self, key_id: str) -> None:
         """Ask the issuer for its keys, once for all that wait."""
-        if key_id in self._ids or (time.monotonic() < self._next and not self._fetching.locked()):
+        if not self.may_ask(key_id):
             return
         async with self._fetching:
-            if self.may_ask(key_id):
+            if key_id not in self._ids and monotonic() >= self._next:
                 await self._fetch()
 
     async def refresh(self) -> None:
-        """Ask again where the last good answer is old; the keys at hand go on meanwhile."""
-        now = time.monotonic()
-        if not self._ids or now - self._good_at < STALE_SECONDS or now < self._next:
+        """Ask where there is no good answer yet, or it is old; the keys at hand go on."""
+        now = monotonic()
+        fresh = self._ids and now - self._good_at < STALE_SECONDS
+        if fresh or now < self._next or self._fetching.locked():
             return
         async with self._fetching:
             await self._fetch()
 
     async def _fetch(self) -> None:
-        self._next = time.monotonic() + RETRY_SECONDS
+        self._next = monotonic() + RETRY_SECONDS
         try:
-            data = await (asyncio.to_thread(_read, self._path) if self._path else self._download())
-            found = _parse(data, self._algorithms)
+            found = await asyncio.to_thread(self._read)
         except _Unusable as error:
             reason = str(error)
             if reason != self.fault:
@@ -100,30 +102,13 @@ class KeySet:
         self.fault = ""
         self._keys = found
         self._ids = frozenset(key_id for key_id, _ in found)
-        self._good_at = time.monotonic()
+        self._good_at = monotonic()
         self._next = self._good_at + ASK_AGAIN_SECONDS
         structlog.get_logger().info("jwks.read", keys=len(self._ids))
 
-    async def _download(self) -> bytes:
-        import httpx
-
-        received = bytearray()
-        try:
-            async with (
-                asyncio.timeout(_TIMEOUT_SECONDS),
-                # A redirect could lead to another host, or to plain HTTP.
-                httpx.AsyncClient(follow_redirects=False, timeout=_TIMEOUT_SECONDS) as client,
-                client.stream("GET", self._url) as response,
-            ):
-                if response.status_code != httpx.codes.OK:
-                    raise _Unusable(f"answered {response.status_code}")
-                async for block in response.aiter_bytes():
-                    received += block
-                    if len(received) > _LIMIT_BYTES:
-                        raise _Unusable("answered too much")
-        except (httpx.HTTPError, TimeoutError, OSError) as error:
-            raise _Unusable(type(error).__name__) from None
-        return bytes(received)
+    def _read(self) -> dict[tuple[str, str], Any]:
+        data = _download(self._url) if self._path is None else _read_file(self._path)
+        return _parse(data, self._algorithms)
 
 
 class _Unusable(Exception):
@@ -154,7 +139,38 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
-def _read(path: Path) -> bytes:
+def _download(url: str) -> bytes:
+    """The document at a URL, within a size and, block by block, a time."""
+    import httpx
+
+    received = bytearray()
+    deadline = monotonic() + _TIMEOUT_SECONDS
+    try:
+        with (
+            httpx.Client(
+                timeout=_TIMEOUT_SECONDS,
+                # A redirect could lead to another host, or to plain HTTP; so could a proxy
+                # that is set for plain HTTP.
+                follow_redirects=False,
+                trust_env=url.startswith("https:"),
+                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+            ) as client,
+            client.stream("GET", url) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                raise _Unusable(f"answered {response.status_code}")
+            for block in response.iter_raw():
+                received += block
+                if len(received) > _LIMIT_BYTES:
+                    raise _Unusable("answered too much")
+                if monotonic() > deadline:
+                    raise _Unusable("answered too slowly")
+    except (httpx.HTTPError, OSError) as error:
+        raise _Unusable(type(error).__name__) from None
+    return bytes(received)
+
+
+def _read_file(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             data = stream.read(_LIMIT_BYTES + 1)

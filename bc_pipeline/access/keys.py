@@ -26,6 +26,7 @@ FORMAT: Final = 1
 MINIMUM_LENGTH: Final = 16
 _SETTING = "BC_SERVICE_KEYS_FILE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
+_RAW = re.compile(rf"{PREFIX}([0-9a-f]{{8}})_[A-Za-z0-9_-]{{43}}", re.ASCII)
 _SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
@@ -61,6 +62,11 @@ class KeyStore(Record, frozen=True):
 
     format: int
     keys: tuple[KeyEntry, ...]
+
+
+def make_raw() -> str:
+    """A new key, which nothing knows yet."""
+    return f"{PREFIX}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
 
 
 def read_store(path: Path) -> KeyStore:
@@ -120,18 +126,26 @@ def create_key(
     ConfigError
         Where the name is taken by a live key, or an argument is not as needed.
     """
-    raw, entry = _new(name, _known(scopes), expires_at)
+    raw = make_raw()
+    entry = _entry(name, _known(scopes), expires_at, raw)
     _edit(path, lambda keys: (*keys, _free(keys, entry)))
     return raw, entry
 
 
-def import_key(path: Path, name: str, scopes: Iterable[str], raw: str) -> KeyEntry:
+def import_key(
+    path: Path, name: str, scopes: Iterable[str], raw: str, *, replacing: bool = False
+) -> KeyEntry:
     """Let a key in that was made elsewhere; one that the store knows is left as it is.
+
+    Parameters
+    ----------
+    replacing : bool
+        Whether live keys of that name are revoked; else they are in the way.
 
     Raises
     ------
     ConfigError
-        Where it is no usable key.
+        Where it is no usable key, or a live key bears the name.
     """
     if len(raw) < MINIMUM_LENGTH or len(raw.split()) != 1 or not raw.isascii():
         raise ConfigError(
@@ -139,12 +153,14 @@ def import_key(path: Path, name: str, scopes: Iterable[str], raw: str) -> KeyEnt
             "Use 'bc-pipeline keys create', which makes a good one.",
             setting=_SETTING,
         )
-    _, made = _new(name, _known(scopes), None)
-    entry = msgspec.structs.replace(made, sha256=sha256_bytes(raw.encode()))
+    entry = _entry(name, _known(scopes), None, raw)
 
     def add(keys: tuple[KeyEntry, ...]) -> tuple[KeyEntry, ...]:
         if any(known.sha256 == entry.sha256 for known in keys):
             return keys
+        if replacing:
+            live = {known.id for known in keys if known.name == name}
+            keys = _revoked(keys, live, clock.now())
         return (*keys, _free(keys, entry))
 
     store = _edit(path, add)
@@ -160,23 +176,13 @@ def revoke_key(path: Path, id_or_name: str) -> tuple[KeyEntry, ...]:
         Where no live key is meant.
     """
     at = clock.now()
+    ids: set[str] = set()
 
     def revoke(keys: tuple[KeyEntry, ...]) -> tuple[KeyEntry, ...]:
-        ids = {entry.id for entry in _meant(keys, id_or_name, at)}
-        return tuple(
-            msgspec.structs.replace(entry, revoked_at=clock.format_time(at))
-            if entry.id in ids
-            else entry
-            for entry in keys
-        )
+        ids.update(entry.id for entry in _meant(keys, id_or_name, at))
+        return _revoked(keys, ids, at)
 
-    when = clock.format_time(at)
-    changed = _edit(path, revoke).keys
-    return tuple(
-        entry
-        for entry in changed
-        if entry.revoked_at == when and id_or_name in (entry.id, entry.name)
-    )
+    return tuple(entry for entry in _edit(path, revoke).keys if entry.id in ids)
 
 
 def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, KeyEntry]:
@@ -203,7 +209,8 @@ def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, Ke
                 setting="key",
             )
         life = _life(old[0])
-        raw, entry = _new(old[0].name, old[0].scopes, None if life is None else at + life)
+        raw = make_raw()
+        entry = _entry(old[0].name, old[0].scopes, None if life is None else at + life, raw)
         made.append((raw, entry))
         end = clock.format_time(at + overlap)
         if old[0].expires_at is not None:
@@ -216,6 +223,7 @@ def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, Ke
 
 
 def _edit(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, ...]]) -> KeyStore:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with locked(path.with_name(f".{path.name}.lock")):
         before = list_keys(path)
         after = KeyStore(FORMAT, change(before))
@@ -224,7 +232,7 @@ def _edit(path: Path, change: Callable[[tuple[KeyEntry, ...]], tuple[KeyEntry, .
         return after
 
 
-def _new(name: str, scopes: tuple[Scope, ...], expires_at: datetime | None) -> tuple[str, KeyEntry]:
+def _entry(name: str, scopes: tuple[Scope, ...], expires_at: datetime | None, raw: str) -> KeyEntry:
     if not _NAME.fullmatch(name):
         raise ConfigError(
             "A key's name has 1 to 64 letters, digits, dots, hyphens and underscores, and "
@@ -234,17 +242,15 @@ def _new(name: str, scopes: tuple[Scope, ...], expires_at: datetime | None) -> t
     at = clock.now()
     if expires_at is not None and expires_at <= at:
         raise ConfigError("The key would have expired already.", setting="expires_at")
-    key_id = secrets.token_hex(4)
-    raw = f"{PREFIX}{key_id}_{secrets.token_urlsafe(32)}"
-    entry = KeyEntry(
-        id=key_id,
+    ours = _RAW.fullmatch(raw)
+    return KeyEntry(
+        id=ours[1] if ours else secrets.token_hex(4),
         name=name,
         scopes=scopes,
         sha256=sha256_bytes(raw.encode()),
         created_at=clock.format_time(at),
         expires_at=None if expires_at is None else clock.format_time(expires_at),
     )
-    return raw, entry
 
 
 def _known(scopes: Iterable[str]) -> tuple[Scope, ...]:
@@ -276,6 +282,15 @@ def _meant(keys: tuple[KeyEntry, ...], id_or_name: str, at: datetime) -> list[Ke
             f"There is no live key {id_or_name!r}.", "See 'bc-pipeline keys list'.", setting="key"
         )
     return meant
+
+
+def _revoked(keys: tuple[KeyEntry, ...], ids: set[str], at: datetime) -> tuple[KeyEntry, ...]:
+    return tuple(
+        msgspec.structs.replace(entry, revoked_at=clock.format_time(at))
+        if entry.id in ids and entry.revoked_at is None
+        else entry
+        for entry in keys
+    )
 
 
 def _life(entry: KeyEntry) -> timedelta | None:

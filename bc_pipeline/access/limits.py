@@ -17,12 +17,18 @@ from bc_pipeline.access.shared_counts import SharedCounts
 from bc_pipeline.access.windows import WindowCounter
 from bc_pipeline.settings import Settings
 
+_SECONDS = {"second": 1, "minute": 60, "hour": 3600}
 _LEASES = 50
 _LARGEST_LEASE = 100
 
 
 class Limiter:
     """Says when it is too much; every method takes well under a microsecond.
+
+    Parameters
+    ----------
+    key, address, failures : str
+        Rates such as ``120/minute``, as the settings write them.
 
     Attributes
     ----------
@@ -83,7 +89,8 @@ class Limiter:
         ------
         RateLimited
         """
-        if self._failures:
+        # Where nothing failed lately there is nothing to look up.
+        if len(self._failures):
             self._failures.check(network_of(address))
 
     def close(self) -> None:
@@ -95,11 +102,8 @@ class Limiter:
 def _counter(
     name: str, rate: str, shared: SharedCounts | None, lease: int | None = None
 ) -> WindowCounter:
-    import limits
-
-    item = limits.parse(rate)
+    amount, _, unit = rate.partition("/")
+    limit = int(amount)
     if lease is None:
-        lease = max(1, min(item.amount // _LEASES, _LARGEST_LEASE))
-    return WindowCounter(
-        name, item.amount, item.get_expiry(), lease, shared.tell if shared else None
-    )
+        lease = max(1, min(limit // _LEASES, _LARGEST_LEASE))
+    return WindowCounter(name, limit, _SECONDS[unit], lease, shared.tell if shared else None)

@@ -62,7 +62,8 @@ class KeyRing:
     def refresh(self) -> bool:
         """Read the store again where its file changed; a changed ring is answered with True."""
         stamp = self._stamp()
-        if stamp == self._stat:
+        # After a fault each refresh tries: it may have been a full table of open files.
+        if stamp == self._stat and not self.fault:
             return False
         self._stat = stamp
         try:

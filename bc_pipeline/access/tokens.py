@@ -15,6 +15,15 @@ from bc_pipeline.settings import Settings
 
 _LIMIT_BYTES = 8192
 _LIMIT_NAME = 200
+# Words for logs and metrics, by class of the library's error.
+_REASONS = {
+    "ExpiredSignatureError": "expired",
+    "ImmatureSignatureError": "not-yet-valid",
+    "InvalidAudienceError": "audience",
+    "InvalidIssuerError": "issuer",
+    "InvalidSignatureError": "signature",
+    "MissingRequiredClaimError": "claim-missing",
+}
 _REQUIRED = ["exp", "iss", "aud", "sub"]
 
 
@@ -77,7 +86,7 @@ class TokenReader:
         if key is None:
             if self.keys.may_ask(key_id):
                 return None
-            _refuse("unknown key")
+            _refuse("unknown-key")
         try:
             claims = jwt.decode(
                 token,
@@ -90,7 +99,7 @@ class TokenReader:
             )
             return _caller(claims)
         except jwt.PyJWTError as error:
-            _refuse(type(error).__name__)
+            _refuse(_REASONS.get(type(error).__name__, "malformed"))
         except (ValueError, TypeError, OverflowError, RecursionError):
             _refuse("malformed")
 
@@ -113,7 +122,7 @@ class TokenReader:
         import jwt
 
         if len(raw) > _LIMIT_BYTES:
-            _refuse("too long")
+            _refuse("too-long")
         try:
             token = raw.decode("ascii")
             header = jwt.get_unverified_header(token)
@@ -123,9 +132,9 @@ class TokenReader:
         if not isinstance(algorithm, str) or algorithm not in self._algorithms:
             _refuse("algorithm")
         if not isinstance(key_id, str) or not 0 < len(key_id) <= _LIMIT_NAME:
-            _refuse("no key id")
+            _refuse("no-key-id")
         if "crit" in header:
-            _refuse("critical extension")
+            _refuse("critical-extension")
         return token, key_id, algorithm
 
 
