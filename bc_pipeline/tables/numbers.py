@@ -11,14 +11,14 @@ EMPTY = "is empty"
 NOT_A_NUMBER = "is not a number"
 NOT_FINITE = "is not a finite number"
 # Decimal digits only: no hexadecimal, no underscores, no thousands separators.
-_NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
 _INFINITE = r"[+-]?(?i:inf|infinity)"
 _BLANKS = " \t"
 
 
 def is_number(text: str) -> bool:
     """Whether a cell is a number as `parse_numbers` takes it."""
-    return re.fullmatch(_NUMBER, text.strip(_BLANKS)) is not None
+    return re.fullmatch(NUMBER, text.strip(_BLANKS)) is not None
 
 
 def parse_numbers(cells: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
@@ -39,7 +39,7 @@ def parse_numbers(cells: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     import pyarrow.compute as pc
 
     text = pc.utf8_trim(cells, characters=_BLANKS)
-    readable = pc.match_substring_regex(text, f"^{_NUMBER}$")
+    readable = pc.match_substring_regex(text, f"^{NUMBER}$")
     values = (
         pc.cast(pc.if_else(readable, text, "nan"), pa.float64())
         .to_numpy(zero_copy_only=False)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from bc_pipeline.tables.numbers import NUMBER, is_number
+
 Kind = Literal["text", "integer", "number"]
 Layout = Literal["csv", "parquet"]
-# A spreadsheet runs what such a cell says; an apostrophe in front makes it text.
-_FORMULA = r"^([=+\-@\t\r])"
+# A spreadsheet runs what such a cell says; an apostrophe in front makes it text. The last four
+# are the signs in full width, which it takes for the plain ones (OWASP, "CSV Injection").
+_FORMULA = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _GROUP_ROWS = 1 << 16
 
 
@@ -30,6 +34,17 @@ def open_writer(path: Path, columns: Mapping[str, Kind], layout: Layout) -> Tabl
     layout : {"csv", "parquet"}
     """
     return _CsvWriter(path, columns) if layout == "csv" else _ParquetWriter(path, columns)
+
+
+def neutral_cell(text: str) -> str:
+    """A cell that no spreadsheet takes for a formula; a number stays as it is.
+
+    Parameters
+    ----------
+    text : str
+        As the cell should read.
+    """
+    return f"'{text}" if re.match(_FORMULA, text) and not is_number(text) else text
 
 
 class TableWriter(ABC):
@@ -83,15 +98,25 @@ class _CsvWriter(TableWriter):
         )
 
     def _append(self, table: Any) -> None:
-        import pyarrow.compute as pc
-
         for name in self._text:
-            safe = pc.replace_substring_regex(table[name], pattern=_FORMULA, replacement=r"'\1")
-            table = table.set_column(self._schema.get_field_index(name), name, safe)
+            place = self._schema.get_field_index(name)
+            table = table.set_column(place, name, _neutral_column(table[name]))
         self._writer.write_table(table)
 
     def close(self) -> None:
         self._writer.close()
+
+
+def _neutral_column(cells: Any) -> Any:
+    """`neutral_cell` of every cell of a column of text."""
+    import pyarrow.compute as pc
+
+    risky = pc.match_substring_regex(cells, _FORMULA)
+    if not pc.any(risky).as_py():
+        return cells
+    number = pc.match_substring_regex(cells, rf"^[ \t]*{NUMBER}[ \t]*$")
+    quoted = pc.binary_join_element_wise("'", cells, "")
+    return pc.if_else(pc.and_not(risky, number), quoted, cells)
 
 
 class _ParquetWriter(TableWriter):

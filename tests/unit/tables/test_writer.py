@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bc_pipeline.tables import Kind, Layout, open_writer
+from bc_pipeline.tables import Kind, Layout, neutral_cell, open_writer
 
 COLUMNS: dict[str, Kind] = {"id": "text", "code": "integer", "p": "number"}
 
@@ -53,7 +53,7 @@ def test_rows_read_back_exactly(
     assert read(path, layout) == [list(row) for row in rows]
 
 
-@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r"])
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
 def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
     start: str, tmp_path: Path
 ) -> None:
@@ -67,6 +67,40 @@ def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
     assert [row[0] for row in rows] == [f"'{start}1+1", f"a{start}b", "", 'q"u,o\nte']
     assert all(first == second for first, second in rows)
     assert parquet.read_table(tmp_path / "parquet")["id"].to_pylist() == names
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    cells=st.lists(
+        st.one_of(
+            st.text(st.sampled_from("=+-@\t\r\n \uff1d\uff0d1.5eEx'\""), max_size=6),
+            st.text(max_size=6),
+            st.floats(allow_nan=False, allow_infinity=False).map(repr),
+        ),
+        min_size=1,
+        max_size=20,
+    )
+)
+def test_one_cell_and_a_column_are_made_text_alike(
+    tmp_path_factory: pytest.TempPathFactory, cells: list[str]
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "cells.csv"
+    with open_writer(path, {"id": "text", "n": "integer"}, "csv") as writer:
+        writer.write({"id": cells, "n": list(range(len(cells)))})
+
+    with path.open(newline="", encoding="utf-8") as stream:
+        _, *rows = csv.reader(stream)
+    assert [row[0] for row in rows] == [neutral_cell(cell) for cell in cells]
+
+
+@pytest.mark.parametrize("number", ["-5", "+1.5", "-1e-7", "-.5", "12"])
+def test_a_number_stays_a_number(number: str) -> None:
+    assert neutral_cell(number) == number
+
+
+@pytest.mark.parametrize("cell", ["-5+cmd|' /C calc'!A0", "=1", "+", "-", "-1-1", "@SUM(1)"])
+def test_what_starts_like_a_number_and_is_none_is_made_text(cell: str) -> None:
+    assert neutral_cell(cell) == f"'{cell}"
 
 
 @pytest.mark.parametrize("layout", ["csv", "parquet"])
