@@ -24,8 +24,8 @@ HEAD = struct.Struct("<II")
 # More than any record has; a length above it is damage.
 MAX_PAYLOAD = 1 << 20
 _MAX_FRAME = HEAD.size + MAX_PAYLOAD
+# Where the text of the id begins in a frame.
 ID_AT = HEAD.size + 3
-ID_END = ID_AT + 36
 # An array of 10 or 11, whose first item is a text of 36 bytes. No text within a payload can
 # hold it, as it is not UTF-8: after damage, it is where the next frame may begin.
 _START = re.compile(rb"[\x9a\x9b]\xd9\x24")

@@ -8,18 +8,31 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
+from bc_pipeline.artifacts.files import FILE_MODE
 from bc_pipeline.errors import RecordsAway
 from bc_pipeline.records.entry import is_id, new_id, time_of
-from bc_pipeline.records.frames import MAGIC, Logged, decode, frame_end, next_frame
+from bc_pipeline.records.frames import (
+    ID_AT,
+    MAGIC,
+    Logged,
+    decode,
+    frame_end,
+    next_frame,
+    read_frames,
+)
 
 SUFFIX = ".seg"
 _HIDDEN = ".part"
-FILE_MODE = 0o640
 OFFSETS = "offsets.json"
+DRAIN_LOCK = "drain.lock"
+# Up to so many ids, searching for the bytes of each is faster than reading every frame.
+_FEW = 64
+_LOOK_BYTES = 1 << 16
 
 
 def spool_folder(records: Path) -> Path:
@@ -57,8 +70,8 @@ def listed(folder: Path) -> list[Path]:
     return [folder / name for name in sorted(names)]
 
 
-def is_written(path: Path) -> bool:
-    """Whether a living worker may still append to a segment."""
+def is_held(path: Path) -> bool:
+    """Whether a living process has locked a file: a worker its segment, the drainer its lock."""
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -95,6 +108,19 @@ def backlog(folder: Path) -> int:
         except FileNotFoundError:
             continue
     return waiting
+
+
+def oldest_waiting(folder: Path, offsets: dict[str, int]) -> float | None:
+    """When the oldest record that waits was answered; None where none waits."""
+    moments = []
+    for path in listed(folder):
+        with suppress(FileNotFoundError), path.open("rb") as stream:
+            stream.seek(offsets.get(path.name, len(MAGIC)))
+            data = stream.read(_LOOK_BYTES)
+            first = next((f.logged for f in read_frames(data, closed=False) if f.logged), None)
+            if first is not None:
+                moments.append(first.at)
+    return min(moments, default=None)
 
 
 def find(folder: Path, wanted: set[str]) -> dict[str, Logged]:
@@ -140,13 +166,7 @@ def _find_in(data: bytes, keys: set[bytes]) -> dict[str, Logged]:
     return found
 
 
-# Up to so many ids, searching for the bytes of each is faster than reading every frame.
-_FEW = 64
-
-
 def _find_one(data: bytes, key: bytes) -> Logged | None:
-    from bc_pipeline.records.frames import ID_AT
-
     at = data.find(key)
     while at >= 0:
         logged = decode(data, at - ID_AT, frame_end(data, at - ID_AT)) if at >= ID_AT else None

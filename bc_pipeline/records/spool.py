@@ -15,6 +15,7 @@ from pathlib import Path
 
 import msgspec
 
+from bc_pipeline.artifacts.files import make_directory
 from bc_pipeline.encryption import Cipher, load_cipher
 from bc_pipeline.errors import ConfigError, RecordsAway
 from bc_pipeline.records import segments
@@ -92,7 +93,7 @@ class Spool:
         cipher = load_cipher(key_file, "BC_RECORDS_KEY_FILE") if key_file else None
         folder = segments.spool_folder(settings.records)
         try:
-            folder.mkdir(mode=0o2770, parents=True, exist_ok=True)
+            make_directory(folder)
         except OSError as error:
             raise _away(error) from None
         return cls(folder, name, limit=settings.records_backlog_mb * _MIB, cipher=cipher)

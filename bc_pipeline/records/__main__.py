@@ -1,0 +1,72 @@
+"""The drainer as a process: ``python -m bc_pipeline.records``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+
+import structlog
+
+from bc_pipeline.errors import PipelineError
+from bc_pipeline.records.drain import Drainer
+from bc_pipeline.settings import Settings, load_settings
+
+EXIT_REFUSED = 2
+# What the commands end with where something is away: try again.
+EXIT_AWAY = 8
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Drain the prediction log into the database until SIGTERM or SIGINT."""
+    options = _parser().parse_args(arguments)
+    try:
+        settings = load_settings()
+        _configure_logging(settings)
+        stop = threading.Event()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: stop.set())
+        drainer = Drainer(settings, stop)
+    except PipelineError as error:
+        sys.stderr.write(f"{error.code}: {error}\n")
+        return EXIT_REFUSED
+    try:
+        drained = drainer.run(until_eof=options.until_eof)
+    finally:
+        drainer.close()
+    # When it was told to stop, what is not drained stays in the log, and nothing is lost.
+    return 0 if drained or not options.until_eof else EXIT_AWAY
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m bc_pipeline.records",
+        description="Take answered predictions from the log into the database. "
+        "Settings come from BC_* in the environment.",
+    )
+    parser.add_argument(
+        "--until-eof", action="store_true", help="drain what is there, and end; 8: database away"
+    )
+    return parser
+
+
+def _configure_logging(settings: Settings) -> None:
+    structlog.configure(
+        processors=[
+            structlog.stdlib.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level]
+        ),
+        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Alembic's scripts: each release of the package brings the database's tables up to itself."""
