@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import select
 import sys
-from datetime import UTC, datetime
-from typing import TextIO
+import time
+from collections.abc import Iterable, Iterator
+from typing import BinaryIO
 
 import msgspec
 
@@ -13,7 +15,38 @@ from bc_pipeline.serving.exchange import Exchange
 
 FLUSH_SECONDS = 0.1
 _LINES_AT_ONCE = 256
+# Asked every few seconds by machines: what they are told is news only where it is bad.
+PROBES = frozenset(
+    {"/livez", "/readyz", "/health", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"}
+)
+_FAILED = 400
 _encoder = msgspec.json.Encoder()
+
+
+class Line(msgspec.Struct, gc=False):
+    """One line; its fields and their order are what readers of the log rely on.
+
+    Attributes
+    ----------
+    path : str
+        Template of the address.
+    caller : str or None
+        Name of the key or subject of the token.
+    model : str or None
+        The version that answered.
+    """
+
+    event: str
+    request: str
+    method: str
+    path: str
+    status: int
+    ms: float
+    client: str
+    caller: str | None
+    model: str | None
+    level: str
+    timestamp: str
 
 
 class AccessLog:
@@ -25,44 +58,88 @@ class AccessLog:
     ----------
     enabled : bool
         False writes nothing: below the level that is logged.
+    probes : bool
+        Whether probes and scrapes are written that went well; failed ones always are.
     """
 
-    def __init__(self, *, enabled: bool = True, stream: TextIO | None = None) -> None:
+    def __init__(
+        self, *, enabled: bool = True, probes: bool = False, stream: BinaryIO | None = None
+    ) -> None:
         self._enabled = enabled
+        self._quiet = frozenset() if probes else PROBES
         self._stream = stream
-        self._lines: list[bytes] = []
+        self._lines: list[Line] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._second = 0
+        self._prefix = ""
+
+    @classmethod
+    def of(cls, level: str) -> AccessLog:
+        """The log of a service that logs from `level` on."""
+        return cls(enabled=level in ("DEBUG", "INFO"), probes=level == "DEBUG")
 
     def write(self, exchange: Exchange, method: str, seconds: float) -> None:
         """Note one request."""
-        if not self._enabled:
+        route, status = exchange.route, exchange.status
+        if not self._enabled or (status < _FAILED and route in self._quiet):
             return
-        line = {
-            "event": "request",
-            "request": exchange.id,
-            "method": method,
-            "path": exchange.route,
-            "status": int(exchange.status),
-            "ms": round(seconds * 1000, 3),
-            "client": exchange.client,
-            "caller": exchange.caller.name if exchange.caller else None,
-            "model": exchange.model,
-            "level": "info",
-            "timestamp": f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}",
-        }
-        self._lines.append(_encoder.encode(line))
+        caller = exchange.caller
+        self._lines.append(
+            Line(
+                "request",
+                exchange.id,
+                method,
+                route,
+                int(status),
+                round(seconds * 1000, 3),
+                exchange.client,
+                caller.name if caller is not None else None,
+                exchange.model,
+                "info",
+                self._now(),
+            )
+        )
         if len(self._lines) >= _LINES_AT_ONCE:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
 
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._prefix = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._prefix}.{int((now - second) * 1e6):06d}Z"
+
     def flush(self) -> None:
-        """Write what is there."""
+        """Write what is there; a log that cannot be written costs no answer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if self._lines:
-            lines, self._lines = self._lines, []
-            stream = self._stream or sys.stderr
-            stream.write(b"\n".join(lines).decode() + "\n")
-            stream.flush()
+        if not self._lines:
+            return
+        lines, self._lines = self._lines, []
+        stream = self._stream or sys.stderr.buffer
+        try:
+            for group in _groups(_encoder.encode(line) + b"\n" for line in lines):
+                stream.write(group)
+                stream.flush()
+        except OSError:
+            return
+
+
+def _groups(lines: Iterable[bytes]) -> Iterator[bytes]:
+    """Whole lines together, as many as a pipe takes at once.
+
+    Workers share one pipe: what is longer could be mixed with another worker's lines.
+    """
+    group: list[bytes] = []
+    size = 0
+    for line in lines:
+        if size + len(line) > select.PIPE_BUF and group:
+            yield b"".join(group)
+            group, size = [], 0
+        group.append(line)
+        size += len(line)
+    yield b"".join(group)

@@ -21,12 +21,14 @@ from bc_pipeline.records.spool import Spool
 from bc_pipeline.serving import documentation, problem_details
 from bc_pipeline.serving.access_log import AccessLog
 from bc_pipeline.serving.admission import ScopedRoute
+from bc_pipeline.serving.exposition import observe, watch
 from bc_pipeline.serving.folder import PinnedModel
 from bc_pipeline.serving.front import Front
 from bc_pipeline.serving.live import Live, LiveModel
 from bc_pipeline.serving.metrics import Metrics
 from bc_pipeline.serving.routes import ROUTERS
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.tracing import Tracing
 from bc_pipeline.settings import Settings
 
 
@@ -72,7 +74,8 @@ def create_app(
         addresses=AddressBook.of(settings),
         spool=Spool.open(settings, worker) if pinned is None else None,
         metrics=Metrics(),
-        log=AccessLog(enabled=settings.log_level in ("DEBUG", "INFO")),
+        log=AccessLog.of(settings.log_level),
+        tracing=Tracing.of(settings),
     )
     app = Application(
         services=services,
@@ -129,6 +132,7 @@ def _lifespan(
         tasks = [
             asyncio.create_task(services.model.watch()),
             asyncio.create_task(services.watch_access()),
+            asyncio.create_task(watch(services)),
         ]
         try:
             yield
@@ -140,5 +144,8 @@ def _lifespan(
             services.limiter.close()
             if services.spool is not None:
                 services.spool.close()
+            observe(services)
+            if services.tracing is not None:
+                await asyncio.to_thread(services.tracing.close)
 
     return lifespan

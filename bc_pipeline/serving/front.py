@@ -64,6 +64,7 @@ class Front:
         peer = scope["client"]
         client = self._services.addresses.client(peer[0] if peer else "", headers_of(scope))
         exchange = Exchange(scope, client)
+        self._services.metrics.in_flight += 1
         try:
             self._require_room(client)
             if (
@@ -77,6 +78,7 @@ class Front:
         except ClientDisconnect:
             exchange.status = CLIENT_GONE
         except PipelineError as error:
+            self._services.metrics.refused(error)
             response = problem_details.from_error(error)
             await self._answer(exchange, scope, receive, send, response)
         except Exception as error:
@@ -85,7 +87,7 @@ class Front:
             if not begun:
                 await self._answer(exchange, scope, receive, send, problem_details.internal_error())
         finally:
-            self._finish(exchange, scope["method"])
+            self._finish(exchange, scope)
 
     def _require_room(self, client: str) -> None:
         if not self._services.addresses.allowed(client):
@@ -146,8 +148,8 @@ class Front:
     def _headers(self, exchange: Exchange) -> list[tuple[bytes, bytes]]:
         return [(b"x-request-id", exchange.id.encode()), *self._security]
 
-    def _finish(self, exchange: Exchange, method: str) -> None:
-        seconds = exchange.seconds
+    def _finish(self, exchange: Exchange, scope: Scope) -> None:
+        method, seconds = scope["method"], exchange.seconds
         if exchange.status in _FAILURES:
             # Raised, it says that the next request is one too many; this one has its answer.
             with suppress(RateLimited):
@@ -155,6 +157,8 @@ class Front:
         known = method if method in _METHODS else "(other)"
         self._services.metrics.answered(exchange.route, known, exchange.status, seconds)
         self._services.log.write(exchange, known, seconds)
+        if self._services.tracing is not None:
+            self._services.tracing.record(exchange, headers_of(scope), known, seconds)
 
 
 def place(error: Exception) -> str:

@@ -1,64 +1,269 @@
-"""What is counted, in Prometheus' terms: base units, no patient data, templates for labels."""
+"""What a worker counts, in Prometheus' terms: base units, templates and codes for labels.
+
+No label ever holds anything of a request but its method and the template of its address.
+
+A request adds to plain numbers of this process; `Metrics.publish` hands them to
+prometheus_client, a few times a second at most. Where several workers run, the launcher
+sets ``PROMETHEUS_MULTIPROC_DIR`` before they start, and each publishes into files there
+which every worker reads when it is scraped.
+"""
 
 from __future__ import annotations
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
 
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client.core import Metric
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from bc_pipeline.errors import KeyRefused, PipelineError, RateLimited, ScopeMissing
+
+FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
+DIGEST_DIGITS = 12
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# One for what is slower than all bounds.
+_COUNTS = len(_BUCKETS) + 1
+
+# prometheus_client has no types for these.
+_collector_of: Callable[[None, str], Any] = MultiProcessCollector
+_mark_dead: Callable[[int, str], None] = mark_process_dead
+
+Mode = Literal["livesum", "livemin", "livemax", "max"]
+# Of the process, as prometheus_client reads them; for several workers taken together.
+_PROCESS: dict[str, tuple[str, Mode]] = {
+    "process_resident_memory_bytes": ("Resident memory of all workers.", "livesum"),
+    "process_virtual_memory_bytes": ("Virtual memory of all workers.", "livesum"),
+    "process_open_fds": ("Open file descriptors of all workers.", "livesum"),
+    "process_max_fds": ("File descriptors that one worker may open.", "livemin"),
+    "process_start_time_seconds": ("When the oldest worker started, since 1970.", "livemin"),
+}
+
+
+class _Durations(Histogram):
+    """A histogram that takes observations that were counted elsewhere."""
+
+    def add(self, counts: Iterable[int], seconds: float) -> None:
+        """Add observations by bucket, and their sum."""
+        self._sum.inc(seconds)
+        for bucket, count in zip(self._buckets, counts, strict=True):
+            if count:
+                bucket.inc(count)
 
 
 class Metrics:
-    """The counters of one worker."""
+    """The counters of one worker. To be used from the thread of its event loop.
+
+    Attributes
+    ----------
+    in_flight : int
+        Requests that are being answered; `answered` takes one off.
+    folder : Path or None
+        Where the workers meet; None where this one is alone.
+    """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "bc_http_requests",
-            "Requests answered.",
-            ("route", "method", "status"),
-            registry=self.registry,
+        self.in_flight = 0
+        found = os.environ.get(FOLDER_VARIABLE)
+        self.folder = Path(found) if found else None
+        self._registry = CollectorRegistry()
+        # By route, method and status: counts by bucket, then the sum of the seconds.
+        self._answered: dict[tuple[str, str, int], list[float]] = {}
+        # By version: called positive, called negative.
+        self._called: dict[str, list[int]] = {}
+        self._refusals: dict[str, int] = {}
+        self._cpu = 0.0
+        self._model: tuple[str, ...] | None = None
+        self._process = ProcessCollector(registry=None)
+        self._make_counters()
+        self._make_gauges()
+
+    def _make_counters(self) -> None:
+        self._requests = self._counter(
+            "bc_http_requests", "Requests answered.", "route", "method", "status"
         )
-        self._seconds = Histogram(
+        self._seconds = _Durations(
             "bc_http_request_duration_seconds",
-            "Time from the first byte of a request to its answer.",
+            "Time from the first byte of a request to the end of its answer.",
             ("route",),
             buckets=_BUCKETS,
-            registry=self.registry,
+            registry=self._registry,
         )
-        self._predictions = Counter(
-            "bc_predictions",
-            "Predictions given.",
-            ("model_version", "call"),
-            registry=self.registry,
+        self._predictions = self._counter(
+            "bc_predictions", "Predictions given.", "model_version", "call"
         )
-        # Label look-ups cost more than counting: each child is looked up once.
-        self._request_children: dict[tuple[str, str, int], Counter] = {}
-        self._second_children: dict[str, Histogram] = {}
-        self._prediction_children: dict[str, tuple[Counter, Counter]] = {}
+        self._warnings = self._counter(
+            "bc_prediction_warnings",
+            "Values outside the range of the rows that the model was trained on.",
+            "feature",
+        )
+        self._problems = self._counter(
+            "bc_problems", "Requests refused or failed, by the code of the problem.", "code"
+        )
+        self._auth_failures = self._counter(
+            "bc_auth_failures", "Requests whose credentials were not accepted.", "reason"
+        )
+        self._rate_limited = self._counter(
+            "bc_rate_limited", "Requests refused because there were too many.", "kind"
+        )
+        self._model_refusals = self._counter(
+            "bc_model_refusals", "Champions that were not taken, by the code of the error.", "code"
+        )
+        self._cpu_seconds = self._counter(
+            "process_cpu_seconds", "User and system CPU time of all workers, ended ones included."
+        )
+
+    def _make_gauges(self) -> None:
+        self._in_flight = self._gauge(
+            "bc_http_requests_in_flight", "Requests that are being answered.", "livesum"
+        )
+        self._workers = self._gauge("bc_workers", "Workers that answer requests.", "livesum")
+        self._ready = self._gauge(
+            "bc_ready", "1 where every worker can answer predictions, else 0.", "livemin"
+        )
+        self._refused = self._gauge(
+            "bc_model_refused", "1 while a champion is refused and another serves.", "livemax"
+        )
+        self._model_info = self._gauge(
+            "bc_model_info",
+            "The model that answers; two while workers disagree.",
+            "livemax",
+            "model_version",
+            "manifest",
+            "candidate",
+            "generation",
+        )
+        self._loaded = self._gauge(
+            "bc_model_loaded_timestamp_seconds",
+            "When each version was last loaded by a worker, since 1970.",
+            "max",
+            "model_version",
+        )
+        self._of_process = {
+            name: self._gauge(name, text, mode) for name, (text, mode) in _PROCESS.items()
+        }
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self._registry)
+
+    def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
+        return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
+
+    # While requests are answered ---------------------------------------------------------
 
     def answered(self, route: str, method: str, status: int, seconds: float) -> None:
-        """Count one request."""
-        key = (route, method, status)
-        child = self._request_children.get(key)
-        if child is None:
-            child = self._requests.labels(route, method, str(int(status)))
-            self._request_children[key] = child
-        child.inc()
-        timer = self._second_children.get(route)
-        if timer is None:
-            timer = self._second_children[route] = self._seconds.labels(route)
-        timer.observe(seconds)
+        """Count one request; `route` and `method` come from fixed sets."""
+        self.in_flight -= 1
+        tally = self._answered.get((route, method, status))
+        if tally is None:
+            tally = self._answered[route, method, status] = [0] * _COUNTS + [0.0]
+        tally[bisect_left(_BUCKETS, seconds)] += 1
+        tally[-1] += seconds
 
     def predicted(self, version: str, positive: int, total: int) -> None:
         """Count predictions of one model."""
-        children = self._prediction_children.get(version)
-        if children is None:
-            children = (
-                self._predictions.labels(version, "positive"),
-                self._predictions.labels(version, "negative"),
-            )
-            self._prediction_children[version] = children
-        if positive:
-            children[0].inc(positive)
-        if total > positive:
-            children[1].inc(total - positive)
+        calls = self._called.get(version)
+        if calls is None:
+            calls = self._called[version] = [0, 0]
+        calls[0] += positive
+        calls[1] += total - positive
+
+    def warned(self, features: Iterable[str]) -> None:
+        """Count warnings, by names of the feature schema."""
+        for feature in features:
+            self._warnings.labels(feature).inc()
+
+    def refused(self, error: PipelineError) -> None:
+        """Count what a client was told instead of an answer."""
+        self._problems.labels(error.code).inc()
+        if isinstance(error, KeyRefused):
+            self._auth_failures.labels(error.reason or "other").inc()
+        elif isinstance(error, ScopeMissing):
+            self._auth_failures.labels("scope").inc()
+        elif isinstance(error, RateLimited):
+            self._rate_limited.labels(error.kind or "other").inc()
+
+    # A few times a second ----------------------------------------------------------------
+
+    def publish(self) -> None:
+        """Hand over what was counted since the last time."""
+        for (route, method, status), tally in self._answered.items():
+            counts, seconds = [int(count) for count in tally[:_COUNTS]], tally[-1]
+            total = sum(counts)
+            if total:
+                tally[:] = [0] * _COUNTS + [0.0]
+                self._requests.labels(route, method, str(int(status))).inc(total)
+                self._seconds.labels(route).add(counts, seconds)
+        called, self._called = self._called, {}
+        for version, (positive, negative) in called.items():
+            self._predictions.labels(version, "positive").inc(positive)
+            self._predictions.labels(version, "negative").inc(negative)
+        self._in_flight.set(self.in_flight)
+
+    def describe(
+        self,
+        *,
+        ready: bool,
+        model: Mapping[str, str] | None,
+        loaded_at: float,
+        refused: bool,
+        refusals: Mapping[str, int],
+    ) -> None:
+        """Tell the state of this worker.
+
+        Parameters
+        ----------
+        model : mapping or None
+            Labels of the model that answers, as in ``bc_model_info``.
+        loaded_at : float
+            Seconds since 1970.
+        refused : bool
+            Whether a champion is refused at present.
+        refusals : mapping of str to int
+            How many were since the start, by code.
+        """
+        self._workers.set(1)
+        self._ready.set(ready)
+        self._refused.set(refused)
+        for code, count in refusals.items():
+            self._model_refusals.labels(code).inc(count - self._refusals.get(code, 0))
+            self._refusals[code] = count
+        present = tuple(model.values()) if model else None
+        if present != self._model:
+            if self._model is not None:
+                # What is zero is left out when it is told: it cannot be taken back.
+                self._model_info.labels(*self._model).set(0)
+            self._model = present
+        if model is not None:
+            self._model_info.labels(**model).set(1)
+            self._loaded.labels(model["model_version"]).set(loaded_at)
+        self._describe_process()
+
+    def _describe_process(self) -> None:
+        for family in self._process.collect():
+            for sample in family.samples:
+                if sample.name == "process_cpu_seconds_total":
+                    self._cpu_seconds.inc(max(0.0, sample.value - self._cpu))
+                    self._cpu = sample.value
+                elif sample.name in self._of_process:
+                    self._of_process[sample.name].set(sample.value)
+
+    def collect(self) -> Iterable[Metric]:
+        """What all workers have published."""
+        if self.folder is None:
+            return self._registry.collect()
+        found: Iterable[Metric] = _collector_of(None, str(self.folder)).collect()
+        return found
+
+
+def forget_worker(pid: int) -> None:
+    """Take an ended worker out of what is told of the living; what it counted stays.
+
+    For the launcher; does nothing where ``PROMETHEUS_MULTIPROC_DIR`` is not set.
+    """
+    folder = os.environ.get(FOLDER_VARIABLE)
+    if folder:
+        _mark_dead(pid, folder)

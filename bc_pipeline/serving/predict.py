@@ -128,6 +128,9 @@ def predict(
     if services.spool is not None:
         services.spool.append(entries)
     services.metrics.predicted(version, sum(entry.positive for entry in entries), len(entries))
+    for answer in answers:
+        if answer.warnings:
+            services.metrics.warned(notice.feature for notice in answer.warnings)
     return answers
 
 

@@ -16,6 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from bc_pipeline import errors
+from bc_pipeline.serving.exchange import services_of
 
 MEDIA_TYPE = "application/problem+json"
 # Address of the page that explains every problem.
@@ -40,6 +41,9 @@ PROBLEMS: dict[type[errors.PipelineError], ProblemType] = {
     errors.NotThere: ProblemType(HTTPStatus.NOT_FOUND, "There is no such thing"),
     errors.VersionNotFound: ProblemType(HTTPStatus.NOT_FOUND, "There is no such version"),
     errors.BodyTooSlow: ProblemType(HTTPStatus.REQUEST_TIMEOUT, "The body came too slowly"),
+    errors.KeyReused: ProblemType(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "The idempotency key belongs to another request"
+    ),
     errors.OutcomeConflict: ProblemType(HTTPStatus.CONFLICT, "Another outcome is recorded"),
     errors.RecordExpired: ProblemType(HTTPStatus.GONE, "The record was removed"),
     errors.BodyTooLarge: ProblemType(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "The body is too large"),
@@ -53,6 +57,9 @@ PROBLEMS: dict[type[errors.PipelineError], ProblemType] = {
     ),
     errors.DataError: ProblemType(HTTPStatus.UNPROCESSABLE_ENTITY, "The input is not fit"),
     errors.NoChampion: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "No model is live"),
+    errors.AirflowRefused: ProblemType(HTTPStatus.BAD_GATEWAY, "Airflow refused"),
+    errors.AirflowAway: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Airflow does not answer"),
+    errors.RecordsAway: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Records cannot be kept"),
     errors.TransientError: ProblemType(HTTPStatus.SERVICE_UNAVAILABLE, "Try again"),
     errors.PipelineError: ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The service is at fault"),
 }
@@ -152,6 +159,7 @@ def internal_error() -> Response:
 async def handle_pipeline_error(request: Request, error: Exception) -> Response:
     """Exception handler for `PipelineError`."""
     assert isinstance(error, errors.PipelineError)
+    services_of(request).metrics.refused(error)
     return from_error(error)
 
 

@@ -14,6 +14,7 @@ from bc_pipeline.serving.access_log import AccessLog
 from bc_pipeline.serving.folder import PinnedModel
 from bc_pipeline.serving.live import Live, LiveModel
 from bc_pipeline.serving.metrics import Metrics
+from bc_pipeline.serving.tracing import Tracing
 from bc_pipeline.settings import Settings
 
 
@@ -25,6 +26,8 @@ class Services:
     ----------
     spool : Spool or None
         The prediction log; None only where a folder is served, for its smoke test.
+    tracing : Tracing or None
+        None where no collector is set.
     """
 
     settings: Settings
@@ -35,6 +38,7 @@ class Services:
     spool: Spool | None
     metrics: Metrics
     log: AccessLog
+    tracing: Tracing | None
 
     @property
     def live(self) -> Live:
