@@ -84,8 +84,8 @@ class SharedCounts:
         name = hashlib.blake2b(window.identity.encode(), digest_size=16).hexdigest()
         key = f"{counter.name}/{counter.period}/{window.index}/{name}"
         total = self._storage.incr(key, 2 * counter.period, amount)
+        window.elsewhere = max(0, total - window.told - amount)
         window.told += amount
-        window.elsewhere = max(0, total - window.told)
 
     def _away(self, reason: str) -> None:
         if self.away_since is None:
