@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bc_pipeline import steps
-from bc_pipeline.cli import output
+from bc_pipeline.cli import keys, output
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.clock import parse_time
 from bc_pipeline.settings import load_settings
@@ -18,8 +18,6 @@ audit_app = typer.Typer(help="The hash-chained log of every verdict, promotion a
 
 if TYPE_CHECKING:
     from bc_pipeline.stack.backfill import BackfilledRun
-
-keys_app = typer.Typer(help="The keys that sign versions and let clients in.")
 
 
 def backfill(
@@ -183,28 +181,8 @@ def audit_verify(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None
         output.report("Audit log holds", steps.audit(problem), as_json=as_json)
 
 
-@keys_app.command("init")
-def keys_init(as_json: AsJson = False) -> None:
-    """Make the signing pair and the service's API key, where they are missing.
-
-    `bc-pipeline up` does this too. Example: `bc-pipeline keys init`
-    """
-    from bc_pipeline.stack.secrets import make_secrets
-
-    with output.errors_as_exit_codes(as_json=as_json):
-        settings = load_settings()
-        make_secrets(settings)
-        files = {
-            "signing_key": settings.signing_key,
-            "verify_key": settings.verify_key,
-            "api_key": settings.api_key,
-        }
-        result = {name: str(path) for name, path in files.items()}
-        output.report("Keys", result, as_json=as_json)
-
-
 def register(app: typer.Typer) -> None:
     for command in (backfill, rollback, registry, verdict):
         app.command(rich_help_panel="Operations")(command)
     app.add_typer(audit_app, name="audit", rich_help_panel="Operations")
-    app.add_typer(keys_app, name="keys", rich_help_panel="Operations")
+    app.add_typer(keys.app, name="keys", rich_help_panel="Operations")

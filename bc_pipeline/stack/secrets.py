@@ -8,12 +8,15 @@ import secrets
 from dataclasses import dataclass
 from pathlib import Path
 
+from bc_pipeline.access.keys import import_key, make_raw
 from bc_pipeline.artifacts import signing
 from bc_pipeline.artifacts.files import write_atomic
 from bc_pipeline.settings import Settings
 
 SECRET_MODE = 0o600
 AIRFLOW_USER = "admin"
+# Name of the service key that the machine's own user has, in a file.
+LOCAL_KEY = "local"
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,12 @@ def make_secrets(settings: Settings) -> Secrets:
     """Make every secret that is not there yet; an existing one is never replaced."""
     found = secrets_of(settings)
     found.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    for path in (found.airflow_password, found.airflow_viewer_password, settings.api_key):
+    for path in (found.airflow_password, found.airflow_viewer_password):
         _make(path, secrets.token_urlsafe(32))
+    _make(settings.api_key, make_raw())
+    # The file is the only home of this key: what it holds counts, whoever wrote it.
+    raw = read_secret(settings.api_key)
+    import_key(settings.service_keys, LOCAL_KEY, ["admin"], raw, replacing=True)
     for path in (found.jwt_secret, found.session_secret):
         _make(path, secrets.token_hex(32))
     _make(found.fernet_key, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())

@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 import stat
 
+from bc_pipeline.access.keys import list_keys
+from bc_pipeline.access.ring import KeyRing
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.components import airflow_environment, components
 from bc_pipeline.stack.secrets import make_secrets, read_secret
@@ -14,12 +16,45 @@ def test_secrets_are_made_once_and_only_the_owner_reads_them(settings: Settings)
     assert make_secrets(settings) == made
     assert {path: path.read_bytes() for path in made.folder.iterdir()} == before
     for path in before:
-        if path != settings.verify_key and not path.name.startswith("."):
+        if path not in (settings.verify_key, settings.service_keys) and path.name[0] != ".":
             assert stat.S_IMODE(path.stat().st_mode) == 0o600, path.name
     values = [read_secret(path) for path in (made.airflow_password, settings.api_key)]
     assert len(set(values)) == 2
     assert all(len(value) >= 32 for value in values)
     assert json.loads(made.airflow_users.read_text())["admin"] == values[0]
+
+
+def accepted(settings: Settings, raw: str) -> bool:
+    found = KeyRing(settings.service_keys).find(raw.encode())
+    return found is not None and (found.name, found.scopes) == ("local", ("admin",))
+
+
+def test_the_service_lets_the_local_key_in(settings: Settings) -> None:
+    make_secrets(settings)
+    raw = read_secret(settings.api_key)
+    assert accepted(settings, raw)
+    # What others read holds no key.
+    assert raw not in settings.service_keys.read_text()
+
+
+def test_a_key_of_the_earlier_release_goes_on(settings: Settings) -> None:
+    settings.api_key.parent.mkdir(parents=True)
+    settings.api_key.write_text("made-by-the-earlier-release\n")
+    make_secrets(settings)
+    assert read_secret(settings.api_key) == "made-by-the-earlier-release"
+    assert accepted(settings, "made-by-the-earlier-release")
+    make_secrets(settings)
+    assert len(list_keys(settings.service_keys)) == 1
+
+
+def test_a_lost_or_replaced_key_file_ends_the_old_key(settings: Settings) -> None:
+    make_secrets(settings)
+    lost = read_secret(settings.api_key)
+    settings.api_key.unlink()
+    make_secrets(settings)
+    made = read_secret(settings.api_key)
+    assert accepted(settings, made)
+    assert not accepted(settings, lost)
 
 
 def test_a_half_made_pair_of_keys_is_completed(settings: Settings) -> None:
