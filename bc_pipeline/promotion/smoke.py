@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import structlog
 
+from bc_pipeline.access.keys import create_key
 from bc_pipeline.artifacts.evidence import Smoke
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.versions import open_version
@@ -137,10 +137,8 @@ def _service(
     """Run the service until the block ends; `keys` are the settings that name key files."""
     with tempfile.TemporaryDirectory(prefix="bc-smoke-") as name:
         home = Path(name)
-        key = secrets.token_urlsafe(32)
-        key_file = home / "api_key"
-        key_file.touch(mode=0o600)
-        key_file.write_text(key)
+        key_store = home / "service_keys.json"
+        key, _ = create_key(key_store, "smoke", ["predict"])
         output, log = home / "stdout", home / "stderr"
         command = [sys.executable, "-m", "bc_pipeline.serving", "--until-eof"]
         command += ["--host", _LOOPBACK, "--port", "0"]
@@ -154,7 +152,7 @@ def _service(
                 cwd=home,
                 env=_environment(
                     BC_HOME=home,
-                    BC_API_KEY_FILE=key_file,
+                    BC_SERVICE_KEYS_FILE=key_store,
                     BC_SERVICE_PROBLEM=problem,
                     BC_LOG_LEVEL="WARNING",
                     **keys,
