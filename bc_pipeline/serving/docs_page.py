@@ -1,108 +1,130 @@
-"""The documentation page: the OpenAPI document as plain HTML, without scripts or other hosts."""
+"""The documentation pages: Swagger UI and ReDoc, with every asset served from here.
+
+The two programs come with the package fastapi-offline, whose files are served as they are,
+but for one address: ReDoc would ask another host for a logo. No page has a script of its
+own in it, so the policies need not allow any.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable
+import hashlib
+import importlib.util
+from dataclasses import dataclass
+from functools import lru_cache
 from html import escape
-from typing import Any
+from pathlib import Path
 
-from bc_pipeline.serving.problem_details import PROBLEMS, ROUTER_PROBLEMS, router_code
+from bc_pipeline.errors import ConfigError, NotThere
+from bc_pipeline.serving.documentation import TITLE
 
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c2430; background: #fff; }
-h1, h2, h3 { line-height: 1.25; }
-h2 { border-top: 1px solid #d5dae1; padding-top: 1.25rem; margin-top: 2rem; }
-code, pre { font-family: ui-monospace, monospace; font-size: .9em; background: #f2f4f7; }
-pre { padding: .75rem 1rem; white-space: pre-wrap; overflow-wrap: anywhere; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d5dae1;
-  vertical-align: top; }
-.method { color: #0b5cad; }
-@media (prefers-color-scheme: dark) {
-  body { color: #e4e8ee; background: #12161c; }
-  code, pre { background: #1e252e; }
-  th, td, h2 { border-color: #36404d; }
-  .method, a { color: #7db8f5; }
-}
+_PACKAGE = "fastapi_offline"
+_ADDRESS = "/docs/assets"
+_NOBODY = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+_OWN = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:"
+SWAGGER_POLICY = f"{_OWN}; style-src 'self'; {_NOBODY}"
+# ReDoc adds two style elements: an empty one, which it fills by script, and that of its
+# scroll bars. Another release may have another text; the test in a browser tells.
+_STYLES = (
+    "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU=' "
+    "'sha256-QMIg+bpjm3JdElJ388KYke01izlUW0UoNOeKjpMxdgc='"
+)
+# Its search is a worker, which it makes from its own text.
+REDOC_POLICY = f"{_OWN}; style-src 'self' {_STYLES}; worker-src blob:; {_NOBODY}"
+
+_LOGO = b"https://cdn.redoc.ly/redoc/logo-mini.svg"
+_SWAGGER_START = b"""\
+window.addEventListener("load", function () {
+  window.ui = SwaggerUIBundle({
+    url: "/openapi.json",
+    dom_id: "#docs",
+    deepLinking: true,
+    validatorUrl: null,
+    persistAuthorization: false
+  });
+});
 """
+_REDOC_START = b"""\
+window.addEventListener("load", function () {
+  Redoc.init("/openapi.json", { nativeScrollbars: true }, document.getElementById("docs"));
+});
+"""
+_STYLE = b"body { margin: 0; padding: 0; }\n"
+_ICON = b"""\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">\
+<circle cx="8" cy="8" r="7" fill="#0b5cad"/><circle cx="8" cy="8" r="3" fill="#fff"/></svg>
+"""
+_SCRIPT, _CSS, _SVG = "text/javascript", "text/css", "image/svg+xml"
+_OURS = {
+    "swagger-start.js": (_SCRIPT, _SWAGGER_START),
+    "redoc-start.js": (_SCRIPT, _REDOC_START),
+    "page.css": (_CSS, _STYLE),
+    "icon.svg": (_SVG, _ICON),
+}
+_THEIRS = {
+    "swagger-ui-bundle.js": _SCRIPT,
+    "swagger-ui.css": _CSS,
+    "redoc.standalone.js": _SCRIPT,
+}
 
 
-def page(document: dict[str, Any]) -> str:
-    """Render an OpenAPI document of this service.
+@dataclass(frozen=True)
+class Asset:
+    """A file that a page needs."""
 
-    Every problem type has a paragraph whose anchor is the problem's ``code``: that is
-    where the ``type`` of a problem leads.
+    media_type: str
+    data: bytes
+
+    @property
+    def digest(self) -> str:
+        return hashlib.sha256(self.data).hexdigest()[:16]
+
+
+def asset(name: str) -> Asset:
+    """A file by its name.
+
+    Raises
+    ------
+    NotThere
+        Where it is none of ours.
+    ConfigError
+        Where fastapi-offline is not installed.
     """
-    info = document["info"]
-    paragraphs = "".join(f"<p>{escape(text)}</p>" for text in info["description"].split("\n\n"))
-    operations = "".join(
-        _operation(path, method, operation)
-        for path, methods in document["paths"].items()
-        for method, operation in methods.items()
-    )
+    if name in _OURS:
+        return Asset(*_OURS[name])
+    if name not in _THEIRS:
+        raise NotThere("There is no such asset.")
+    return Asset(_THEIRS[name], _package_file(name).replace(_LOGO, b"/docs/assets/icon.svg"))
+
+
+def _package_file(name: str) -> bytes:
+    # Found, not imported: the package would bring a second way to build an application.
+    found = importlib.util.find_spec(_PACKAGE)
+    if found is None or not found.submodule_search_locations:
+        raise ConfigError(f"{_PACKAGE} is not installed.", "Install requirements/serving.txt.")
+    return (Path(found.submodule_search_locations[0]) / "static" / name).read_bytes()
+
+
+@lru_cache
+def _address(name: str) -> str:
+    """Changes with the file's content, so that a browser may keep it for ever."""
+    return f"{_ADDRESS}/{name}?v={asset(name).digest}"
+
+
+def swagger_page() -> str:
+    return _page(("page.css", "swagger-ui.css"), ("swagger-ui-bundle.js", "swagger-start.js"))
+
+
+def redoc_page() -> str:
+    return _page(("page.css",), ("redoc.standalone.js", "redoc-start.js"))
+
+
+def _page(styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
+    links = "".join(f'<link rel="stylesheet" href="{_address(name)}">' for name in styles)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>{escape(info['title'])}</title><style>{_STYLE}</style></head><body>"
-        f"<h1>{escape(info['title'])} {escape(info['version'])}</h1>{paragraphs}"
-        '<p>The same for programs: <a href="/openapi.json">openapi.json</a>.</p>'
-        f"{operations}{_features(document)}{_problems()}</body></html>"
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f'<title>{escape(TITLE)}</title><link rel="icon" href="{_address("icon.svg")}">{links}'
+        '</head><body><div id="docs"></div>'
+        + "".join(f'<script src="{_address(name)}"></script>' for name in scripts)
+        + "</body></html>"
     )
-
-
-def _operation(path: str, method: str, operation: dict[str, Any]) -> str:
-    parts = [
-        f'<h2><span class="method">{escape(method.upper())}</span> {escape(path)}</h2>',
-        f"<p>{escape(operation['summary'])}.</p>",
-    ]
-    body = operation.get("requestBody")
-    if body:
-        parts.append(
-            "<pre>curl -s http://HOST:PORT/predict -H 'Content-Type: application/json' \\\n"
-            '  -H "X-API-Key: $KEY" -d @record.json</pre>'
-        )
-        for example in body["content"]["application/json"].get("examples", {}).values():
-            text = json.dumps(example["value"])
-            parts.append(f"<h3>{escape(example['summary'])}</h3><pre>{escape(text)}</pre>")
-    rows = [
-        (status, response["description"]) for status, response in operation["responses"].items()
-    ]
-    parts.append(_table(("Status", "Meaning"), rows))
-    return "".join(parts)
-
-
-def _features(document: dict[str, Any]) -> str:
-    forms = document["components"]["schemas"]["Record"].get("oneOf")
-    if not forms:
-        return "<h2>Features</h2><p>No model is live, so there are none to list.</p>"
-    rows = [
-        (name, f"{field['minimum']:g} to {field['maximum']:g}", field["description"])
-        for name, field in forms[0]["properties"].items()
-        if field["type"] == "number"
-    ]
-    return "<h2>Features</h2>" + _table(("Name", "Physical range", "Unit and other names"), rows)
-
-
-def _problems() -> str:
-    entries = [
-        (kind.code, int(shown.status), shown.title, (kind.__doc__ or "").strip().splitlines()[0])
-        for kind, shown in PROBLEMS.items()
-    ] + [
-        (router_code(status), int(status), status.phrase, meaning)
-        for status, meaning in ROUTER_PROBLEMS.items()
-    ]
-    return "<h2>Problems</h2>" + "".join(
-        f'<p id="{escape(code)}"><code>{escape(code)}</code> ({status}): {escape(title)}. '
-        f"{escape(meaning)}</p>"
-        for code, status, title, meaning in sorted(entries)
-    )
-
-
-def _table(head: Iterable[str], rows: Iterable[Iterable[object]]) -> str:
-    header = "".join(f"<th>{escape(cell)}</th>" for cell in head)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows
-    )
-    return f"<table><thead><tr>{header}</tr></thead><tbody>{body}</tbody></table>"
