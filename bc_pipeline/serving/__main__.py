@@ -1,6 +1,6 @@
 """``python -m bc_pipeline.serving``: run the service.
 
-Standard output gets one line, once the service accepts requests::
+Standard output gets one line, once every worker accepts requests::
 
     {"event": "listening", "host": "127.0.0.1", "port": 8000, "pid": 4711}
 
@@ -11,130 +11,57 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import os
-import signal
 import socket
 import sys
-import threading
 from pathlib import Path
-from types import FrameType
 
-import structlog
-import uvicorn
-from structlog.types import Processor
-
-from bc_pipeline.errors import ConfigError, PipelineError
-from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.folder import load_folder
-from bc_pipeline.settings import load_settings
-
-DRAIN_SECONDS = 10
-EXIT_REFUSED = 2
-
-
-class AnnouncingServer(uvicorn.Server):
-    """Tells where it listens, once it does."""
-
-    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        await super().startup(sockets)
-        assert sockets
-        host, port = sockets[0].getsockname()[:2]
-        line = {"event": "listening", "host": host, "port": port, "pid": os.getpid()}
-        sys.stdout.write(json.dumps(line) + "\n")
-        sys.stdout.flush()
+from bc_pipeline.errors import PipelineError
+from bc_pipeline.serving.launcher import EXIT_REFUSED, Launcher
+from bc_pipeline.serving.listener import bind
+from bc_pipeline.settings import Settings, load_settings
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until a signal; the exit code is 0, or 2 where the service cannot start."""
     options = _parser().parse_args(arguments)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # uvicorn drains, puts this back and raises the signal again.
-        signal.signal(number, _leave)
     try:
-        settings = load_settings()
-        configure_logs(settings.log_level)
-        pinned = None
-        if options.folder:
-            pinned = load_folder(options.folder, settings)
-        app = create_app(settings, pinned)
-        host = options.host or settings.host
+        settings = load_settings(
+            **({} if options.workers is None else {"workers": options.workers})
+        )
         port = settings.service_port if options.port is None else options.port
-        listener = bind(host, port)
+        listener = bind(options.host or settings.host, port)
+        with listener:
+            if options.folder:
+                _serve_folder(options.folder, settings, listener, until_eof=options.until_eof)
+                return 0
+            launcher = Launcher(settings, listener, settings.workers, until_eof=options.until_eof)
+            return launcher.run()
     except PipelineError as error:
         sys.stderr.write(f"bc_pipeline.serving: {error}\n")
         return EXIT_REFUSED
-    server = AnnouncingServer(
-        uvicorn.Config(
-            app,
-            loop="uvloop",
-            http="httptools",
-            ws="none",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=DRAIN_SECONDS,
-        )
-    )
-    if options.until_eof:
-        threading.Thread(target=_stop_at_eof, args=(server,), daemon=True).start()
-    server.run(sockets=[listener])
-    return 0
 
 
-def bind(host: str, port: int) -> socket.socket:
-    """Take the address; port 0 takes a free one.
+def _serve_folder(
+    folder: Path, settings: Settings, listener: socket.socket, *, until_eof: bool
+) -> None:
+    """Serve one version in this very process, without a prediction log."""
+    # The launcher must not load what answers requests.
+    from bc_pipeline.serving.app import create_app
+    from bc_pipeline.serving.folder import load_folder
+    from bc_pipeline.serving.logs import configure_logs
+    from bc_pipeline.serving.server import Server
 
-    Raises
-    ------
-    ConfigError
-        Where the address is taken or is none.
-    """
-    try:
-        family, kind, protocol, _, address = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, kind, protocol)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-        except OSError:
-            listener.close()
-            raise
-    except OSError as error:
-        raise ConfigError(
-            f"The service cannot listen on {host} port {port}: {error.strerror}.",
-            "Set BC_HOST and BC_SERVICE_PORT to a free address.",
-            setting="BC_SERVICE_PORT",
-        ) from None
-    return listener
+    configure_logs(settings.log_level)
+    host, port = listener.getsockname()[:2]
 
+    def announce() -> None:
+        line = {"event": "listening", "host": host, "port": port, "pid": os.getpid()}
+        sys.stdout.write(json.dumps(line) + "\n")
+        sys.stdout.flush()
 
-def configure_logs(level: str) -> None:
-    """Send our log lines and uvicorn's to standard error, each one JSON object."""
-    shared: list[Processor] = [
-        structlog.stdlib.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True),
-    ]
-    rendered: list[Processor] = [
-        structlog.processors.format_exc_info,
-        structlog.processors.JSONRenderer(),
-    ]
-    # Ours go straight to the stream: one line per request is worth the shorter way.
-    structlog.configure(
-        processors=[*shared, *rendered],
-        wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
-        cache_logger_on_first_use=True,
-    )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
-    )
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(formatter)
-    logging.basicConfig(handlers=[handler], level=level, force=True)
+    app = create_app(settings, load_folder(folder, settings))
+    Server(app, settings, announce).run_on(listener, until_eof=until_eof)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -147,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
         "--port", type=int, help="port to bind, 0 for a free one; default: BC_SERVICE_PORT"
     )
     parser.add_argument(
+        "--workers", type=int, help="processes that answer requests; default: BC_WORKERS"
+    )
+    parser.add_argument(
         "--folder",
         type=Path,
         help="serve the signed version in this folder, whatever the registry says",
@@ -157,17 +87,6 @@ def _parser() -> argparse.ArgumentParser:
         help="stop when standard input ends, so as not to outlive the process that started it",
     )
     return parser
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    sys.exit(0)
-
-
-def _stop_at_eof(server: uvicorn.Server) -> None:
-    # The descriptor, not sys.stdin: its buffer's lock would be held at interpreter shutdown.
-    while os.read(0, 4096):
-        continue
-    server.should_exit = True
 
 
 if __name__ == "__main__":

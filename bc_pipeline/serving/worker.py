@@ -1,0 +1,66 @@
+"""``python -m bc_pipeline.serving.worker``: one of the launcher's workers.
+
+It answers requests on a socket that it inherits, and tells the launcher over standard output,
+which is a pipe, that it does, or why it cannot: one JSON line. Standard input is a pipe too;
+its end means that the launcher is gone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import socket
+import sys
+
+from bc_pipeline.errors import PipelineError
+from bc_pipeline.serving.app import create_app
+from bc_pipeline.serving.logs import configure_logs
+from bc_pipeline.serving.metrics import FOLDER_VARIABLE
+from bc_pipeline.serving.server import Server
+from bc_pipeline.settings import load_settings
+
+EXIT_REFUSED = 2
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run until the launcher says so; 2 where the settings do not let the service start."""
+    options = _parser().parse_args(arguments)
+    # Until the server takes signals, a Ctrl-C is the launcher's affair.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    listener = socket.socket(fileno=options.socket)
+    try:
+        settings = load_settings()
+        configure_logs(settings.log_level)
+        app = create_app(settings, worker=options.name)
+        server = Server(app, settings, lambda: _tell(event="listening"), launched=True)
+    except PipelineError as error:
+        listener.close()
+        _tell(event="refused", message=str(error))
+        return EXIT_REFUSED
+    server.run_on(listener, until_eof=True)
+    # No signal ended it: the launcher is gone, and with it who would clean up.
+    if folder := os.environ.get(FOLDER_VARIABLE):
+        shutil.rmtree(folder, ignore_errors=True)
+    return 0
+
+
+def _tell(**fields: str) -> None:
+    try:
+        os.write(1, (json.dumps(fields) + "\n").encode())
+    except BrokenPipeError:
+        # The launcher is gone; standard input says so too.
+        return
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m bc_pipeline.serving.worker")
+    parser.add_argument("--socket", type=int, required=True, help="descriptor to listen on")
+    parser.add_argument("--name", required=True, help="name of this worker's prediction log")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
