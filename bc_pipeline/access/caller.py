@@ -14,9 +14,9 @@ class Caller:
     Attributes
     ----------
     name : str
-        Of the key, or the token's subject.
+        Of the key, or ``token:`` and the token's subject.
     key_id : str
-        Public id of the key, or ``token:`` and the subject: what requests are counted by.
+        Public id of the key, or the token's name: what requests are counted by.
     scopes : frozenset of Scope
         All that is allowed, with what ``admin`` implies.
     """

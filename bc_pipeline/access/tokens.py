@@ -145,7 +145,9 @@ def _caller(claims: Mapping[str, Any]) -> Caller:
         _refuse("subject")
     if not subject.isprintable():
         _refuse("subject")
-    return Caller(subject, f"token:{subject}", effective(_granted(claims)))
+    # No key's name has a colon: nobody's subject passes for a key in a log.
+    name = f"token:{subject}"
+    return Caller(name, name, effective(_granted(claims)))
 
 
 def _granted(claims: Mapping[str, Any]) -> list[str]:

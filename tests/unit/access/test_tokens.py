@@ -53,7 +53,7 @@ def test_a_good_token_names_its_caller(
 ) -> None:
     raw = issuer.token(getattr(issuer.private, kind), kid, algorithm)
     assert looks_like_token(raw)
-    assert reader.read(raw) == Caller("client-7", "token:client-7", frozenset({"predict", "read"}))
+    assert reader.read(raw) == Caller("token:client-7", "token:client-7", frozenset({"predict", "read"}))
 
 
 @pytest.mark.parametrize(
