@@ -1,5 +1,21 @@
 """The addresses of the service, by what they are for."""
 
-from bc_pipeline.serving.routes import about, health, metrics, model, predictions
+from bc_pipeline.serving.routes import (
+    about,
+    health,
+    inference,
+    invocations,
+    metrics,
+    model,
+    predictions,
+)
 
-ROUTERS = (predictions.router, model.router, health.router, metrics.router, about.router)
+ROUTERS = (
+    predictions.router,
+    model.router,
+    health.router,
+    metrics.router,
+    about.router,
+    inference.router,
+    invocations.router,
+)
