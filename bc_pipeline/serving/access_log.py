@@ -6,7 +6,7 @@ import asyncio
 import select
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import msgspec
@@ -122,24 +122,22 @@ class AccessLog:
         lines, self._lines = self._lines, []
         stream = self._stream or sys.stderr.buffer
         try:
-            for group in _groups(_encoder.encode(line) + b"\n" for line in lines):
+            for group in _groups(_encoder.encode_lines(lines)):
                 stream.write(group)
                 stream.flush()
         except OSError:
             return
 
 
-def _groups(lines: Iterable[bytes]) -> Iterator[bytes]:
+def _groups(data: bytes) -> Iterator[bytes]:
     """Whole lines together, as many as a pipe takes at once.
 
     Workers share one pipe: what is longer could be mixed with another worker's lines.
     """
-    group: list[bytes] = []
-    size = 0
-    for line in lines:
-        if size + len(line) > select.PIPE_BUF and group:
-            yield b"".join(group)
-            group, size = [], 0
-        group.append(line)
-        size += len(line)
-    yield b"".join(group)
+    start = 0
+    while start < len(data):
+        end = data.rfind(b"\n", start, start + select.PIPE_BUF) + 1
+        if not end:
+            end = data.index(b"\n", start) + 1
+        yield data[start:end]
+        start = end

@@ -80,6 +80,8 @@ class Metrics:
         self._process = ProcessCollector(registry=None)
         self._make_counters()
         self._make_gauges()
+        # Until a worker tells its state it is not ready; the rest must not be zero.
+        self._describe_process()
 
     def _make_counters(self) -> None:
         self._requests = self._counter(
