@@ -42,6 +42,8 @@ class KeySet:
 
     Attributes
     ----------
+    edition : int
+        One more with each good answer of the issuer.
     fault : str
         Why the issuer's keys could not be had last time, or an empty string. Keys that
         were good before then go on.
@@ -61,6 +63,7 @@ class KeySet:
         self._fetching = asyncio.Lock()
         self._next = 0.0
         self._good_at = 0.0
+        self.edition = 0
         self.fault = ""
 
     def key(self, key_id: str, algorithm: str) -> Any | None:
@@ -101,6 +104,7 @@ class KeySet:
             return
         self.fault = ""
         self._keys = found
+        self.edition += 1
         self._ids = frozenset(key_id for key_id, _ in found)
         self._good_at = monotonic()
         self._next = self._good_at + ASK_AGAIN_SECONDS

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from collections.abc import Mapping
 from typing import Any, NoReturn
 
@@ -15,6 +17,7 @@ from bc_pipeline.settings import Settings
 
 _LIMIT_BYTES = 8192
 _LIMIT_NAME = 200
+_REMEMBERED = 2048
 # Words for logs and metrics, by class of the library's error.
 _REASONS = {
     "ExpiredSignatureError": "expired",
@@ -33,7 +36,10 @@ def looks_like_token(raw: bytes) -> bool:
 
 
 class TokenReader:
-    """Checks tokens; whose key is at hand needs no waiting.
+    """Checks tokens; one whose key is at hand needs no waiting.
+
+    A token that was accepted is known by its digest until it expires or the issuer's keys
+    are read anew: to check a signature takes longer than to answer a prediction.
 
     Attributes
     ----------
@@ -48,6 +54,9 @@ class TokenReader:
         self._audience = audience
         self._algorithms = frozenset(algorithms)
         self._leeway = leeway
+        # Digest of the token: its caller, and the seconds since 1970 at which it ends.
+        self._accepted: dict[bytes, tuple[Caller, float]] = {}
+        self._edition = keys.edition
 
     @classmethod
     def of(cls, settings: Settings) -> TokenReader | None:
@@ -79,6 +88,24 @@ class TokenReader:
         ------
         KeyRefused
         """
+        if self._edition != self.keys.edition:
+            self._edition = self.keys.edition
+            self._accepted.clear()
+        digest = hashlib.sha256(raw).digest()
+        known = self._accepted.get(digest)
+        if known is not None and time.time() < known[1]:
+            return known[0]
+        checked = self._check(raw)
+        if checked is None:
+            return None
+        self._accepted.pop(digest, None)
+        while len(self._accepted) >= _REMEMBERED:
+            del self._accepted[next(iter(self._accepted))]
+        self._accepted[digest] = checked
+        return checked[0]
+
+    def _check(self, raw: bytes) -> tuple[Caller, float] | None:
+        """Check the signature and every claim: the caller, and until when."""
         import jwt
 
         token, key_id, algorithm = self._opened(raw)
@@ -97,7 +124,7 @@ class TokenReader:
                 leeway=self._leeway,
                 options={"require": _REQUIRED},
             )
-            return _caller(claims)
+            return _caller(claims), int(claims["exp"]) + self._leeway
         except jwt.PyJWTError as error:
             _refuse(_REASONS.get(type(error).__name__, "malformed"))
         except (ValueError, TypeError, OverflowError, RecursionError):

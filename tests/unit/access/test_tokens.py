@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
+from bc_pipeline.access import jwks, tokens
 from bc_pipeline.access.caller import Caller
 from bc_pipeline.access.tokens import TokenReader, looks_like_token
 from bc_pipeline.errors import KeyRefused
@@ -53,7 +54,9 @@ def test_a_good_token_names_its_caller(
 ) -> None:
     raw = issuer.token(getattr(issuer.private, kind), kid, algorithm)
     assert looks_like_token(raw)
-    assert reader.read(raw) == Caller("token:client-7", "token:client-7", frozenset({"predict", "read"}))
+    assert reader.read(raw) == Caller(
+        "token:client-7", "token:client-7", frozenset({"predict", "read"})
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,6 +202,35 @@ def test_a_token_ends_while_its_key_is_cached(reader: TokenReader, issuer: Any) 
     assert reader.read(raw) is not None
     with time_machine.travel(time.time() + 331), pytest.raises(KeyRefused):
         reader.read(raw)
+
+
+def test_a_token_of_a_withdrawn_key_ends_with_it(
+    reader: TokenReader, issuer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw = issuer.token()
+    assert reader.read(raw) is not None
+    issuer.document["keys"] = issuer.document["keys"][1:]
+    monkeypatch.setattr(jwks, "STALE_SECONDS", 0.0)
+    monkeypatch.setattr(jwks, "monotonic", lambda: time.monotonic() + 60)
+    asyncio.run(reader.refresh())
+    with pytest.raises(KeyRefused):
+        reader.read(raw)
+
+
+def test_an_accepted_token_is_known_again_by_its_digest(
+    reader: TokenReader, issuer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tokens, "_REMEMBERED", 3)
+    made = [issuer.token(jti=str(number)) for number in range(5)]
+    callers = {reader.read(raw) for raw in made}
+    assert len(callers) == 1
+    assert all(reader.read(raw) == reader.read(made[0]) for raw in made)
+    assert len(reader._accepted) == 3
+    # Nothing of a token is kept, and one that differs in a bit is another one.
+    assert all(raw not in str(reader._accepted).encode() for raw in made)
+    head, body, signature = made[-1].split(b".")
+    with pytest.raises(KeyRefused):
+        reader.read(b".".join([head, body, signature[:-4] + b"AAAA"]))
 
 
 def test_an_algorithm_that_is_not_pinned_is_refused(issuer: Any, settings: Settings) -> None:
