@@ -56,6 +56,9 @@ class ScopedRoute(APIRoute):
             )
         self.required: Required = declared
         super().__init__(path, endpoint, **options)
+        if "GET" in self.methods:
+            # The server sends the head of the answer alone.
+            self.methods.add("HEAD")
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()

@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
@@ -95,6 +96,7 @@ def create_app(
     require_scopes(app)
     app.add_exception_handler(PipelineError, problem_details.handle_pipeline_error)
     app.add_exception_handler(HTTPException, problem_details.handle_http_error)
+    app.add_exception_handler(RequestValidationError, problem_details.handle_parameter_error)
     app.add_exception_handler(Exception, problem_details.handle_fault)
     if settings.cors_origins:
         app.add_middleware(

@@ -11,9 +11,11 @@ from http import HTTPStatus
 from typing import Any
 
 import msgspec
+from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.routing import Match
 
 from bc_pipeline import errors
 from bc_pipeline.serving.exchange import services_of
@@ -172,13 +174,37 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
     """Exception handler for what the router itself refuses: 404 and 405."""
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
+    headers = dict(error.headers or {})
+    if status == HTTPStatus.METHOD_NOT_ALLOWED:
+        headers["Allow"] = allowed_methods(request)
+        if request.method == "OPTIONS":
+            return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
     return problem_response(
         status,
         router_code(status),
         status.phrase,
         ROUTER_PROBLEMS.get(status, status.description),
-        dict(error.headers or {}),
+        headers,
     )
+
+
+async def handle_parameter_error(request: Request, error: Exception) -> Response:
+    """Exception handler for a parameter that the framework refuses; it shows no value."""
+    assert isinstance(error, RequestValidationError)
+    names = sorted({str(found["loc"][-1]) for found in error.errors()})
+    return from_error(
+        errors.HeaderRefused(f"Missing or malformed: {', '.join(names)}.", header=names[0])
+    )
+
+
+def allowed_methods(request: Request) -> str:
+    """Methods of all the routes at a request's address, for the Allow header."""
+    found = {"OPTIONS"}
+    for route in request.app.routes:
+        match, _ = route.matches(request.scope)
+        if match is not Match.NONE:
+            found |= route.methods
+    return ", ".join(sorted(found))
 
 
 def router_code(status: HTTPStatus) -> str:

@@ -8,7 +8,10 @@ import pytest
 
 from bc_pipeline import errors
 from bc_pipeline.errors import Defect
-from bc_pipeline.serving import docs_page, problem_details
+from bc_pipeline.serving import problem_details, problems_page
+from bc_pipeline.serving.admission import ScopedRoute, needs
+
+from .conftest import Service
 
 KINDS = [
     kind
@@ -23,26 +26,98 @@ def test_every_error_becomes_a_problem(kind: type[errors.PipelineError]) -> None
     content = json.loads(response.body)
     assert response.status_code == content["status"] >= 400
     assert response.headers["content-type"] == "application/problem+json"
-    assert content["type"] == f"/docs#{content['code']}"
+    assert content["type"] == f"/problems#{content['code']}"
     assert {"title", "detail"} <= set(content)
 
 
-@pytest.mark.parametrize(
-    ("error", "status"),
-    [
-        (errors.BodyUnreadable("m"), 400),
-        (errors.KeyRefused("m"), 401),
-        (errors.BodyTooLarge("m"), 413),
-        (errors.MediaTypeRefused("m"), 415),
-        (errors.SchemaMismatch("m"), 422),
-        (errors.ModelError("m"), 500),
-        (errors.ArtifactCorrupt("m"), 500),
-        (errors.NoChampion("m"), 503),
-        (errors.TransientError("m"), 503),
-    ],
-)
-def test_the_status_follows_the_table(error: errors.PipelineError, status: int) -> None:
-    assert problem_details.from_error(error).status_code == status
+# What each error means to a client, thought about one by one. A 500 is a fault of the service:
+# of its volume, its settings or its model, or an error that only a workflow raises.
+STATUSES = {
+    400: {
+        errors.BodyUnreadable,
+        errors.HeaderRefused,
+        errors.RequestRefused,
+    },
+    401: {
+        errors.KeyRefused,
+    },
+    403: {
+        errors.AddressRefused,
+        errors.ScopeMissing,
+    },
+    404: {
+        errors.NotThere,
+        errors.VersionNotFound,
+    },
+    408: {
+        errors.BodyTooSlow,
+    },
+    409: {
+        errors.OutcomeConflict,
+    },
+    410: {
+        errors.RecordExpired,
+    },
+    413: {
+        errors.BodyTooLarge,
+    },
+    415: {
+        errors.MediaTypeRefused,
+    },
+    422: {
+        errors.DataError,
+        errors.ExpectationsFailed,
+        errors.FileRefused,
+        errors.KeyReused,
+        errors.NothingAsOf,
+        errors.RowsRejected,
+        errors.SchemaMismatch,
+        errors.SplitOverlap,
+        errors.SuiteBroken,
+    },
+    429: {
+        errors.RateLimited,
+    },
+    500: {
+        errors.ArtifactCorrupt,
+        errors.AuditBroken,
+        errors.ConfigError,
+        errors.DecryptionFailed,
+        errors.DegenerateModel,
+        errors.EvidenceMismatch,
+        errors.GenerationReplayed,
+        errors.ModelError,
+        errors.NotReleasable,
+        errors.NotReproducible,
+        errors.NotStored,
+        errors.ParityError,
+        errors.PipelineError,
+        errors.SignatureInvalid,
+        errors.SmokeTestFailed,
+        errors.StackError,
+        errors.StoreError,
+        errors.VersionConflict,
+    },
+    502: {
+        errors.AirflowRefused,
+    },
+    503: {
+        errors.AirflowAway,
+        errors.NoChampion,
+        errors.RecordsAway,
+        errors.TransientError,
+    },
+}
+
+
+def test_the_status_of_every_error_was_chosen() -> None:
+    chosen = {kind: status for status, kinds in STATUSES.items() for kind in kinds}
+    assert {kind: int(problem_details.problem_type(kind).status) for kind in KINDS} == chosen
+
+
+def test_no_two_errors_share_a_code() -> None:
+    codes = [kind.code for kind in KINDS]
+    assert len(set(codes)) == len(codes)
 
 
 def test_a_fault_of_the_service_shows_no_message() -> None:
@@ -56,10 +131,56 @@ def test_defects_name_their_feature() -> None:
     assert content["defects"] == [{"feature": "mean_area", "reason": "is missing"}]
 
 
-def test_the_type_of_every_problem_leads_to_its_paragraph() -> None:
-    page = docs_page.page({"info": {"title": "", "version": "", "description": ""}, "paths": {},
-                           "components": {"schemas": {"Record": {}}}})  # fmt: skip
+def test_the_type_of_every_problem_leads_to_its_row() -> None:
+    page = problems_page.page()
     for kind in problem_details.PROBLEMS:
         assert f'id="{kind.code}"' in page
     for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         assert f'id="{problem_details.router_code(status)}"' in page
+
+
+def test_what_is_documented_of_an_error_is_what_a_client_sees() -> None:
+    for kind in KINDS:
+        shown = problem_details.problem_example(kind)
+        sent = json.loads(problem_details.from_error(kind(shown["detail"])).body)
+        assert shown == {name: sent[name] for name in shown}
+
+
+@pytest.mark.parametrize(
+    ("wait", "error"),
+    [("2", errors.NoChampion("m")), ("7", errors.RateLimited("m", retry_after=7))],
+)
+def test_a_client_is_told_when_to_come_back(wait: str, error: errors.PipelineError) -> None:
+    assert problem_details.from_error(error).headers["retry-after"] == wait
+
+
+def test_what_the_framework_refuses_is_a_problem_without_the_value(
+    service: Service,
+) -> None:
+    async def pick(number: int) -> None:
+        raise AssertionError(number)
+
+    service.app.router.add_api_route(
+        "/pick/{number}", pick, methods=["GET"], openapi_extra=needs("public"),
+        route_class_override=ScopedRoute,
+    )  # fmt: skip
+    answer = service.get("/pick/secret")
+    assert (answer.status_code, answer.json()["code"]) == (400, "header-refused")
+    assert "number" in answer.json()["detail"]
+    assert "secret" not in answer.text
+
+
+def test_options_tells_the_methods_of_all_routes_at_an_address(service: Service) -> None:
+    answer = service.request("OPTIONS", "/v1/model")
+    assert (answer.status_code, answer.content) == (204, b"")
+    assert answer.headers["allow"] == "GET, HEAD, OPTIONS"
+    assert service.request("OPTIONS", "/v1/predict").headers["allow"] == "OPTIONS, POST"
+    assert service.request("OPTIONS", "/nothing").status_code == 404
+    assert service.request("DELETE", "/v1/model").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+def test_head_is_get_without_the_body(service: Service) -> None:
+    for path in ("/livez", "/readyz", "/", "/openapi.json", "/docs"):
+        assert service.request("HEAD", path).status_code == 200, path
+    assert service.request("HEAD", "/v1/model").status_code == 401
+    assert service.request("HEAD", "/predict").status_code == 405
