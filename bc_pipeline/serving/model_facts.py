@@ -118,7 +118,7 @@ class ModelVerdict(msgspec.Struct, frozen=True):
     promoted_at: str | None
 
 
-class ModelFacts(msgspec.Struct, frozen=True):
+class ModelAnswer(msgspec.Struct, frozen=True):
     """The model that answers now.
 
     Attributes
@@ -160,7 +160,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     card: str | None
 
 
-def model_facts(settings: Settings, live: Live) -> ModelFacts:
+def model_facts(settings: Settings, live: Live) -> ModelAnswer:
     """All that is known of the live model; the files are read once per release.
 
     Raises
@@ -179,7 +179,7 @@ def model_facts(settings: Settings, live: Live) -> ModelFacts:
         )
     manifest = live.manifest
     positive, negative = live.labels.positive, live.labels.negative
-    return ModelFacts(
+    return ModelAnswer(
         problem=manifest.problem,
         version=manifest.version,
         manifest_sha256=live.manifest_sha256,

@@ -57,11 +57,12 @@ _PROBLEM: dict[str, Any] = {
         "code": {"type": "string", "description": "Names the problem, for programs."},
         "defects": {
             "type": "array",
-            "description": "Everything that is wrong with the record.",
+            "description": "Everything that is wrong with what was sent.",
             "items": {
                 "type": "object",
                 "required": ["feature", "reason"],
                 "properties": {
+                    "line": {"type": "integer", "description": "Of an uploaded file."},
                     "feature": {"type": ["string", "null"]},
                     "reason": {"type": "string"},
                 },

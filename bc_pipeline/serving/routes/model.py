@@ -20,7 +20,7 @@ from bc_pipeline.serving.documentation import (
     parameter,
 )
 from bc_pipeline.serving.exchange import exchange_of, services_of
-from bc_pipeline.serving.model_facts import ModelFacts, model_facts
+from bc_pipeline.serving.model_facts import ModelAnswer, model_facts
 from bc_pipeline.serving.version_list import VersionPage, version_page
 
 router = APIRouter(route_class=ScopedRoute, tags=["model"])
@@ -32,7 +32,7 @@ MOST, USUAL = 100, 20
     **operation(
         "The model that answers now",
         scope="read",
-        answer=ModelFacts,
+        answer=ModelAnswer,
         contents={
             MARKDOWN: content(
                 {"type": "string"},

@@ -1,0 +1,104 @@
+"""The documentation pages in a real browser, which tells what they ask for."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bc_pipeline.access.keys import import_key
+from bc_pipeline.settings import Settings
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+QUIET = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture
+def address(settings: Settings, releases: Any, fitted: Any, tmp_path: Path) -> Iterator[str]:
+    """Where a real service with a live model listens."""
+    import_key(settings.service_keys, "tests", ["admin"], "key-of-the-browser-tests")
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+        )
+    try:
+        assert process.stdout is not None
+        line = json.loads(process.stdout.readline())
+        yield f"http://127.0.0.1:{line['port']}"
+    finally:
+        process.communicate(timeout=20)
+
+
+def browse(url: str, folder: Path) -> tuple[str, list[str], list[str]]:
+    """The page as it was drawn, the browser's complaints, and what the page asked for."""
+    assert CHROMIUM is not None
+    network = folder / "network.json"
+    done = subprocess.run(
+        [
+            CHROMIUM,
+            *QUIET,
+            f"--user-data-dir={folder / 'profile'}",
+            "--enable-logging=stderr",
+            f"--log-net-log={network}",
+            "--virtual-time-budget=15000",
+            "--dump-dom",
+            url,
+        ],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=True,
+    )
+    complaints = [
+        line for line in done.stderr.splitlines() if "CONSOLE" in line and "violates" in line
+    ]
+    origin = "/".join(url.split("/")[:3])
+    # What the browser asks for on its own behalf has no page as its initiator.
+    asked = [
+        event["params"]["url"]
+        for event in json.loads(network.read_text())["events"]
+        if event.get("params", {}).get("initiator") == origin and "url" in event["params"]
+    ]
+    return done.stdout, complaints, asked
+
+
+@pytest.mark.parametrize("page", ["/docs#/predict/post_v1_predict", "/redoc"])
+def test_the_page_shows_every_operation_and_asks_no_other_host(
+    address: str, page: str, tmp_path: Path
+) -> None:
+    drawn, complaints, asked = browse(address + page, tmp_path)
+    document = httpx.get(f"{address}/openapi.json").json()
+    operations = [
+        operation for methods in document["paths"].values() for operation in methods.values()
+    ]
+    assert len(operations) > 5
+    for operation in operations:
+        assert operation["summary"] in drawn.replace("&amp;", "&")
+    # An example of the live model, coloured piece by piece.
+    assert "mean_radius" in drawn
+    assert complaints == []
+    assert f"{address}/openapi.json" in asked
+    assert [url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))] == []
