@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,8 +51,8 @@ class RowFaults:
             explained = {defect.column for defect in noted}
             noted += [defect for defect in found if defect.column not in explained]
         return {
-            row: [replace(defect, line=int(lines[row])) for defect in self._by_row[row]]
-            for row in sorted(self._by_row)
+            row: [Defect(defect.reason, line, defect.column) for defect in self._by_row[row]]
+            for row, line in ((row, int(lines[row])) for row in sorted(self._by_row))
         }
 
 
