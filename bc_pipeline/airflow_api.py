@@ -22,8 +22,13 @@ class AirflowApi:
     client: httpx.Client
 
     @classmethod
-    def of(cls, settings: Settings) -> Self:
+    def of(cls, settings: Settings, timeout: float = 30.0) -> Self:
         """Log in.
+
+        Parameters
+        ----------
+        timeout : float
+            Seconds that each step of a call may take.
 
         Raises
         ------
@@ -39,7 +44,7 @@ class AirflowApi:
                 "Airflow's password is not there: the stack is not set up.",
                 "Run 'make up' first, or name the password's file in BC_AIRFLOW_PASSWORD_FILE.",
             ) from None
-        client = httpx.Client(base_url=settings.airflow_address, timeout=30.0, trust_env=False)
+        client = httpx.Client(base_url=settings.airflow_address, timeout=timeout, trust_env=False)
         api = cls(client)
         body = {"username": settings.airflow_user, "password": password}
         token = api._send("POST", "/auth/token", json=body)["access_token"]

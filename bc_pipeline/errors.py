@@ -39,6 +39,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── RateLimited         too many requests
     │   ├── MediaTypeRefused    the body is declared as something that is not read here
     │   ├── HeaderRefused       a header that is needed is missing or malformed
+    │   ├── KeyReused           an idempotency key came again with another request
     │   ├── NotThere            no such prediction, run, model or version
     │   ├── RecordExpired       the prediction was removed when its retention ended
     │   └── OutcomeConflict     another outcome is recorded for the prediction
@@ -457,6 +458,13 @@ class HeaderRefused(RequestRefused):
     code: ClassVar[str] = "header-refused"
 
     header: str = ""
+
+
+@dataclass(eq=False)
+class KeyReused(RequestRefused):
+    """An idempotency key came again with another request."""
+
+    code: ClassVar[str] = "idempotency-key-reused"
 
 
 @dataclass(eq=False)

@@ -48,7 +48,7 @@ class ScopedRoute(APIRoute):
     """A route that lets nobody in before it has checked the scope that it declares."""
 
     def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
-        declared = (options.get("openapi_extra") or {}).get(SCOPE)
+        declared: Any = (options.get("openapi_extra") or {}).get(SCOPE)
         if declared not in _KNOWN:
             raise ConfigError(
                 f"The route {path} declares no scope.",

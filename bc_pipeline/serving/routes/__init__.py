@@ -7,11 +7,15 @@ from bc_pipeline.serving.routes import (
     invocations,
     metrics,
     model,
+    outcomes,
     predictions,
+    retrain,
 )
 
 ROUTERS = (
     predictions.router,
+    outcomes.router,
+    retrain.router,
     model.router,
     health.router,
     metrics.router,

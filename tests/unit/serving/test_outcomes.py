@@ -1,0 +1,184 @@
+"""Outcomes and look-ups over the real database, through the service."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from bc_pipeline.access.keys import create_key
+from bc_pipeline.records.drain import Drainer
+from bc_pipeline.records.predictions import find_prediction
+from bc_pipeline.records.status import read_status
+from bc_pipeline.settings import Settings
+
+from .conftest import KEY, Service
+
+Drained = Callable[[str], None]
+UNKNOWN = "01900000-0000-7000-8000-000000000000"
+
+
+@pytest.fixture
+def drained(settings: Settings) -> Iterator[Callable[[str], None]]:
+    """A drainer beside the service; the function waits until it has taken a prediction."""
+    stop = threading.Event()
+    drainer = Drainer(settings, stop)
+    thread = threading.Thread(target=drainer.run)
+    thread.start()
+    while not read_status(settings.records):
+        time.sleep(0.01)
+
+    def wait(prediction_id: str) -> None:
+        deadline = time.monotonic() + 20
+        while not find_prediction(settings, prediction_id).drained:
+            assert time.monotonic() < deadline, "not drained"
+            time.sleep(0.05)
+
+    yield wait
+    stop.set()
+    thread.join()
+    drainer.close()
+
+
+def report(service: Service, content: Any, kind: str = "application/json") -> Any:
+    body = content if isinstance(content, str) else json.dumps(content)
+    headers = {"X-API-Key": KEY, "Content-Type": kind}
+    return service.request("POST", "/v1/outcomes", content=body, headers=headers)
+
+
+def look_up(service: Service, prediction_id: str) -> Any:
+    path = f"/v1/predictions/{prediction_id}"
+    return service.request("GET", path, headers={"X-API-Key": KEY})
+
+
+@pytest.fixture
+def answer(service: Service, reference: Any) -> dict[str, Any]:
+    """A prediction that was just answered: the first row is malignant, and called so."""
+    row = reference[0][0].tolist()
+    found: dict[str, Any] = service.predict({"features": row, "id": "A-17"}).json()
+    return found
+
+
+def test_an_answer_can_be_looked_up_at_once_and_after_draining(
+    service: Service, answer: dict[str, Any], reference: Any, wdbc: Any, drained: Drained
+) -> None:
+    found = []
+    for _ in range(2):
+        response = look_up(service, answer["prediction_id"])
+        assert response.status_code == 200
+        found.append(response.json())
+        drained(answer["prediction_id"])
+    assert found[0] == found[1]
+    for key in ("prediction_id", "prediction", "label", "probabilities", "model_version", "id"):
+        assert found[0][key] == answer[key]
+    assert found[0]["features"] == dict(zip(wdbc.schema.names, reference[0][0], strict=True))
+    assert (found[0]["caller"], found[0]["outcome"]) == ("tests", None)
+
+
+@pytest.mark.parametrize("name", [UNKNOWN, "x", "%00", "../../etc/passwd", "A" * 5000])
+def test_what_was_never_answered_is_404(service: Service, drained: Drained, name: str) -> None:
+    assert look_up(service, name).status_code == 404
+
+
+def test_an_outcome_has_an_answer_for_every_case(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    true = {"prediction_id": answer["prediction_id"], "diagnosis": "M"}
+    first = report(service, true | {"observed_at": "2030-01-01"})
+    assert (first.status_code, first.json()["defects"][0]["feature"]) == (422, "observed_at")
+    recorded = report(service, true)
+    assert (recorded.status_code, recorded.json()["result"]) == (201, "recorded")
+    assert recorded.json()["diagnosis"] == recorded.json()["predicted"] == "malignant"
+    known = report(service, true | {"diagnosis": "malignant"})
+    assert (known.status_code, known.json()["result"]) == (200, "known")
+    other = true | {"diagnosis": "benign"}
+    conflict = report(service, other)
+    assert (conflict.status_code, conflict.json()["code"]) == (409, "outcome-conflict")
+    corrected = report(service, other | {"correction": True})
+    assert (corrected.status_code, corrected.json()["result"]) == (200, "corrected")
+    unknown = report(service, true | {"prediction_id": UNKNOWN})
+    assert (unknown.status_code, unknown.json()["code"]) == (404, "not-there")
+    outcome = look_up(service, answer["prediction_id"]).json()["outcome"]
+    assert (outcome["diagnosis"], outcome["corrections"]) == ("benign", 1)
+    assert outcome["source"] == "tests"
+
+
+def test_several_outcomes_each_have_their_result(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    true = {"prediction_id": answer["prediction_id"], "diagnosis": 0}
+    several = report(service, [true, true, true | {"prediction_id": UNKNOWN}])
+    assert several.status_code == 200
+    assert [result["result"] for result in several.json()["results"]] == [
+        "recorded",
+        "known",
+        "unknown",
+    ]
+    assert several.json()["counts"] == {"known": 1, "recorded": 1, "unknown": 1}
+    csv = f"diagnosis,prediction_id\nB,{answer['prediction_id']}\n\n"
+    answered = report(service, csv, "text/csv")
+    assert [result["result"] for result in answered.json()["results"]] == ["conflict"]
+
+
+SECRET = "secret-4711"
+BAD: list[tuple[Any, str, int]] = [
+    ("", "application/json", 400),
+    ("{", "application/json", 400),
+    ([], "application/json", 422),
+    ([[]], "application/json", 422),
+    ("null", "application/json", 422),
+    ({}, "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": SECRET}, "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": True}, "application/json", 422),
+    ({"prediction_id": 5, "diagnosis": "M"}, "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": "M", "x": SECRET}, "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": "M", "observed_at": SECRET}, "application/json", 422),
+    ('{"prediction_id": "a", "prediction_id": "b", "diagnosis": "M"}', "application/json", 422),
+    ('{"prediction_id": "\\ud800", "diagnosis": "M"}', "application/json", 404),
+    ([{"prediction_id": UNKNOWN, "diagnosis": "M"}] * 10_001, "application/json", 422),
+    ("", "text/csv", 400),
+    ("a,b\n1,2\n", "text/csv", 422),
+    (f"prediction_id,diagnosis\n{SECRET}\n", "text/csv", 422),
+    (f'prediction_id,diagnosis\n"{SECRET},M\n', "text/csv", 400),
+    (f"prediction_id,diagnosis\nx,{SECRET}\n", "text/csv", 422),
+    ("prediction_id,diagnosis,correction\nx,M,perhaps\n", "text/csv", 422),
+    ("prediction_id,diagnosis,diagnosis\nx,M,M\n", "text/csv", 422),
+    ("prediction_id,diagnosis\n", "text/csv", 422),
+    ("x" * 200_000, "text/csv", 400),
+    ("prediction_id=1", "application/x-www-form-urlencoded", 415),
+]
+
+
+@pytest.mark.parametrize(("content", "kind", "status"), BAD, ids=range(len(BAD)))
+def test_a_bad_report_is_refused_and_not_repeated(
+    service: Service, drained: Drained, content: Any, kind: str, status: int
+) -> None:
+    answered = report(service, content, kind)
+    assert answered.status_code == status
+    assert answered.headers["content-type"] == "application/problem+json"
+    assert SECRET not in answered.text
+
+
+def test_nothing_is_recorded_where_one_report_is_bad(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    true = {"prediction_id": answer["prediction_id"], "diagnosis": "M"}
+    bad = report(service, [true, {"prediction_id": 5}])
+    assert bad.status_code == 422
+    assert {defect["line"] for defect in bad.json()["defects"]} == {2}
+    assert look_up(service, answer["prediction_id"]).json()["outcome"] is None
+
+
+def test_scopes_are_held_apart(
+    service: Service, answer: dict[str, Any], settings: Settings, drained: Drained
+) -> None:
+    raw, _ = create_key(settings.service_keys, "predictor", ["predict"])
+    service.app.state.services.guard.refresh()
+    headers = {"X-API-Key": raw, "Content-Type": "application/json"}
+    path = f"/v1/predictions/{answer['prediction_id']}"
+    assert service.request("GET", path, headers=headers).status_code == 403
+    assert service.request("POST", "/v1/outcomes", headers=headers).status_code == 403
