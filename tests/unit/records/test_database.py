@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+
+from bc_pipeline.errors import ConfigError, RecordsAway
+from bc_pipeline.records.database import Database, open_database
+from bc_pipeline.records.tables import metadata
+from bc_pipeline.settings import Settings
+
+
+def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:
+    with database.reading() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_several_migrate_at_once(kept: Settings) -> None:
+    database = open_database(kept)
+    failures: list[Exception] = []
+
+    def migrate() -> None:
+        try:
+            database.migrate()
+        except Exception as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=migrate) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert database.revision() == "0001"
+
+
+def test_a_failed_block_writes_nothing(database: Database) -> None:
+    def fail() -> None:
+        with database.writing() as connection:
+            connection.execute(sa.text("UPDATE alembic_version SET version_num = 'x'"))
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    assert database.revision() == "0001"
+
+
+def test_a_database_without_tables_is_away(kept: Settings) -> None:
+    database = open_database(kept)
+    with pytest.raises(RecordsAway):
+        database.revision()
+    assert database.last_error in ("SQLITE_ERROR", "42P01")
+
+
+@pytest.mark.parametrize(
+    "url", ["mysql://bc:canary@host/db", "canary", "sqlite://", "postgresql+pg8000://canary@h/d"]
+)
+def test_other_addresses_are_refused_without_being_told(url: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        open_database(Settings(records_url=url))
+    assert caught.value.setting == "BC_RECORDS_URL"
+    assert "canary" not in str(caught.value)
+
+
+def test_no_password_and_no_address_in_an_error(tmp_path: Path) -> None:
+    url = f"postgresql://bc:canary-password@/bc?host={tmp_path}"
+    with pytest.raises(RecordsAway) as caught:
+        open_database(Settings(records_url=url)).revision()
+    assert "canary" not in repr(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_others_cannot_read_the_file(settings: Settings) -> None:
+    database = open_database(settings)
+    database.migrate()
+    modes = {path.name: path.stat().st_mode & 0o007 for path in settings.records.iterdir()}
+    database.close()
+    assert set(modes) >= {"predictions.sqlite", "predictions.sqlite-wal"}
+    assert set(modes.values()) == {0}

@@ -1,0 +1,40 @@
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+from bc_pipeline.problems import get_problem
+from bc_pipeline.records import retention
+from bc_pipeline.records.database import Database
+from bc_pipeline.records.entry import Entry, first_id
+from bc_pipeline.records.insert import store
+from bc_pipeline.records.outcomes import OutcomeReport, outcome_summary, record_outcomes
+from bc_pipeline.records.retention import count_before, is_expired, purge
+from bc_pipeline.settings import Settings
+
+
+def test_predictions_go_with_their_outcomes(
+    kept: Settings,
+    database: Database,
+    entry: Callable[..., Entry],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.time()
+    moments = [now - seconds for seconds in (50, 40, 30, 20, 10)]
+    entries = [entry(id=first_id(moment), at=moment, version="v") for moment in moments]
+    assert store(database, entries) == []
+    reports = [OutcomeReport(one.id, True, "lab") for one in entries]
+    record_outcomes(kept, reports, get_problem("wdbc").labels)
+    monkeypatch.setattr(retention, "_AT_ONCE", 2)
+    assert count_before(database, now - 15) == 4
+    assert purge(database, now - 15) == 4
+    assert purge(database, now - 15) == 0
+    assert outcome_summary(kept)["v"].tp == 1
+
+
+def test_all_are_kept_where_no_age_is_set(settings: Settings) -> None:
+    old = first_id(0.0)
+    assert not is_expired(settings, old)
+    assert is_expired(settings.model_copy(update={"records_retention_days": 1}), old)
