@@ -284,6 +284,23 @@ def listed_record(live: Live) -> dict[str, Any]:
     return {"id": "sample-1", "features": list(live.example)}
 
 
+def called_record(live: Live) -> dict[str, Any]:
+    """What an answer looks like; its probability is made up."""
+    positive, negative = live.labels.positive, live.labels.negative
+    return {
+        "prediction_id": "01900000-0000-7000-8000-000000000000",
+        "prediction": positive.code,
+        "label": positive.name,
+        "probability": 0.97,
+        "probabilities": {positive.name: 0.97, negative.name: 0.03},
+        "threshold": live.manifest.threshold,
+        "model_version": live.version,
+        "manifest_sha256": live.manifest_sha256,
+        "warnings": [],
+        "id": "sample-1",
+    }
+
+
 RECORD = {"$ref": "#/components/schemas/Record"}
 RECORD_BODY = request_body(
     {

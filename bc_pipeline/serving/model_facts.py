@@ -177,6 +177,16 @@ def model_facts(settings: Settings, live: Live) -> ModelAnswer:
             live.manifest_sha256,
             live.generation,
         )
+    return described(live, importance, verdict, card)
+
+
+def described(
+    live: Live,
+    importance: Importance | None = None,
+    verdict: ModelVerdict | None = None,
+    card: str | None = None,
+) -> ModelAnswer:
+    """What the manifest tells, with what the other files do."""
     manifest = live.manifest
     positive, negative = live.labels.positive, live.labels.negative
     return ModelAnswer(

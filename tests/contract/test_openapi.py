@@ -110,12 +110,15 @@ def references(part: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def test_the_snapshot_is_what_is_published(document: dict[str, Any]) -> None:
+def test_the_snapshot_is_what_is_published(service: Service, document: dict[str, Any]) -> None:
     published = document | {"info": document["info"] | {"version": "(any)"}}
-    text = json.dumps(published, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+    # A fit differs in its last bits from machine to machine, and so does the digest.
+    text = json.dumps(published, indent=1, sort_keys=True, ensure_ascii=False).replace(
+        service.model.current.manifest_sha256, "(digest)"
+    )
     if WRITE in os.environ:
-        SNAPSHOT.write_text(text)
-    assert json.loads(SNAPSHOT.read_text()) == published, (
+        SNAPSHOT.write_text(text + "\n")
+    assert json.loads(SNAPSHOT.read_text()) == json.loads(text), (
         "The contract changed. If that is meant: python tests/contract/test_openapi.py"
     )
 

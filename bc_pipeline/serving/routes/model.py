@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 
 from bc_pipeline.errors import HeaderRefused, NoChampion, NotThere
+from bc_pipeline.evaluation.importance import FeatureImportance, Importance
 from bc_pipeline.serving.accept import preferred
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
@@ -20,11 +23,45 @@ from bc_pipeline.serving.documentation import (
     parameter,
 )
 from bc_pipeline.serving.exchange import exchange_of, services_of
-from bc_pipeline.serving.model_facts import ModelAnswer, model_facts
-from bc_pipeline.serving.version_list import VersionPage, version_page
+from bc_pipeline.serving.live import Live
+from bc_pipeline.serving.model_facts import ModelAnswer, ModelVerdict, described, model_facts
+from bc_pipeline.serving.version_list import ListedVersion, VersionPage, version_page
 
 router = APIRouter(route_class=ScopedRoute, tags=["model"])
 MOST, USUAL = 100, 20
+_CARD = "# Model card\n\n## Intended use\n"
+
+
+def _example(live: Live) -> dict[str, Any]:
+    """The live model, with made-up contents of the files beside its manifest."""
+    leading = live.manifest.feature_schema.names[0]
+    importance = Importance(
+        rows=114, shuffles=20, seed=0, brier=0.02,
+        features=(FeatureImportance(leading, 0.01, 0.002),),
+    )  # fmt: skip
+    verdict = ModelVerdict("first", True, False, 9, (), None, live.manifest.lineage.as_of)
+    shown: dict[str, Any] = msgspec.to_builtins(described(live, importance, verdict, _CARD))
+    return shown
+
+
+def _page_example(live: Live) -> dict[str, Any]:
+    as_of = live.manifest.lineage.as_of
+    damaged = ListedVersion(
+        version="20261101T000000Z-logistic-3f2a9c1b7d",
+        aliases=(),
+        promoted_at=None,
+        error="signature-invalid",
+    )
+    sound = ListedVersion(
+        version=live.version, aliases=("production",), promoted_at=as_of,
+        manifest_sha256=live.manifest_sha256, candidate=live.manifest.recipe.candidate,
+        title=live.manifest.recipe.title, as_of=as_of, live=True,
+        threshold=live.manifest.threshold, metrics=live.manifest.metrics, kind="first",
+        passed=True,
+    )  # fmt: skip
+    page = VersionPage(live.manifest.problem, 2, (sound, damaged), None)
+    shown: dict[str, Any] = msgspec.to_builtins(page)
+    return shown
 
 
 @router.get(
@@ -33,10 +70,12 @@ MOST, USUAL = 100, 20
         "The model that answers now",
         scope="read",
         answer=ModelAnswer,
+        description="The model.",
+        example=_example,
         contents={
             MARKDOWN: content(
                 {"type": "string"},
-                card=Example("The model card alone", "# Logistic regression\n\n..."),
+                card=Example("The model card alone", _CARD),
             )
         },
         headers=MODEL_HEADERS,
@@ -70,6 +109,8 @@ async def model(request: Request) -> Response:
         "The versions that were published, the newest first",
         scope="read",
         answer=VersionPage,
+        description="One page.",
+        example=_page_example,
         parameters=(
             parameter(
                 "limit",
