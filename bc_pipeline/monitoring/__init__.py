@@ -1,0 +1,1 @@
+"""Watching what is live: the alert rules of the service."""
