@@ -34,6 +34,8 @@ EXIT_BROKEN = 1
 # Workers finish what is under way within 10 s; see `server.DRAIN_SECONDS`.
 WORKERS_SECONDS = 11.0
 DRAINER_SECONDS = 10.0
+# What stands for a worker that takes no connections; see `acceptor.Shares`.
+_NO_SHARE = (2**31 - 1).to_bytes(4, sys.byteorder)
 _METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 
@@ -59,20 +61,27 @@ class Launcher:
         if self._metrics is not None:
             environment[_METRICS_FOLDER] = os.environ[_METRICS_FOLDER] = self._metrics
         run = (sys.executable, "-m")
+        # How many connections each worker has: a file in memory that all of them map.
+        self._shares = os.memfd_create("shares")
+        for number in range(workers):
+            os.pwrite(self._shares, _NO_SHARE, number * len(_NO_SHARE))
         self._workers = [
             Child(
-                name,
+                f"worker-{number}",
                 (
                     *(*run, "bc_pipeline.serving.worker"),
-                    *("--name", name, "--socket", str(listener.fileno())),
+                    *("--number", str(number), "--workers", str(workers)),
+                    *("--socket", str(listener.fileno()), "--shares", str(self._shares)),
                 ),
                 environment,
                 tells=True,
-                descriptors=(listener.fileno(),),
+                descriptors=(listener.fileno(), self._shares),
             )
-            for name in (f"worker-{number}" for number in range(1, workers + 1))
+            for number in range(1, workers + 1)
         ]
-        self._drainer = Child("drainer", (*run, "bc_pipeline.records"), environment, own_group=True)
+        self._drainer = Child(
+            "drainer", (*run, "bc_pipeline.serving.drainer"), environment, own_group=True
+        )
         self._ready: set[str] = set()
         self._announced = False
         self._stopping = False
@@ -187,6 +196,7 @@ class Launcher:
         child.forget()
         if child is not self._drainer:
             self._ready.discard(child.name)
+            os.pwrite(self._shares, _NO_SHARE, self._workers.index(child) * len(_NO_SHARE))
             self._forget_metrics(pid)
             if not self._announced and not self._stopping:
                 self._log("error", "worker_did_not_start", name=child.name, code=code)
@@ -206,6 +216,7 @@ class Launcher:
     def _stop(self) -> None:
         """End the workers, then let the drainer finish what they wrote."""
         self._listener.close()
+        os.close(self._shares)
         for worker in self._workers:
             worker.terminate()
         deadline = time.monotonic() + WORKERS_SECONDS

@@ -15,6 +15,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from bc_pipeline.serving.acceptor import Acceptor, Shares
 from bc_pipeline.serving.protocol import Protocol
 from bc_pipeline.serving.tls import Certificates
 from bc_pipeline.settings import Settings
@@ -34,6 +35,8 @@ class Server(uvicorn.Server):
         Called once requests are accepted.
     launched : bool
         Whether a launcher watches over this process: it, not the terminal, ends it then.
+    shares : Shares or None
+        Of the workers that take connections from the same socket.
     """
 
     def __init__(
@@ -43,6 +46,7 @@ class Server(uvicorn.Server):
         announce: Callable[[], None],
         *,
         launched: bool = False,
+        shares: Shares | None = None,
     ) -> None:
         super().__init__(
             uvicorn.Config(
@@ -59,6 +63,8 @@ class Server(uvicorn.Server):
         )
         self._announce = announce
         self._launched = launched
+        self._shares = shares
+        self._acceptor: Acceptor | None = None
         self._limit = settings.slow_client_seconds
         self._certificates = Certificates.of(settings)
         self._sweep: asyncio.Task[None] | None = None
@@ -76,24 +82,22 @@ class Server(uvicorn.Server):
         self.run(sockets=[listener])
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """In place of uvicorn's, which waits a minute for a TLS handshake."""
+        """In place of uvicorn's: with our acceptor."""
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(_EXIT_STARTUP)
-        loop = asyncio.get_running_loop()
-        tls = self._certificates
-        patience = self._limit if tls else None
-        self.servers = [
-            await loop.create_server(
-                self._connection,
-                sock=listener,
-                backlog=_BACKLOG,
-                ssl=tls.context if tls else None,
-                ssl_handshake_timeout=patience,
-                ssl_shutdown_timeout=patience,
-            )
-            for listener in sockets or []
-        ]
+        # Nothing for uvicorn to close: the acceptor is ours.
+        self.servers = []
+        (listener,) = sockets or ()
+        self._acceptor = Acceptor(
+            listener,
+            self._connection,
+            self.server_state.connections,
+            shares=self._shares,
+            tls=self._certificates.context if self._certificates else None,
+            patience=self._limit,
+        )
+        self._acceptor.start(_BACKLOG)
         self._sweep = asyncio.create_task(self._sweep_now_and_then())
         # What was made at the start stays for good: no collection needs to walk it again.
         gc.collect()
@@ -102,6 +106,9 @@ class Server(uvicorn.Server):
         self._announce()
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._acceptor is not None:
+            self._acceptor.close()
+            await self._acceptor.finish()
         await super().shutdown(sockets)
         if self._sweep is not None:
             self._sweep.cancel()
@@ -120,6 +127,8 @@ class Server(uvicorn.Server):
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(min(_LONGEST_SWEEP, self._limit / 4))
+            if self._acceptor is not None:
+                self._acceptor.tell_share()
             if self._certificates is not None:
                 self._certificates.refresh()
             now = loop.time()

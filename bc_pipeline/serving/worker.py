@@ -16,6 +16,7 @@ import socket
 import sys
 
 from bc_pipeline.errors import PipelineError
+from bc_pipeline.serving.acceptor import Shares
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.logs import configure_logs
 from bc_pipeline.serving.metrics import FOLDER_VARIABLE
@@ -34,8 +35,15 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         settings = load_settings()
         configure_logs(settings.log_level)
-        app = create_app(settings, worker=options.name)
-        server = Server(app, settings, lambda: _tell(event="listening"), launched=True)
+        app = create_app(settings, worker=f"worker-{options.number}")
+        shares = (
+            Shares(options.shares, options.number - 1, options.workers)
+            if options.workers > 1
+            else None
+        )
+        server = Server(
+            app, settings, lambda: _tell(event="listening"), launched=True, shares=shares
+        )
     except PipelineError as error:
         listener.close()
         _tell(event="refused", message=str(error))
@@ -58,7 +66,9 @@ def _tell(**fields: str) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bc_pipeline.serving.worker")
     parser.add_argument("--socket", type=int, required=True, help="descriptor to listen on")
-    parser.add_argument("--name", required=True, help="name of this worker's prediction log")
+    parser.add_argument("--number", type=int, required=True, help="which of the workers, from 1")
+    parser.add_argument("--workers", type=int, required=True, help="how many there are")
+    parser.add_argument("--shares", type=int, required=True, help="descriptor of their counts")
     return parser
 
 

@@ -1,0 +1,111 @@
+"""Two hundred clients that send or read slowly, beside some that behave."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from pathlib import Path
+from typing import Any
+
+from bc_pipeline.settings import Settings
+from tests.e2e.service_process import KEY, Load, Service, running_service
+
+SLOW = 200
+LIMIT_SECONDS = 2
+_HEAD = f"POST /predict HTTP/1.1\r\nHost: s\r\nX-API-Key: {KEY}\r\n"
+_JSON = "Content-Type: application/json\r\n"
+OPENINGS = (
+    # Headers that never end, a body that never ends, nothing at all.
+    b"GET /livez HTTP/1.1\r\nHost: s\r\nX-Slow: ",
+    f"{_HEAD}{_JSON}Content-Length: 5000\r\n\r\n{{".encode(),
+    b"",
+)
+# Answers that nobody reads: more than the system's buffers take.
+UNREAD = b"GET /openapi.json HTTP/1.1\r\nHost: s\r\n\r\n" * 400
+
+
+class SlowClients:
+    """Sockets of which each sends a byte now and then, and reads nothing."""
+
+    def __init__(self, service: Service) -> None:
+        self.closed: list[float] = []
+        self.answers: list[bytes] = []
+        self._started = time.monotonic()
+        self._open: list[tuple[socket.socket, bool]] = []
+        for number in range(SLOW):
+            sock = socket.socket()
+            reads = number % 4 != 3
+            if not reads:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            sock.connect(("127.0.0.1", service.port))
+            sock.setblocking(False)
+            sock.send(OPENINGS[number % 4] if reads else UNREAD)
+            self._open.append((sock, reads))
+
+    def drip(self) -> None:
+        """Send one more byte on each; note the ones that the service has closed."""
+        still = []
+        for sock, reads in self._open:
+            if self._is_open(sock, reads):
+                still.append((sock, reads))
+            else:
+                self.closed.append(time.monotonic() - self._started)
+                sock.close()
+        self._open = still
+
+    def _is_open(self, sock: socket.socket, reads: bool) -> bool:
+        # Where nothing is read, only a reset tells that the other end is gone.
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
+            return False
+        try:
+            if reads:
+                received = sock.recv(65536)
+                self.answers.append(received)
+                return False
+        except BlockingIOError:
+            pass
+        except OSError:
+            return False
+        try:
+            sock.send(b"x")
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
+    def drip_until_closed(self, seconds: float) -> None:
+        deadline = time.monotonic() + seconds
+        while self._open and time.monotonic() < deadline:
+            self.drip()
+            time.sleep(0.2)
+
+    def close(self) -> None:
+        for sock, _ in self._open:
+            sock.close()
+
+
+def test_slow_clients_are_closed_while_others_are_answered(
+    settings: Settings, tmp_path: Path, releases: Any, fitted: Any, reference: Any
+) -> None:
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    with running_service(settings, tmp_path, BC_SLOW_CLIENT_SECONDS=str(LIMIT_SECONDS)) as service:
+        clients = SlowClients(service)
+        try:
+            with Load(service, reference[0].tolist(), pause=0.01) as load:
+                clients.drip_until_closed(30)
+            assert load.failures == []
+            assert {answer.status for answer in load.answers} == {200}
+            assert len(load.answers) > 100
+        finally:
+            clients.close()
+    assert len(clients.closed) == SLOW
+    assert min(clients.closed) >= LIMIT_SECONDS / 2
+    # A body that does not come is told so.
+    late = [answer for answer in clients.answers if b" 408 " in answer]
+    assert len(late) == SLOW // 4
+    head, _, body = late[0].partition(b"\r\n\r\n")
+    assert b"content-type: application/problem+json" in head
+    assert json.loads(body)["code"] == "body-too-slow"
