@@ -93,7 +93,7 @@ def drains(folder: Path) -> None:
     server = Postgres()
     try:
         server.start()
-        for name, url in (("SQLite", None), ("PostgreSQL", server.new_database("bench"))):
+        for name, url in (("SQLite", None), ("PostgreSQL", server.emptied())):
             settings = Settings(home=folder / f"drain-{name}", records_url=url)
             spool = Spool.open(settings, "bench")
             made = entries(ROWS)

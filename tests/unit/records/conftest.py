@@ -35,8 +35,7 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings whose database is empty, of each kind."""
     found: dict[str, Any] = {"home": tmp_path / "home"}
     if request.param == "postgresql":
-        server = request.getfixturevalue("postgres")
-        found["records_url"] = server.new_database(f"t{time.time_ns()}")
+        found["records_url"] = request.getfixturevalue("postgres").emptied()
     settings = Settings(**found)
     yield settings
     open_database(settings).close()
