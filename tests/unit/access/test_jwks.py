@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from jwt.algorithms import RSAAlgorithm
 
 from bc_pipeline.access import jwks
 from bc_pipeline.access.jwks import KeySet
@@ -70,12 +71,14 @@ def test_keys_from_a_file(issuer: Any, tmp_path: Path) -> None:
 def test_a_key_is_filed_only_under_what_it_is_fit_for(issuer: Any) -> None:
     small = rsa.generate_private_key(public_exponent=65537, key_size=1024)
     other_curve = ec.generate_private_key(ec.SECP384R1())
-    private = issuer.jwk(issuer.private.foreign, "private") | {"d": "AQAB"}
+    private = RSAAlgorithm.to_jwk(issuer.private.foreign, as_dict=True) | {"kid": "private"}
+    assert "d" in private
     issuer.document["keys"] += [
         issuer.jwk(issuer.private.foreign, "encrypts", use="enc"),
         issuer.jwk(small, "small"),
         issuer.jwk(other_curve, "curve"),
         private,
+        issuer.jwk(issuer.private.foreign, "declared", alg="RS384"),
         {"kty": "oct", "kid": "secret", "k": "AQAB", "alg": "HS256"},
         {"kty": "RSA", "kid": "broken", "n": "!", "e": "AQAB"},
         {"kty": "RSA", "kid": 7, "n": "AQAB", "e": "AQAB"},
@@ -84,7 +87,12 @@ def test_a_key_is_filed_only_under_what_it_is_fit_for(issuer: Any) -> None:
     ]
     keys = KeySet(issuer.url, ("RS256", "RS384", "ES256"))
     asyncio.run(keys.ask_for("rsa-1"))
-    assert set(keys._keys) == {("rsa-1", "RS256"), ("ec-1", "ES256"), ("rsa-1", "RS384")}
+    assert set(keys._keys) == {
+        ("rsa-1", "RS256"),
+        ("ec-1", "ES256"),
+        ("declared", "RS384"),
+        ("rsa-1", "RS384"),
+    }
     assert keys.key("rsa-1", "RS256").key.public_numbers() == (
         issuer.private.rsa.public_key().public_numbers()
     )
