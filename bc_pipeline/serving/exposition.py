@@ -8,6 +8,7 @@ import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+import structlog
 from prometheus_client import exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -32,7 +33,11 @@ _LOADED = "bc_model_loaded_timestamp_seconds"
 async def watch(services: Services) -> None:
     """Publish what this worker counts for the others to tell; nothing to do for one alone."""
     while services.metrics.folder is not None:
-        observe(services)
+        try:
+            observe(services)
+        except OSError as error:
+            # A full disk must not end the counting for good.
+            structlog.get_logger().warning("metrics_not_published", reason=error.strerror)
         await asyncio.sleep(PUBLISH_SECONDS)
 
 

@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving.admission import ScopedRoute
+from bc_pipeline.serving.exchange import services_of
 from bc_pipeline.serving.problem_details import from_error
 
 _DEFECTS_TOLD = 10
@@ -26,6 +27,7 @@ class InferenceRoute(ScopedRoute):
             try:
                 return await handler(request)
             except PipelineError as error:
+                services_of(request).metrics.refused(error)
                 return with_error(from_error(error))
 
         return told
