@@ -7,14 +7,16 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
 
+import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bc_pipeline.serving import docs_page, problems_page
 from bc_pipeline.serving.admission import ScopedRoute, needs
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import NOTICE, TITLE, operation
+from bc_pipeline.serving.documentation import JSON, NOTICE, TITLE, operation
 from bc_pipeline.serving.exchange import services_of
+from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.openapi_document import openapi as openapi_document
 
 router = APIRouter(route_class=ScopedRoute, tags=["about"])
@@ -54,13 +56,20 @@ _WORDS = {"type": "object", "additionalProperties": {"type": "string"}}
     ),
 )
 async def root() -> Response:
+    """Where everything else is."""
     return json_answer(_ROOT)
 
 
 @router.get("/openapi.json", **_HIDDEN)
 async def openapi(request: Request) -> Response:
     """The OpenAPI document, with the features and an example of the live model."""
-    return json_answer(openapi_document(request.app, services_of(request).model.current))
+    live = services_of(request).model.current
+    # Building takes a while, and anybody may ask: once per model is enough.
+    kept: tuple[Live | None, bytes] | None = getattr(request.app.state, "document", None)
+    if kept is None or kept[0] is not live:
+        document = await asyncio.to_thread(openapi_document, request.app, live)
+        kept = request.app.state.document = live, msgspec.json.encode(document)
+    return Response(kept[1], media_type=JSON)
 
 
 @router.get("/docs", **_HIDDEN)

@@ -22,6 +22,7 @@ from bc_pipeline.serving.documentation import (
     request_body,
 )
 from bc_pipeline.serving.openapi_document import openapi
+from bc_pipeline.serving.routes import about
 
 from .conftest import Service
 
@@ -203,3 +204,23 @@ def test_a_hidden_route_is_not_in_the_document(service: Service) -> None:
     paths = service.get("/openapi.json").json()["paths"]
     assert "/v1/predict" in paths
     assert not {"/predict", "/docs", "/docs/assets/{name}", "/openapi.json"} & set(paths)
+
+
+def test_the_document_is_made_once_per_model(
+    service: Service, releases: Any, fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = []
+
+    def counted(app: FastAPI, live: Any) -> dict[str, Any]:
+        made.append(live)
+        return openapi(app, live)
+
+    monkeypatch.setattr(about, "openapi_document", counted)
+    first = service.get("/openapi.json").json()
+    assert service.get("/openapi.json").json() == first
+    releases.publish("v2", fitted[1], threshold=0.7)
+    releases.promote("v2")
+    service.model.refresh()
+    second = service.get("/openapi.json").json()
+    assert second != first
+    assert [live.version for live in made] == ["v1", "v2"]
