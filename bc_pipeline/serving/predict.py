@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import msgspec
 import numpy as np
@@ -14,6 +14,7 @@ from bc_pipeline.errors import DegenerateModel
 from bc_pipeline.records.entry import Entry, new_id
 from bc_pipeline.serving.body import Sample
 from bc_pipeline.serving.exchange import Exchange
+from bc_pipeline.serving.explain import Explanation
 from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.services import Services
 
@@ -41,6 +42,8 @@ class Prediction(msgspec.Struct, omit_defaults=True):
         The call is the positive label where that label's probability is above it.
     id : str
         The caller's own name for the record, where it gave one.
+    explanation : Explanation
+        Where it was asked for.
     """
 
     prediction_id: str
@@ -53,7 +56,7 @@ class Prediction(msgspec.Struct, omit_defaults=True):
     manifest_sha256: str
     warnings: Sequence[Notice]
     id: str | msgspec.UnsetType = msgspec.UNSET
-    explanation: Any = msgspec.UNSET
+    explanation: Explanation | msgspec.UnsetType = msgspec.UNSET
 
 
 @dataclass(frozen=True)
@@ -141,3 +144,18 @@ def predict_body(services: Services, exchange: Exchange, body: bytes) -> Reply:
     sample = live.reader.read(body)
     answer = predict(services, exchange, live, (sample,), "predict")[0]
     return Reply(_encoder.encode(answer), live.headers)
+
+
+async def explain_body(services: Services, exchange: Exchange, body: bytes, route: str) -> Reply:
+    """The same with what made the probability; explaining must not keep others waiting."""
+    live = services.live
+    exchange.model = live.version
+    sample = live.reader.read(body)
+    explanation = await asyncio.to_thread(_explain, live, sample)
+    answer = predict(services, exchange, live, (sample,), route)[0]
+    answer.explanation = explanation
+    return Reply(_encoder.encode(answer), live.headers)
+
+
+def _explain(live: Live, sample: Sample) -> Explanation:
+    return live.explainer.explain(sample.values)

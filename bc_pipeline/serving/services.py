@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bc_pipeline.access.addresses import AddressBook
 from bc_pipeline.access.guard import Guard
@@ -17,6 +17,8 @@ from bc_pipeline.serving.metrics import Metrics
 from bc_pipeline.serving.tracing import Tracing
 from bc_pipeline.settings import Settings
 
+_READ_AT_ONCE = 2
+
 
 @dataclass(frozen=True)
 class Services:
@@ -28,6 +30,8 @@ class Services:
         The prediction log; None only where a folder is served, for its smoke test.
     tracing : Tracing or None
         None where no collector is set.
+    reading : asyncio.Semaphore
+        Held while a batch or upload is read: each may take tens of megabytes.
     """
 
     settings: Settings
@@ -39,6 +43,7 @@ class Services:
     metrics: Metrics
     log: AccessLog
     tracing: Tracing | None
+    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
 
     @property
     def live(self) -> Live:

@@ -2,6 +2,7 @@
 
 from bc_pipeline.serving.routes import (
     about,
+    batches,
     health,
     inference,
     invocations,
@@ -14,6 +15,7 @@ from bc_pipeline.serving.routes import (
 
 ROUTERS = (
     predictions.router,
+    batches.router,
     outcomes.router,
     retrain.router,
     model.router,

@@ -1,0 +1,291 @@
+"""Batches and labelled uploads through the service."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bc_pipeline.data.ingest import ingest_landing
+from bc_pipeline.errors import RecordsAway
+from bc_pipeline.serving import storing
+from bc_pipeline.settings import Settings
+from tests.contract.hostile_csv import FILES, LIMIT
+
+from .conftest import KEY, Service
+
+BATCH, LABELLED = "/v1/predict/batch", "/v1/labelled-data"
+
+
+def send(
+    service: Service, path: str, content: Any, kind: str = "text/csv", accept: str = "*/*"
+) -> Any:
+    body = content if isinstance(content, str | bytes) else json.dumps(content)
+    headers = {"X-API-Key": KEY, "Content-Type": kind, "Accept": accept}
+    return service.request("POST", path, content=body, headers=headers)
+
+
+def send_form(service: Service, path: str, files: Any) -> Any:
+    return service.request("POST", path, files=files, headers={"X-API-Key": KEY})
+
+
+def lines(response: Any) -> list[dict[str, Any]]:
+    assert response.headers["content-type"] == "application/x-ndjson"
+    return [json.loads(line) for line in response.text.splitlines()]
+
+
+@pytest.fixture(autouse=True)
+def uploads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Where uploads are kept while they are read."""
+    folder = tmp_path / "uploads"
+    folder.mkdir()
+    monkeypatch.setattr(storing.tempfile, "tempdir", str(folder))
+    return folder
+
+
+@pytest.fixture
+def table(reference: Any, wdbc: Any) -> str:
+    """All reference rows with ids, as CSV."""
+    values, codes = reference
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "diagnosis", *wdbc.schema.names])
+    for index, (row, code) in enumerate(zip(values.tolist(), codes.tolist(), strict=True)):
+        writer.writerow([f"p{index}", code, *row])
+    return out.getvalue()
+
+
+def test_a_json_list_is_answered_row_by_row(
+    service: Service, reference: Any, fitted: Any, wdbc: Any
+) -> None:
+    values = reference[0].tolist()
+    named = dict(zip(wdbc.schema.names, values[1], strict=True))
+    records = [
+        {"features": values[0], "id": "a"},
+        named,
+        {"features": values[2][:-1]},
+        5,
+        values[3],
+    ]
+    response = send(service, BATCH, records, "application/json")
+    assert (response.status_code, response.headers["x-model-version"]) == (200, "v1")
+    *rows, end = lines(response)
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5]
+    for row, expected in zip(rows[:2], fitted[0].probability, strict=False):
+        given = row["prediction"]["probabilities"]["malignant"]
+        assert abs(given - expected) <= 1e-12
+    assert rows[0]["prediction"]["id"] == "a"
+    assert [row["defects"][0]["feature"] for row in rows[2:]] == ["features", None, None]
+    assert end["summary"] == {
+        "rows": 5,
+        "answered": 2,
+        "refused": 3,
+        "model_version": "v1",
+        "manifest_sha256": rows[0]["prediction"]["manifest_sha256"],
+    }
+
+
+def test_csv_is_answered_like_single_records(
+    service: Service, table: str, reference: Any, uploads: Path
+) -> None:
+    *rows, end = lines(send(service, BATCH, table))
+    assert end["summary"]["answered"] == len(rows) == 569
+    for index in (0, 19, 568):
+        single = service.predict({"features": reference[0][index].tolist()}).json()
+        found = rows[index]["prediction"]
+        assert (rows[index]["row"], found["id"]) == (index + 2, f"p{index}")
+        assert found["label"] == single["label"]
+        assert abs(found["probability"] - single["probability"]) <= 1e-12
+        assert found["warnings"] == single["warnings"]
+    assert len({row["prediction"]["prediction_id"] for row in rows}) == 569
+    assert list(uploads.iterdir()) == []
+    form = send_form(service, BATCH, {"file": ("x.csv", table, "text/csv")})
+    assert lines(form)[-1] == end
+
+
+def test_every_row_of_a_batch_is_in_the_log(
+    service: Service, table: str, settings: Settings
+) -> None:
+    rows = lines(send(service, BATCH, table))[:-1]
+    logged = b"".join(path.read_bytes() for path in settings.records.rglob("*.log"))
+    logged = logged or b"".join(
+        path.read_bytes() for path in settings.records.rglob("*") if path.is_file()
+    )
+    assert all(row["prediction"]["prediction_id"].encode() in logged for row in rows)
+
+
+def test_csv_out_starts_no_formula(service: Service, table: str) -> None:
+    evil = table.replace("p1,", "=cmd|x,", 1).replace("p2,", "@x,", 1)
+    response = send(service, BATCH, evil, accept="text/csv")
+    found = list(csv.DictReader(io.StringIO(response.text)))
+    assert response.headers["content-type"].startswith("text/csv")
+    assert [row["id"] for row in found[:3]] == ["p0", "'=cmd|x", "'@x"]
+    assert float(found[0]["probability"]) <= 1
+    broken = send(service, BATCH, table.replace("17.99", "oops", 1), accept="text/csv")
+    first = next(csv.DictReader(io.StringIO(broken.text)))
+    assert first["defects"].startswith("mean_radius")
+    assert first["label"] == ""
+
+
+@pytest.mark.parametrize(
+    ("body", "status"),
+    [
+        ("", 400),
+        ("{}", 422),
+        ("[]", 422),
+        ("[" * 100_000, 400),
+        ("[" + "1," * 10_000 + "1]", 422),
+        ("[NaN]", 200),
+        ('[{"features": [1e400]}]', 200),
+        ('["\\ud800"]', 200),
+        ("[1", 400),
+    ],
+)
+def test_json_that_hurts_is_answered_soon(service: Service, body: str, status: int) -> None:
+    started = time.perf_counter()
+    response = send(service, BATCH, body, "application/json")
+    assert response.status_code == status
+    assert time.perf_counter() - started < 2
+    if status == 200:
+        assert lines(response)[-1]["summary"]["refused"] == 1
+
+
+@pytest.mark.parametrize("path", [BATCH, LABELLED])
+def test_csv_that_hurts_is_a_problem_or_has_defects(
+    service: Service, path: str, uploads: Path
+) -> None:
+    wrong = []
+    for case in FILES:
+        body = case.make()
+        response = send(service, path, body)
+        fits = response.status_code in (200, 413, 422)
+        if path == BATCH and len(body) <= LIMIT:
+            fits = fits and (response.status_code == 200) == (case.code is None)
+        if response.status_code != 200:
+            fits = fits and response.headers["content-type"] == "application/problem+json"
+        if not fits:
+            wrong.append((case.name, response.status_code, response.text[:200]))
+        assert list(uploads.iterdir()) == []
+    assert wrong == []
+
+
+def test_a_log_that_fails_ends_the_answer_with_a_problem(
+    service: Service, table: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = service.app.state.services.spool
+    append, calls = spool.append, []
+
+    def full(entries: Any) -> None:
+        calls.append(len(entries))
+        if len(calls) > 1:
+            raise RecordsAway("The prediction log cannot be written.")
+        append(entries)
+
+    monkeypatch.setattr(spool, "append", full)
+    *rows, last = lines(send(service, BATCH, table))
+    assert last["code"] == "records-away"
+    assert len(rows) == calls[0]
+    calls.append(1)
+    assert send(service, BATCH, table).status_code == 503
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"other": ("x.csv", "a", "text/csv")},
+        [("file", ("x.csv", "a")), ("file", ("y.csv", "b"))],
+        {"file": (None, "a")},
+    ],
+)
+def test_a_form_needs_one_file(service: Service, files: Any, uploads: Path) -> None:
+    response = send_form(service, BATCH, files)
+    assert (response.status_code, response.json()["code"]) == (400, "body-unreadable")
+    assert list(uploads.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "status"),
+    [
+        ("multipart/form-data", "x", 400),
+        ("multipart/form-data; boundary=a", "--b\r\n", 400),
+        ("multipart/form-data; boundary=a", "--a\r\n\r\nx", 400),
+        ("application/zip", "PK", 415),
+        ("", "a,b", 415),
+    ],
+)
+def test_other_uploads_are_refused(service: Service, kind: str, body: str, status: int) -> None:
+    assert send(service, LABELLED, body, kind).status_code == status
+
+
+def test_an_upload_has_a_limit(start: Any, releases: Any, fitted: Any, table: str) -> None:
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    small = start(upload_limit_mb=1)
+    for kind in ("text/csv", "application/json"):
+        response = send(small, BATCH, b" " * (1024 * 1024 + 1), kind)
+        assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+
+
+def test_labelled_rows_land_once_and_become_a_batch(
+    service: Service, table: str, wdbc: Any, store: Any
+) -> None:
+    first = send(service, LABELLED, table)
+    assert first.status_code == 201
+    report = first.json()
+    assert (report["rows"], report["usable"], report["known"]) == (569, 569, False)
+    assert report["labels"] == {"malignant": 212, "benign": 357}
+    again = send_form(service, "/upload-data", {"file": ("x.csv", table, "text/csv")})
+    assert (again.status_code, again.json()) == (200, report | {"known": True})
+    ingested = ingest_landing(wdbc, store)
+    assert ingested.added == (report["batch"],)
+    assert ingested.batches[0].accepted == 569
+
+
+def test_the_report_names_unusable_rows(
+    service: Service, table: str, wdbc: Any, store: Any
+) -> None:
+    damaged = table.replace("17.99", "x", 1).replace("p1,0", "p1,maybe", 1)
+    report = send(service, LABELLED, damaged).json()
+    assert (report["usable"], report["unusable"]) == (567, 2)
+    assert [(d["line"], d["feature"]) for d in report["defects"]] == [
+        (2, "mean_radius"),
+        (3, "diagnosis"),
+    ]
+    assert ingest_landing(wdbc, store).batches[0].quarantined == 2
+
+
+def test_nothing_lands_that_is_of_no_use(service: Service, table: str, store: Any) -> None:
+    unlabelled = "\n".join(",".join(np.delete(line.split(","), 1)) for line in table.splitlines())
+    assert send(service, LABELLED, unlabelled).json()["code"] == "schema-mismatch"
+    wrong = table.splitlines()[0] + "\np0,?," + ",".join(["x"] * 30) + "\n"
+    refused = send(service, LABELLED, wrong)
+    assert (refused.status_code, refused.json()["code"]) == (422, "rows-rejected")
+    assert not store.landing.exists() or list(store.landing.iterdir()) == []
+
+
+def test_an_explanation_sums_to_the_log_odds(service: Service, reference: Any, wdbc: Any) -> None:
+    record = {"features": reference[0][19].tolist()}
+
+    def ask(path: str) -> Any:
+        return send(service, path, record, "application/json")
+
+    explained = ask("/v1/explain").json()
+    asked = ask("/v1/predict?explain=true").json()
+    plain = ask("/v1/predict?explain=false").json()
+    assert explained["explanation"] == asked["explanation"]
+    assert "explanation" not in plain
+    for key in ("label", "probabilities", "model_version"):
+        assert explained[key] == plain[key]
+    found = explained["explanation"]
+    assert (found["method"], set(found["contributions"])) == ("linear", set(wdbc.schema.names))
+    total = found["base_log_odds"] + sum(found["contributions"].values())
+    probability = plain["probabilities"]["malignant"]
+    assert abs(total - np.log(probability / (1 - probability))) <= 1e-9
+    wrong = ask("/v1/predict?explain=perhaps")
+    assert (wrong.status_code, wrong.json()["code"]) == (400, "header-refused")
