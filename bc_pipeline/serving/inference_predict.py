@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TypeVar
 
+from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving.body import Sample
 from bc_pipeline.serving.exchange import Exchange
 from bc_pipeline.serving.live import Live
@@ -20,9 +24,30 @@ _AT_ONCE = 256
 Read = TypeVar("Read")
 
 
+@cache
+def _reader() -> ThreadPoolExecutor:
+    """One thread: large bodies are read one after another, and their memory does not add up."""
+    return ThreadPoolExecutor(1, "bodies")
+
+
 async def read_aside(body: bytes, read: Callable[[], Read]) -> Read:
     """Read a body, a large one in another thread."""
-    return read() if len(body) < _SMALL else await asyncio.to_thread(read)
+    if len(body) < _SMALL:
+        return read()
+    return await asyncio.get_running_loop().run_in_executor(_reader(), _tidy, read)
+
+
+def _tidy(read: Callable[[], Read]) -> Read:
+    """Read, and give back to the system what malloc would keep of a large body's memory."""
+    try:
+        return read()
+    except PipelineError as error:
+        # Its traceback would keep what was parsed.
+        refusal = error.with_traceback(None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+    raise refusal
 
 
 async def predict_rows(

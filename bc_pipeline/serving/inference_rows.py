@@ -15,7 +15,7 @@ from bc_pipeline.serving.body import Members, Sample, parse_json
 ROW_LIMIT = 10_000
 # Values that the JSON of a body may hold: enough for the rows with some columns to spare. A
 # comma costs a byte, what it parts may cost a hundred.
-VALUES_READ = 500_000
+VALUES_READ = 350_000
 # Text with characters beyond ASCII can take four times its size.
 _WIDE_BYTES = 4 * 1024 * 1024
 _LISTED = 100
