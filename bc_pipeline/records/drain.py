@@ -79,7 +79,7 @@ class Drainer:
                 return True
             self._offsets = segments.read_offsets(self._folder)
             while True:
-                last = until_eof or self._stop.is_set() or os.getppid() != self._parent
+                last = until_eof or self._told_to_end()
                 drained = self._turn()
                 if last:
                     self._tell(time.monotonic())
@@ -99,7 +99,8 @@ class Drainer:
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 except BlockingIOError:
-                    if self._stop.wait(_PAUSE_SECONDS):
+                    self._stop.wait(_PAUSE_SECONDS)
+                    if self._told_to_end():
                         yield False
                         return
                 else:
@@ -107,6 +108,10 @@ class Drainer:
                     return
         finally:
             os.close(descriptor)
+
+    def _told_to_end(self) -> bool:
+        """Told so, or left alone: whoever starts the service again starts a drainer too."""
+        return self._stop.is_set() or os.getppid() != self._parent
 
     def _turn(self) -> bool:
         """Everything that is there once; False where the database is away."""
