@@ -162,6 +162,7 @@ def test_the_store_s_format(store_path: Path) -> None:
         _changed(sha256="CANARY" * 10),
         _changed(expires_at="tomorrow"),
         _changed(extra=1),
+        _changed().replace(b"[{", b"[" + _changed()[23:-2] + b", {"),
         _changed()[:-9],
         b'{"format": 1, "keys": ' + b"[" * 100_000,
     ],

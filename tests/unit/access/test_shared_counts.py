@@ -138,6 +138,15 @@ def test_one_failure_counts_everywhere(worker: Callable[..., Limiter]) -> None:
         second.check_failures("192.0.2.1")
 
 
+def test_failures_are_told_one_by_one(worker: Callable[..., Limiter]) -> None:
+    first, second = worker(rate_limit_failures="500/hour"), worker(rate_limit_failures="500/hour")
+    first.spend_failure("192.0.2.1")
+    settled(first)
+    second.spend_failure("192.0.2.1")
+    settled(second)
+    assert [window.elsewhere for window in second._failures._windows.values()] == [1]
+
+
 def test_redis_keeps_no_address_and_no_subject(
     worker: Callable[..., Limiter], redis_server: Redis
 ) -> None:
