@@ -37,12 +37,15 @@ from bc_pipeline.serving.documentation import (
     JSON,
     Example,
     Success,
+    called_record,
     content,
+    named_record,
     operation,
     parameter,
     request_body,
 )
 from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
+from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.outcome_reports import Outcome, read_csv, read_json
 from bc_pipeline.serving.reading import media_type, read_body, require_json, require_plain
 from bc_pipeline.serving.services import Services
@@ -95,6 +98,29 @@ class OutcomesAnswer(msgspec.Struct):
     counts: dict[str, int]
 
 
+def _found(live: Live) -> dict[str, object]:
+    """What a look-up of the document's example looks like, its outcome known."""
+    called = called_record(live)
+    outcome = {
+        "diagnosis": called["label"],
+        "observed_at": "2026-11-20T00:00:00Z",
+        "recorded_at": "2026-11-21T08:30:00Z",
+        "source": "hospital-a",
+        "corrections": 0,
+    }
+    answered = ("prediction_id", "model_version", "manifest_sha256", "prediction", "label")
+    return {name: called[name] for name in answered} | {
+        "answered_at": "2026-11-15T08:30:00Z",
+        "probabilities": called["probabilities"],
+        "latency_seconds": 0.0004,
+        "caller": "hospital-a",
+        "route": "predict",
+        "features": named_record(live),
+        "id": called["id"],
+        "outcome": outcome,
+    }
+
+
 @router.get(
     "/v1/predictions/{prediction_id}",
     **operation(
@@ -102,6 +128,7 @@ class OutcomesAnswer(msgspec.Struct):
         scope="read",
         answer=AnsweredPrediction,
         description="What was answered, by which version, and the outcome where it is known.",
+        example=_found,
         parameters=[parameter("prediction_id", "path", "As an answer carried it.")],
         refusals=(NotThere, RecordExpired, RecordsAway, NoChampion),
     ),
@@ -167,6 +194,14 @@ _REPORT = operation(
     answer=OutcomeResult,
     status=HTTPStatus.CREATED,
     description="The diagnosis was recorded.",
+    example={
+        "prediction_id": "01900000-0000-7000-8000-000000000000",
+        "result": "recorded",
+        "diagnosis": "malignant",
+        "held": "malignant",
+        "predicted": "malignant",
+        "days_after": 5.0,
+    },
     others={
         HTTPStatus.OK: Success(
             "One report: the same diagnosis was recorded before, or the correction was taken. "

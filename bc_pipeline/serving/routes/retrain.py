@@ -42,6 +42,29 @@ router = APIRouter(route_class=ScopedRoute, tags=["retrain"])
 _KEY = b"idempotency-key"
 _KEY_LENGTH = 128
 _ORDER_LIMIT = 4096
+_RUN = {
+    "id": "01900000-0000-7000-8000-000000000000",
+    "dag": "wdbc_retrain",
+    "state": "queued",
+    "queued_at": "2026-11-21T08:30:00Z",
+    "started_at": None,
+    "ended_at": None,
+    "tasks": [],
+}
+_RUNNING = _RUN | {
+    "state": "running",
+    "started_at": "2026-11-21T08:30:01Z",
+    "tasks": [
+        {
+            "task": "ingest",
+            "map_index": -1,
+            "state": "running",
+            "attempt": 1,
+            "started_at": "2026-11-21T08:30:02Z",
+            "ended_at": None,
+        }
+    ],
+}
 _START = operation(
     "Start a retrain through Airflow",
     scope="retrain",
@@ -49,6 +72,7 @@ _START = operation(
     status=HTTPStatus.ACCEPTED,
     description="The run was started; follow it at the address in 'Location'.",
     headers=("Location",),
+    example=_RUN,
     others={
         HTTPStatus.OK: Success(
             "This key started the run before; nothing new was started.",
@@ -115,6 +139,7 @@ async def start(request: Request) -> Response:
         scope="retrain",
         answer=Retrain,
         description="The run and its tasks.",
+        example=_RUNNING,
         parameters=[parameter("run_id", "path", "As 'id' in the answer that started it.")],
         refusals=(NotThere, AirflowAway, AirflowRefused),
     ),
