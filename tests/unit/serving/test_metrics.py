@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import errno
 import json
 import subprocess
 import sys
 import timeit
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse_tex
 
 from bc_pipeline.errors import KeyRefused, RateLimited, SchemaMismatch, ScopeMissing
 from bc_pipeline.records.status import OutcomeCounts, Status, write_status
+from bc_pipeline.serving import exposition
 from bc_pipeline.serving.exposition import VERSIONS
 from bc_pipeline.serving.metrics import FOLDER_VARIABLE, Metrics, forget_worker
 
@@ -209,6 +213,34 @@ class TestManyWorkers:
     def test_forgetting_needs_no_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
         forget_worker(1)
+
+
+def test_a_full_disk_does_not_end_the_publishing(
+    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    services = service.app.state.services
+    services.metrics.folder = tmp_path
+    tries: list[int] = []
+
+    def fail(given: Any) -> None:
+        tries.append(1)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(exposition, "observe", fail)
+    monkeypatch.setattr(exposition, "PUBLISH_SECONDS", 0.001)
+
+    async def main() -> None:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(exposition.watch(services), 0.2)
+
+    asyncio.run(main())
+    services.metrics.folder = None
+    assert len(tries) > 1
+
+
+def test_a_worker_alone_publishes_when_it_is_asked(service: Any) -> None:
+    # Ends at once: there is nobody to tell.
+    asyncio.run(asyncio.wait_for(exposition.watch(service.app.state.services), 1))
 
 
 class TestScrape:
