@@ -31,19 +31,15 @@ class Shares:
     Parameters
     ----------
     descriptor : int
-        Of a file in memory with `size` bytes.
+        Of a file in memory with a 32-bit number for each worker.
     worker : int
         Whose share this process tells, from 0.
     """
 
     def __init__(self, descriptor: int, worker: int, workers: int) -> None:
-        self._memory = mmap.mmap(descriptor, self.size(workers))
+        self._memory = mmap.mmap(descriptor, workers * _COUNT_BYTES)
         self._counts = memoryview(self._memory).cast("i")
         self._worker = worker
-
-    @staticmethod
-    def size(workers: int) -> int:
-        return workers * _COUNT_BYTES
 
     def is_ahead(self, connections: int) -> bool:
         """Tell the others our share; returns whether one of them has fewer."""

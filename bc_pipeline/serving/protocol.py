@@ -8,6 +8,10 @@ it saw before, so that a request itself pays for a few additions only.
 
 from __future__ import annotations
 
+import asyncio
+import fcntl
+import sys
+import termios
 from http import HTTPStatus
 from typing import Any
 
@@ -209,11 +213,12 @@ class Protocol(HttpToolsProtocol):
         """What is waited for from the client: phase, what it is about, and how far it is."""
         transport, cycle = self.transport, self.cycle
         unsent = transport.get_write_buffer_size()
-        if transport.is_closing():
-            return "closing", None, 0
         if unsent:
             # Each resumption means that most of a full buffer was read.
-            return "answer", cycle, self._resumed * HIGH_WATER_LIMIT - unsent
+            moved = self._resumed * HIGH_WATER_LIMIT
+            return "answer", cycle, moved - unsent - _unacknowledged(transport)
+        if transport.is_closing():
+            return "closing", None, 0
         if self._refused:
             return "refused", None, 0
         if cycle is not None and cycle.more_body:
@@ -227,6 +232,14 @@ class Protocol(HttpToolsProtocol):
         if self.scope is not None and "method" not in self.scope:
             return "headers", self.scope, 0
         return "idle", cycle, 0
+
+
+def _unacknowledged(transport: asyncio.Transport) -> int:
+    """Bytes that the system has taken from us and the client's has not: often megabytes."""
+    connection = transport.get_extra_info("socket")
+    if connection is None or connection.fileno() < 0:
+        return 0
+    return int.from_bytes(fcntl.ioctl(connection, termios.TIOCOUTQ, bytes(4)), sys.byteorder)
 
 
 def _on_the_wire(response: Response) -> bytes:

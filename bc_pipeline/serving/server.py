@@ -88,9 +88,9 @@ class Server(uvicorn.Server):
             sys.exit(_EXIT_STARTUP)
         # Nothing for uvicorn to close: the acceptor is ours.
         self.servers = []
-        (listener,) = sockets or ()
+        assert sockets
         self._acceptor = Acceptor(
-            listener,
+            sockets[0],
             self._connection,
             self.server_state.connections,
             shares=self._shares,

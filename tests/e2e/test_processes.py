@@ -17,6 +17,7 @@ from bc_pipeline.settings import Settings
 from tests.e2e.service_process import KEY, Load, Service, exchange, running_service
 
 WORKERS = 2
+GONE_SECONDS = 5
 
 
 @pytest.fixture
@@ -148,7 +149,7 @@ def test_nothing_outlives_a_killed_launcher(service: Service, reference: Any) ->
         service.wait_for(lambda: len(load.answers) > 50, 20)
         service.process.kill()
         service.process.wait()
-        _, alive = psutil.wait_procs(processes[1:], timeout=5)
+        _, alive = psutil.wait_procs(processes[1:], timeout=GONE_SECONDS)
     idle.close()
     assert alive == []
     assert load.failures == []

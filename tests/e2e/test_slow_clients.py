@@ -13,62 +13,64 @@ from tests.e2e.service_process import KEY, Load, Service, running_service
 
 SLOW = 200
 LIMIT_SECONDS = 2
+UNREAD = 3
 _HEAD = f"POST /predict HTTP/1.1\r\nHost: s\r\nX-API-Key: {KEY}\r\n"
 _JSON = "Content-Type: application/json\r\n"
-OPENINGS = (
-    # Headers that never end, a body that never ends, nothing at all.
-    b"GET /livez HTTP/1.1\r\nHost: s\r\nX-Slow: ",
-    f"{_HEAD}{_JSON}Content-Length: 5000\r\n\r\n{{".encode(),
-    b"",
-)
 # Answers that nobody reads: more than the system's buffers take.
-UNREAD = b"GET /openapi.json HTTP/1.1\r\nHost: s\r\n\r\n" * 400
+_UNREAD = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: s\r\n\r\n" * 8
+# What each kind of slow client begins with, and sends now and then: headers that never end,
+# a body that never ends, nothing at all, and requests whose answers it does not read.
+KINDS = (
+    (b"GET /livez HTTP/1.1\r\nHost: s\r\nX-Slow: ", b"x"),
+    (f"{_HEAD}{_JSON}Content-Length: 5000\r\n\r\n{{".encode(), b" "),
+    (b"", b""),
+    (_UNREAD, b"G"),
+)
 
 
 class SlowClients:
     """Sockets of which each sends a byte now and then, and reads nothing."""
 
     def __init__(self, service: Service) -> None:
-        self.closed: list[float] = []
+        self.closed: list[tuple[int, float]] = []
         self.answers: list[bytes] = []
         self._started = time.monotonic()
-        self._open: list[tuple[socket.socket, bool]] = []
+        self._open: list[tuple[socket.socket, int]] = []
         for number in range(SLOW):
+            kind = number % len(KINDS)
             sock = socket.socket()
-            reads = number % 4 != 3
-            if not reads:
+            if kind == UNREAD:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             sock.connect(("127.0.0.1", service.port))
             sock.setblocking(False)
-            sock.send(OPENINGS[number % 4] if reads else UNREAD)
-            self._open.append((sock, reads))
+            sock.send(KINDS[kind][0])
+            self._open.append((sock, kind))
 
     def drip(self) -> None:
         """Send one more byte on each; note the ones that the service has closed."""
         still = []
-        for sock, reads in self._open:
-            if self._is_open(sock, reads):
-                still.append((sock, reads))
+        for sock, kind in self._open:
+            if self._is_open(sock, kind):
+                still.append((sock, kind))
             else:
-                self.closed.append(time.monotonic() - self._started)
+                self.closed.append((kind, time.monotonic() - self._started))
                 sock.close()
         self._open = still
 
-    def _is_open(self, sock: socket.socket, reads: bool) -> bool:
+    def _is_open(self, sock: socket.socket, kind: int) -> bool:
         # Where nothing is read, only a reset tells that the other end is gone.
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False
         try:
-            if reads:
-                received = sock.recv(65536)
-                self.answers.append(received)
+            if kind != UNREAD:
+                self.answers.append(sock.recv(65536))
                 return False
         except BlockingIOError:
             pass
         except OSError:
             return False
         try:
-            sock.send(b"x")
+            sock.send(KINDS[kind][1])
         except BlockingIOError:
             return True
         except OSError:
@@ -102,10 +104,10 @@ def test_slow_clients_are_closed_while_others_are_answered(
         finally:
             clients.close()
     assert len(clients.closed) == SLOW
-    assert min(clients.closed) >= LIMIT_SECONDS / 2
+    assert min(seconds for _, seconds in clients.closed) >= LIMIT_SECONDS / 2
     # A body that does not come is told so.
     late = [answer for answer in clients.answers if b" 408 " in answer]
-    assert len(late) == SLOW // 4
+    assert len(late) == SLOW // len(KINDS)
     head, _, body = late[0].partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in head
     assert json.loads(body)["code"] == "body-too-slow"

@@ -14,18 +14,20 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.serving import __main__ as entry
+from bc_pipeline.serving.listener import bind
 from bc_pipeline.settings import Settings
 
 
-def test_a_missing_key_file_is_named_and_ends_with_2() -> None:
+@pytest.mark.parametrize("workers", ["1", "3"])
+def test_missing_keys_are_named_once_and_end_with_2(workers: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bc_pipeline.serving", "--port", "0"],
+        [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--workers", workers],
         capture_output=True,
         text=True,
         timeout=30,
     )
     assert done.returncode == 2
-    assert "BC_API_KEY_FILE" in done.stderr
+    assert done.stderr.count("BC_SERVICE_KEYS_FILE") == 1
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
 
@@ -42,6 +44,33 @@ def test_wrong_settings_are_named() -> None:
     assert "BC_RELOAD_SECONDS" in done.stderr
 
 
+def test_a_certificate_that_cannot_be_used_is_named(
+    settings: Settings, api_key: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "bc_pipeline.serving", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=os.environ
+        | {"BC_TLS_CERT_FILE": str(tmp_path / "no"), "BC_TLS_KEY_FILE": str(tmp_path / "no")},
+    )
+    assert done.returncode == 2
+    assert "BC_TLS_CERT_FILE" in done.stderr
+
+
+def test_the_launcher_loads_nothing_that_answers_requests() -> None:
+    heavy = ("fastapi", "numpy", "onnxruntime", "structlog", "uvicorn", "sqlalchemy")
+    program = (
+        "import sys; import bc_pipeline.serving.__main__; "
+        f"print([name for name in {heavy!r} if name in sys.modules])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, timeout=30
+    )
+    assert done.stdout == "[]\n"
+
+
 @pytest.mark.parametrize("arguments", [["--port", "x"], ["--nothing"]])
 def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
     with pytest.raises(SystemExit) as ended:
@@ -50,16 +79,16 @@ def test_wrong_arguments_end_with_2(arguments: list[str]) -> None:
 
 
 def test_a_taken_port_names_the_setting() -> None:
-    with entry.bind("127.0.0.1", 0) as first:
+    with bind("127.0.0.1", 0) as first:
         first.listen()
         with pytest.raises(ConfigError) as refused:
-            entry.bind("127.0.0.1", first.getsockname()[1])
+            bind("127.0.0.1", first.getsockname()[1])
     assert refused.value.setting == "BC_SERVICE_PORT"
 
 
 def test_no_address_names_the_setting() -> None:
     with pytest.raises(ConfigError, match="BC_HOST"):
-        entry.bind("256.256.256.256", 0)
+        bind("256.256.256.256", 0)
 
 
 @pytest.mark.parametrize("end", ["SIGTERM", "SIGINT", "eof"])
