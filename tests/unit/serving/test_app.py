@@ -171,7 +171,6 @@ def test_a_body_of_exactly_the_limit_is_read(service: Any, rows: list[list[float
         ("DELETE", "/health", 405),
         ("GET", "/nothing", 404),
         ("POST", "/predict/", 404),
-        ("GET", "/redoc", 404),
     ],
 )
 def test_what_the_router_refuses_is_a_problem(
