@@ -122,9 +122,11 @@ class Front:
     async def _pass_on(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
-        await self._app(scope, receive, self._sender(exchange, send))
-        route = scope.get("route")
-        exchange.route = getattr(route, "path", exchange.route)
+        try:
+            await self._app(scope, receive, self._sender(exchange, send))
+        finally:
+            # A request that failed has a route too.
+            exchange.route = getattr(scope.get("route"), "path", exchange.route)
 
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send, response: Response

@@ -318,6 +318,14 @@ class TestScrape:
         }
         assert routes == {"(other)"}
 
+    def test_a_fault_is_counted_where_it_happened(
+        self, service: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("bc_pipeline.serving.routes.health.readiness", lambda given: 1 / 0)
+        assert service.get("/readyz").status_code == 500
+        labels = {"route": "/readyz", "method": "GET", "status": "500"}
+        assert scrape(service)[key("bc_http_requests_total", **labels)] == 1
+
     def test_an_invented_method_is_no_label(self, service: Any) -> None:
         service.request("CANARYMETHOD", "/livez")
         methods = {
