@@ -21,8 +21,27 @@ NAMES = list(SCHEMA.names)
 FUZZ = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
 
 words = st.sampled_from(
-    "id inputs outputs parameters name shape datatype data features FP64 FP32 label columns "
-    "index binary_data_size dataframe_split instances mean_radius mean_texture".split()
+    [
+        "id",
+        "inputs",
+        "outputs",
+        "parameters",
+        "name",
+        "shape",
+        "datatype",
+        "data",
+        "features",
+        "FP64",
+        "FP32",
+        "label",
+        "columns",
+        "index",
+        "binary_data_size",
+        "dataframe_split",
+        "instances",
+        "mean_radius",
+        "mean_texture",
+    ]
 )
 scalars = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), words
