@@ -71,7 +71,7 @@ class Certificates:
             reason = getattr(error, "strerror", None) or getattr(error, "reason", None)
             raise ConfigError(
                 f"The TLS certificate and key cannot be used: {reason or 'not PEM'}.",
-                "Name a PEM chain in BC_TLS_CERT_FILE, its key without password in BC_TLS_KEY_FILE.",
+                "Name a PEM chain in BC_TLS_CERT_FILE, its key, unencrypted, in BC_TLS_KEY_FILE.",
                 setting=_SETTING,
             ) from None
         return context

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import ssl
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
 
+from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.secrets import AIRFLOW_USER, read_secret, secrets_of
 
@@ -64,7 +66,34 @@ def mlflow_url(settings: Settings) -> str:
 
 
 def service_url(settings: Settings) -> str:
-    return f"http://{settings.host}:{settings.service_port}"
+    scheme = "https" if settings.tls_cert_file else "http"
+    return f"{scheme}://{settings.host}:{settings.service_port}"
+
+
+def service_trust(settings: Settings) -> ssl.SSLContext | bool:
+    """What a client in this stack believes of the service: the very certificate it was given.
+
+    The address is the one that the service binds, for which no certificate needs to be made.
+
+    Raises
+    ------
+    ConfigError
+        Where the certificate cannot be read.
+    """
+    if settings.tls_cert_file is None:
+        return True
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_flags |= ssl.VerifyFlags.VERIFY_X509_PARTIAL_CHAIN
+    try:
+        context.load_verify_locations(settings.tls_cert_file)
+    except OSError as error:
+        raise ConfigError(
+            f"The certificate of the service cannot be read: {error.strerror or 'not PEM'}.",
+            "Name a PEM chain.",
+            setting="BC_TLS_CERT_FILE",
+        ) from None
+    return context
 
 
 def log_file(settings: Settings, name: str) -> Path:

@@ -23,6 +23,7 @@ from bc_pipeline.stack.components import (
     log_file,
     mlflow_url,
     package_environment,
+    service_trust,
     service_url,
 )
 from bc_pipeline.stack.doctor import require_machine
@@ -173,5 +174,6 @@ def status(settings: Settings) -> dict[str, Any]:
 
 
 def _all_answer(settings: Settings) -> bool:
-    with httpx.Client(timeout=2.0, trust_env=False) as client:
+    trust = service_trust(settings)
+    with httpx.Client(timeout=2.0, trust_env=False, verify=trust) as client:
         return all(answers(c, client) for c in components(settings) if not c.runs_once)

@@ -17,7 +17,7 @@ from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import AirflowRefused, StackError
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import service_url
+from bc_pipeline.stack.components import service_trust, service_url
 from bc_pipeline.stack.secrets import read_secret
 
 PARSE_SECONDS = 90.0
@@ -156,6 +156,7 @@ def _ask(settings: Settings, features: dict[str, float]) -> dict[str, Any]:
             headers={"X-API-Key": read_secret(settings.api_key)},
             timeout=10.0,
             trust_env=False,
+            verify=service_trust(settings),
         )
     except httpx.HTTPError:
         return {}

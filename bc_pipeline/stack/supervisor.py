@@ -18,7 +18,7 @@ import structlog
 
 from bc_pipeline.artifacts.files import make_directory
 from bc_pipeline.settings import Settings, load_settings
-from bc_pipeline.stack.components import Component, answers, components, log_file
+from bc_pipeline.stack.components import Component, answers, components, log_file, service_trust
 from bc_pipeline.stack.state import (
     Phase,
     ProcessState,
@@ -74,7 +74,7 @@ class Supervisor:
 
     def run(self) -> None:
         log = structlog.get_logger()
-        client = httpx.Client(timeout=2.0, trust_env=False)
+        client = httpx.Client(timeout=2.0, trust_env=False, verify=service_trust(self.settings))
         log.info("supervisor.started", components=[c.component.name for c in self.children])
         try:
             while not self.stopping:

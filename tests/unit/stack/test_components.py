@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import socket
+import ssl
+import threading
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.settings import Settings
+from bc_pipeline.stack.components import service_trust, service_url
+from tests.certificates import Authority
+
+
+@pytest.fixture
+def secure(settings: Settings, tmp_path: Path) -> Settings:
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    Authority().issue(certificate, key)
+    return settings.model_copy(update={"tls_cert_file": certificate, "tls_key_file": key})
+
+
+def test_the_service_is_asked_over_tls_where_it_speaks_tls(
+    settings: Settings, secure: Settings
+) -> None:
+    assert service_url(settings).startswith("http://")
+    assert service_url(secure).startswith("https://")
+    assert service_trust(settings) is True
+
+
+@pytest.mark.parametrize("impostor", [False, True])
+def test_the_very_certificate_is_believed_and_no_other(
+    impostor: bool, secure: Settings, tmp_path: Path
+) -> None:
+    assert secure.tls_cert_file is not None
+    assert secure.tls_key_file is not None
+    pair = (secure.tls_cert_file, secure.tls_key_file)
+    trust = service_trust(secure)
+    if impostor:
+        pair = (tmp_path / "other.crt", tmp_path / "other.key")
+        Authority().issue(*pair)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*pair)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def answer() -> None:
+            plain, _ = listener.accept()
+            with plain:
+                try:
+                    with context.wrap_socket(plain, server_side=True) as connection:
+                        connection.recv(65536)
+                        connection.sendall(b"HTTP/1.1 204 No Content\r\n\r\n")
+                except OSError:
+                    return
+
+        server = threading.Thread(target=answer)
+        server.start()
+        url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+        try:
+            if impostor:
+                with pytest.raises(httpx.ConnectError):
+                    httpx.get(url, verify=trust, trust_env=False)
+            else:
+                assert httpx.get(url, verify=trust, trust_env=False).status_code == 204
+        finally:
+            server.join(10)
+
+
+def test_a_certificate_that_cannot_be_read_is_named(secure: Settings, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refused:
+        service_trust(secure.model_copy(update={"tls_cert_file": tmp_path / "none"}))
+    assert refused.value.setting == "BC_TLS_CERT_FILE"
