@@ -131,7 +131,8 @@ class Front:
     async def _answer(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send, response: Response
     ) -> None:
-        await response(scope, receive, self._sender(exchange, send))
+        problem = problem_details.as_read_at(scope["path"], response)
+        await problem(scope, receive, self._sender(exchange, send))
 
     def _sender(self, exchange: Exchange, send: Send) -> Send:
         async def sender(message: Message) -> None:

@@ -24,6 +24,8 @@ MEDIA_TYPE = "application/problem+json"
 # Address of the page that explains every problem.
 PAGE = "/problems"
 RETRY_AFTER_SECONDS = 2
+_INFERENCE = "/v2"
+_DEFECTS_TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -158,16 +160,34 @@ def internal_error() -> Response:
     )
 
 
+def as_read_at(path: str, problem: Response) -> Response:
+    """A problem in the form that clients of an address look for.
+
+    Clients of the Open Inference Protocol look for ``error``: the detail and first defects.
+    """
+    if not path.startswith(_INFERENCE):
+        return problem
+    content = msgspec.json.decode(bytes(problem.body))
+    told = [
+        f"{defect['feature']} {defect['reason']}" if defect["feature"] else defect["reason"]
+        for defect in content.get("defects", ())[:_DEFECTS_TOLD]
+    ]
+    content["error"] = " ".join([content["detail"], "; ".join(told)]).strip()
+    problem.body = msgspec.json.encode(content)
+    problem.headers["Content-Length"] = str(len(problem.body))
+    return problem
+
+
 async def handle_pipeline_error(request: Request, error: Exception) -> Response:
     """Exception handler for `PipelineError`."""
     assert isinstance(error, errors.PipelineError)
     services_of(request).metrics.refused(error)
-    return from_error(error)
+    return as_read_at(request.scope["path"], from_error(error))
 
 
 async def handle_fault(request: Request, error: Exception) -> Response:
     """Exception handler for what nothing else handles; it is raised on, to be logged."""
-    return internal_error()
+    return as_read_at(request.scope["path"], internal_error())
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:
@@ -179,22 +199,17 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
         headers["Allow"] = allowed_methods(request)
         if request.method == "OPTIONS":
             return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
-    return problem_response(
-        status,
-        router_code(status),
-        status.phrase,
-        ROUTER_PROBLEMS.get(status, status.description),
-        headers,
-    )
+    detail = ROUTER_PROBLEMS.get(status, status.description)
+    problem = problem_response(status, router_code(status), status.phrase, detail, headers)
+    return as_read_at(request.scope["path"], problem)
 
 
 async def handle_parameter_error(request: Request, error: Exception) -> Response:
     """Exception handler for a parameter that the framework refuses; it shows no value."""
     assert isinstance(error, RequestValidationError)
     names = sorted({str(found["loc"][-1]) for found in error.errors()})
-    return from_error(
-        errors.HeaderRefused(f"Missing or malformed: {', '.join(names)}.", header=names[0])
-    )
+    refused = errors.HeaderRefused(f"Missing or malformed: {', '.join(names)}.", header=names[0])
+    return as_read_at(request.scope["path"], from_error(refused))
 
 
 def allowed_methods(request: Request) -> str:

@@ -17,6 +17,7 @@ from bc_pipeline.errors import (
     RecordsAway,
     SchemaMismatch,
 )
+from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
 from bc_pipeline.serving.documentation import (
     MODEL_HEADERS,
@@ -46,14 +47,13 @@ from bc_pipeline.serving.inference_answer import (
     metadata,
 )
 from bc_pipeline.serving.inference_predict import predict_rows, read_aside
-from bc_pipeline.serving.inference_problems import InferenceRoute
 from bc_pipeline.serving.inference_request import DATATYPES, INPUT, LENGTH_HEADER, read_request
 from bc_pipeline.serving.inference_rows import ROW_LIMIT
 from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.reading import media_type, read_body, require_plain
 from bc_pipeline.serving.services import Services
 
-router = APIRouter(route_class=InferenceRoute, tags=["open inference protocol"])
+router = APIRouter(route_class=ScopedRoute, tags=["open inference protocol"])
 _MIB = 1024 * 1024
 # Clients that add tensors as bytes declare either type, or none.
 _TYPES = ("", JSON, BINARY)

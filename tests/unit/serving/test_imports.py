@@ -24,7 +24,7 @@ FOREIGN = {
 PROGRAM = """
 import asyncio, json, sys
 import httpx
-from bc_pipeline.serving import __main__ as entry
+from bc_pipeline.serving import app as entry
 from bc_pipeline.settings import load_settings
 
 async def main():

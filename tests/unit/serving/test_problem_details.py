@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Callable
 from http import HTTPStatus
 
 import pytest
@@ -184,3 +185,24 @@ def test_head_is_get_without_the_body(service: Service) -> None:
         assert service.request("HEAD", path).status_code == 200, path
     assert service.request("HEAD", "/v1/model").status_code == 401
     assert service.request("HEAD", "/predict").status_code == 405
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [("GET", "/v2/nothing", 404), ("DELETE", "/v2", 405), ("GET", "/v2/models/x", 401)],
+)
+def test_clients_of_the_inference_protocol_find_error(
+    start: Callable[..., Service], method: str, path: str, status: int
+) -> None:
+    service = start()
+    content = service.request(method, path).json()
+    assert content["status"] == status
+    assert content["error"].startswith(content["detail"])
+    assert "error" not in service.request(method, path.replace("v2", "v3")).json()
+
+
+def test_so_do_those_that_are_turned_away_at_the_door(
+    start: Callable[..., Service],
+) -> None:
+    service = start(allowed_addresses=("10.0.0.0/8",))
+    assert service.request("GET", "/v2").json()["error"]
