@@ -55,14 +55,18 @@ class Stack:
     def champion(self) -> str:
         return str(self.command("registry")["registry"]["production"]["version"])
 
-    def predict(self, features: dict[str, float], client: httpx.Client | None = None) -> Any:
+    def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request to the prediction service, with its key."""
+        client = arguments.pop("client", None)
         key = Path(self.first["service"]["api_key_file"]).read_text().strip()
-        post = client.post if client else httpx.post
-        return post(
-            f"{self.first['service']['url']}/predict",
-            json=features,
-            headers={"X-API-Key": key},
-        )
+        headers = {"X-API-Key": key} | arguments.pop("headers", {})
+        url = f"{self.first['service']['url']}{path}"
+        send = client.request if client else httpx.request
+        response: httpx.Response = send(method, url, headers=headers, **arguments)
+        return response
+
+    def predict(self, features: dict[str, float], client: httpx.Client | None = None) -> Any:
+        return self.ask("POST", "/predict", json=features, client=client)
 
 
 def run_command(environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:

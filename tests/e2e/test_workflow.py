@@ -80,6 +80,7 @@ def test_mlflow_mirrors_the_champion(stack: Stack) -> None:
 def test_a_refresh_is_served_without_a_failed_request_and_scored(
     stack: Stack, airflow: AirflowApi, wdbc: Problem
 ) -> None:
+    """The retrain is asked for as an application does: through the service, with a key."""
     features = features_of(wdbc, wdbc.load_reference().values[0])
     answers: list[httpx.Response] = []
     done = threading.Event()
@@ -92,7 +93,13 @@ def test_a_refresh_is_served_without_a_failed_request_and_scored(
     client = threading.Thread(target=ask)
     client.start()
     try:
-        state, tasks = finish(airflow, RETRAIN, trigger(airflow))
+        key = {"Idempotency-Key": "refresh-1"}
+        started = stack.ask("POST", "/v1/retrain", headers=key)
+        again = stack.ask("POST", "/v1/retrain", headers=key)
+        assert (started.status_code, again.status_code) == (202, 200)
+        assert started.json()["id"] == again.json()["id"]
+        state, tasks = finish(airflow, RETRAIN, started.json()["id"])
+        followed = stack.ask("GET", started.headers["location"]).json()
         champion = stack.champion()
         wait_until(
             lambda: answers[-1].json()["model_version"] == champion, 5, "the service follows"
@@ -101,6 +108,10 @@ def test_a_refresh_is_served_without_a_failed_request_and_scored(
         done.set()
         client.join()
     assert (state, tasks["promote"], tasks["approve"]) == ("success", "success", "skipped")
+    assert (followed["state"], followed["dag"]) == ("success", RETRAIN)
+    assert {task["task"]: task["state"] for task in followed["tasks"] if task["map_index"] < 0} == (
+        tasks
+    )
     assert champion != stack.first["champion"]["version"]
     assert {answer.status_code for answer in answers} == {200}
     assert {answer.json()["model_version"] for answer in answers} == {
@@ -121,6 +132,25 @@ def test_a_refresh_is_served_without_a_failed_request_and_scored(
     assert scored["id"] == row["id"]
     assert int(scored["prediction"]) == answer["prediction"]
     assert abs(float(scored["probability"]) - answer["probability"]) < 1e-12
+
+
+def test_a_reviewer_finds_what_was_answered_and_what_turned_out_true(
+    stack: Stack, wdbc: Problem
+) -> None:
+    answer = stack.predict(features_of(wdbc, wdbc.load_reference().values[0])).json()
+    report = {"prediction_id": answer["prediction_id"], "diagnosis": "M"}
+    recorded = wait_until(
+        lambda: (found := stack.ask("POST", "/v1/outcomes", json=report)).is_success and found,
+        10,
+        "the database of outcomes",
+    )
+    assert recorded.json()["result"] in ("recorded", "known")
+    stored = stack.ask("GET", f"/v1/predictions/{answer['prediction_id']}").json()
+    assert stored["model_version"] == answer["model_version"] == stack.champion()
+    assert stored["outcome"]["diagnosis"] == "malignant"
+    model = stack.ask("GET", "/v1/model").json()
+    assert model["manifest_sha256"] == stored["manifest_sha256"]
+    assert stack.ask("GET", "/readyz").status_code == 200
 
 
 def test_approval_is_asked_for_and_recorded(stack: Stack, airflow: AirflowApi) -> None:

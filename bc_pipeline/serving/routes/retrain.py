@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from http import HTTPStatus
+from typing import Any
 
 import msgspec
 from fastapi import APIRouter, Request, Response
@@ -42,7 +43,7 @@ router = APIRouter(route_class=ScopedRoute, tags=["retrain"])
 _KEY = b"idempotency-key"
 _KEY_LENGTH = 128
 _ORDER_LIMIT = 4096
-_RUN = {
+_RUN: dict[str, Any] = {
     "id": "01900000-0000-7000-8000-000000000000",
     "dag": "wdbc_retrain",
     "state": "queued",
