@@ -134,14 +134,23 @@ def _create(
         )
         if done.returncode == 0:
             return
-        # Airflow calls a backfill running for a while after its last run has ended.
-        if "AlreadyRunningBackfill" not in done.stderr or time.monotonic() > deadline:
-            raise StackError(f"Airflow did not take the backfill: {_reason(done.stderr)}")
+        if not is_passing(done.stderr) or time.monotonic() > deadline:
+            raise StackError(f"Airflow did not take the backfill: {reason(done.stderr)}")
         time.sleep(RETRY_SECONDS)
 
 
-def _reason(output: str) -> str:
+def is_passing(output: str) -> bool:
+    """Whether what Airflow says against a backfill goes away by itself.
+
+    It calls a backfill running for a while after its last run has ended; and the embedded
+    database has one writer at a time.
+    """
+    return "AlreadyRunningBackfill" in output or "database is locked" in output
+
+
+def reason(output: str) -> str:
     """The last line that says something: what follows it are footnotes."""
     lines = [line.strip() for line in output.splitlines()]
-    telling = [line for line in lines if line and not line.startswith("(Background on")]
+    footnotes = ("(Background on", "[SQL", "[parameters")
+    telling = [line for line in lines if line and not line.startswith(footnotes)]
     return f"{telling[-1].rstrip('.')}." if telling else "it does not say why."

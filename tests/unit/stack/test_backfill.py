@@ -6,7 +6,7 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.backfill import _reason, run_backfill
+from bc_pipeline.stack.backfill import _reason, is_passing, reason, run_backfill
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,19 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
 )
 def test_the_reason_is_what_airflow_says_not_its_footnote(output: str, said: str) -> None:
     assert _reason(output) == said
+
+
+LOCKED = """Traceback (most recent call last):
+sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked
+[SQL: INSERT INTO dag_run (dag_id) VALUES (?)]
+[parameters: ('wdbc_retrain',)]
+(Background on this error at: https://sqlalche.me/e/20/e3q8)
+"""
+
+
+def test_a_busy_database_is_waited_for_and_named() -> None:
+    assert is_passing(LOCKED)
+    assert is_passing("AlreadyRunningBackfill: Another backfill is running for DAG")
+    assert not is_passing("DagNotFound: no such DAG")
+    assert reason(LOCKED).endswith("database is locked.")
+    assert reason("") == "it does not say why."
