@@ -6,7 +6,7 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.backfill import _reason, is_passing, reason, run_backfill
+from bc_pipeline.stack.backfill import is_passing, reason, run_backfill
 
 
 @pytest.mark.parametrize(
@@ -33,8 +33,8 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
         ("", "it does not say why."),
     ],
 )
-def test_the_reason_is_what_airflow_says_not_its_footnote(output: str, said: str) -> None:
-    assert _reason(output) == said
+def test_thereason_is_what_airflow_says_not_its_footnote(output: str, said: str) -> None:
+    assert reason(output) == said
 
 
 LOCKED = """Traceback (most recent call last):
