@@ -102,11 +102,12 @@ def running_service(
     *,
     workers: int = 1,
     tls: ssl.SSLContext | None = None,
+    python: str | Path = sys.executable,
     **environment: str,
 ) -> Iterator[Service]:
     """A service that follows the registry of the volume; it ends with the block."""
     import_key(settings.service_keys, "e2e", ["admin"], KEY)
-    command = [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"]
+    command = [str(python), "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"]
     path = folder / "service.log"
     with path.open("w") as log:
         process = subprocess.Popen(
