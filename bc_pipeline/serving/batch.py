@@ -17,7 +17,7 @@ import msgspec
 
 from bc_pipeline.errors import Defect, SchemaMismatch
 from bc_pipeline.serving.body import Sample
-from bc_pipeline.serving.inference_rows import parse_values
+from bc_pipeline.serving.inference_rows import parse_values, require_few
 from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.plain_json import refusal
 from bc_pipeline.serving.predict import Prediction
@@ -27,6 +27,9 @@ from bc_pipeline.tables.writer import neutral_cell
 
 JSON_ROWS = 10_000
 CSV_ROWS = 100_000
+# Of the rows of a JSON list, after which the others are not looked at: to say what is wrong
+# takes far longer than to answer.
+DEFECTS_READ = 5_000
 _PORTION = 200
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -84,6 +87,7 @@ def json_rows(live: Live, body: bytes) -> Iterator[Row]:
     SchemaMismatch
         Where it is no list, or holds nothing or too much.
     """
+    require_few(body.count(b","))
     content: Sequence[Any]
     try:
         content = _raw.decode(body)
@@ -99,13 +103,17 @@ def json_rows(live: Live, body: bytes) -> Iterator[Row]:
 
 
 def _read_items(live: Live, content: Sequence[Any]) -> Iterator[Row]:
-    reader = live.reader
+    reader, found = live.reader, 0
     for number, item in enumerate(content, start=1):
+        if found >= DEFECTS_READ:
+            yield number, [Defect(f"was not read: the rows before it have {found} defects")]
+            continue
         try:
             sample = (
                 reader.read(bytes(item)) if isinstance(item, msgspec.Raw) else reader.sample(item)
             )
         except SchemaMismatch as error:
+            found += len(error.defects)
             yield number, error.defects
         else:
             yield number, sample

@@ -18,6 +18,7 @@ import numpy as np
 from bc_pipeline.errors import BodyUnreadable, Defect, SchemaMismatch
 from bc_pipeline.schema import ID_COLUMN, FeatureSchema
 from bc_pipeline.serving.quick import ID_LENGTH, QuickReader, usable_id
+from bc_pipeline.tables.numbers import is_number
 
 FEATURES_KEY = "features"
 # Bounds of what is examined and reported, so that no body can buy much of the service's time.
@@ -225,6 +226,9 @@ class BodyReader:
     def _stranger(self, name: str) -> Defect:
         if len(name) > _NAME_LENGTH or not name.isprintable():
             return Defect("a name that is too long or does not print is not a feature")
+        if is_number(name):
+            # Somebody's value that stands where its name should.
+            return Defect("a name that is a number is not a feature")
         hint = self._schema.suggest(name)
         asked = f"; did you mean {hint!r}?" if hint else ""
         return Defect(f"is not a feature{asked}", column=name)

@@ -8,6 +8,7 @@ import msgspec
 
 from bc_pipeline.errors import Defect, SchemaMismatch
 from bc_pipeline.serving.body import Members, parse_json
+from bc_pipeline.tables.numbers import is_number
 
 S = TypeVar("S", bound=msgspec.Struct)
 _SHOWN = 40
@@ -39,7 +40,8 @@ def convert(content: Any, kind: type[S]) -> tuple[S | None, list[Defect]]:
     for name, value in content[: len(fields) + _SHOWN]:
         if name not in fields:
             known = ", ".join(fields)
-            shown = name if len(name) <= _SHOWN and name.isprintable() else None
+            plain = len(name) <= _SHOWN and name.isprintable() and not is_number(name)
+            shown = name if plain else None
             defects.append(Defect(f"is not a field; there are {known}", column=shown))
         elif name in given:
             defects.append(Defect("is given twice", column=name))
@@ -49,7 +51,8 @@ def convert(content: Any, kind: type[S]) -> tuple[S | None, list[Defect]]:
         if name in given:
             try:
                 msgspec.convert(given[name], field.type)
-            except msgspec.ValidationError:
+            # A lone surrogate has no UTF-8, which is what the message of the first would hold.
+            except (msgspec.ValidationError, UnicodeEncodeError):
                 defects.append(Defect("is of another type than it should be", column=name))
         elif field.required:
             defects.append(Defect("is missing", column=name))

@@ -289,3 +289,20 @@ def test_an_explanation_sums_to_the_log_odds(service: Service, reference: Any, w
     assert abs(total - np.log(probability / (1 - probability))) <= 1e-9
     wrong = ask("/v1/predict?explain=perhaps")
     assert (wrong.status_code, wrong.json()["code"]) == (400, "header-refused")
+
+
+def test_a_list_of_countless_values_is_refused_before_it_is_taken_apart(service: Service) -> None:
+    response = send(service, BATCH, b"[" + b"1," * 400_000 + b"1]", "application/json")
+    assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
+
+
+def test_defects_without_end_are_not_all_looked_at(service: Service, reference: Any) -> None:
+    strange = [{f"mean_{row}_{column}": 1 for column in range(30)} for row in range(1000)]
+    sound = {"features": reference[0][0].tolist()}
+    started = time.perf_counter()
+    *rows, end = lines(send(service, BATCH, [sound, *strange, sound], "application/json"))
+    assert time.perf_counter() - started < 5
+    assert "prediction" in rows[0]
+    assert len(rows[50]["defects"]) > 30
+    assert [defect["reason"][:12] for defect in rows[-1]["defects"]] == ["was not read"]
+    assert end["summary"]["refused"] == 1001

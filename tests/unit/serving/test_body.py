@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_pipeline.errors import BodyUnreadable, SchemaMismatch
+from bc_pipeline.errors import BodyUnreadable, Defect, SchemaMismatch
 from bc_pipeline.problems import get_problem
 from bc_pipeline.serving.body import BodyReader
 
@@ -237,3 +237,10 @@ def test_any_json_is_read_or_refused(content: Any) -> None:
         READER.read(json.dumps(content).encode())
     except (BodyUnreadable, SchemaMismatch) as error:
         str(error).encode()
+
+
+def test_a_name_that_is_a_number_is_not_repeated(wdbc: Any) -> None:
+    with pytest.raises(SchemaMismatch) as caught:
+        BodyReader(wdbc.schema).read(b'{"73519.625": "mean_area"}')
+    assert caught.value.defects[0] == Defect("a name that is a number is not a feature")
+    assert "73519" not in repr(caught.value.defects)
