@@ -78,14 +78,15 @@ def read_csv(body: bytes, labels: Labels, source: str) -> list[OutcomeReport]:
         raise BodyUnreadable("The body is empty.")
     header = [name.strip().casefold() for name in rows[0]]
     strange = [name for name in header if name not in _COLUMNS]
-    twice = {name for name in header if header.count(name) > 1}
+    # Of other names nothing is told: without a header they are somebody's values.
+    twice = [name for name in _COLUMNS if header.count(name) > 1]
     missing = [name for name in _COLUMNS[:2] if name not in header]
     if strange or twice or missing:
         known = ", ".join(_COLUMNS)
         raise refusal(
             [
                 *[Defect("is missing", 1, name) for name in missing],
-                *[Defect("stands twice in the header", 1, name) for name in sorted(twice)],
+                *[Defect("stands twice in the header", 1, name) for name in twice],
                 *([Defect(f"the header has other names than {known}", 1)] if strange else []),
             ]
         )
