@@ -1,0 +1,1 @@
+"""What `predict_service.py` and `locustfile.py` measure, and what they measure it with."""
