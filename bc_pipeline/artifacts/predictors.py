@@ -27,6 +27,10 @@ class Predictor(Protocol):
         """Probability of the positive class, shape (n,), of values of shape (n, k)."""
         ...
 
+    def positive_one(self, packed: bytes) -> float:
+        """The same of one row, for the thread that answers requests."""
+        ...
+
     def calls(self, probability: np.ndarray) -> np.ndarray:
         """Whether each probability is called positive, bool, shape (n,)."""
         ...
@@ -41,14 +45,24 @@ class OnnxPredictor:
 
     Notes
     -----
-    `positive` may be called from several threads at once. A row's probability depends on
-    the rows beside it by rounding only, less than 1e-12.
+    `positive` may be called from several threads at once, `positive_one` from one. A row's
+    probability depends on the rows beside it by rounding only, less than 1e-12.
     """
 
     def __init__(self, manifest: Manifest, session: InferenceSession) -> None:
         self.manifest = manifest
         self._session = session
         self._width = len(manifest.feature_schema.features)
+        # ONNX Runtime reads one row and writes one probability here: making and checking
+        # arrays for a single row costs as much as a small model.
+        row, answer = np.zeros((1, self._width)), np.zeros(1)
+        self._row, self._answer = memoryview(row).cast("B"), memoryview(answer)
+        self._binding = session.io_binding()
+        for bind, name, array in (
+            (self._binding.bind_input, INPUT, row),
+            (self._binding.bind_output, OUTPUT, answer),
+        ):
+            bind(name, "cpu", 0, np.float64, array.shape, array.ctypes.data)
 
     def positive(self, values: np.ndarray) -> np.ndarray:
         """Probability of the positive class.
@@ -79,6 +93,25 @@ class OnnxPredictor:
             return np.empty(0)
         answer: np.ndarray = self._session.run([OUTPUT], {INPUT: values})[0]
         return answer
+
+    def positive_one(self, packed: bytes) -> float:
+        """Probability of the positive class of one row.
+
+        Parameters
+        ----------
+        packed : bytes
+            The row's values in schema order, as little-endian float64, finite.
+
+        Raises
+        ------
+        ValueError
+            Where the row has another size.
+        """
+        self._row[:] = packed
+        # So that the answer to another row can never be taken for this one's.
+        self._answer[0] = np.nan
+        self._session.run_with_iobinding(self._binding)
+        return float(self._answer[0])
 
     def calls(self, probability: np.ndarray) -> np.ndarray:
         """Whether each probability lies above the version's threshold.

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cached_property
@@ -62,6 +63,8 @@ class Live:
         Of the registry; 0 for a folder.
     trained : Bounds
         The range of each feature among the train rows.
+    pack : callable
+        Takes the values of a row and gives them as the predictor and the log take them.
     headers : tuple of (bytes, bytes)
         What every answer of this model carries in its header.
     """
@@ -76,6 +79,7 @@ class Live:
     generation: int
     loaded_at: datetime
     trained: Bounds
+    pack: Callable[..., bytes]
     headers: tuple[tuple[bytes, bytes], ...]
 
     def unusual(self, values: Sequence[float]) -> list[str]:
@@ -156,6 +160,7 @@ def prepare(
         generation=generation,
         loaded_at=clock.now(),
         trained=Bounds(ranges[:, 0].tolist(), ranges[:, 1].tolist()),
+        pack=struct.Struct(f"<{len(schema.names)}d").pack,
         headers=(
             (b"x-model-version", manifest.version.encode()),
             (b"x-manifest-sha256", files.manifest_sha256.encode()),

@@ -80,15 +80,19 @@ def predict(
         Where the answers cannot be recorded: then none is given.
     """
     exchange.model = live.version
-    values = np.array([sample.values for sample in samples])
-    positive = live.predictor.positive(values).tolist()
+    rows = [live.pack(*sample.values) for sample in samples]
+    if len(rows) == 1:
+        positive = [live.predictor.positive_one(rows[0])]
+    else:
+        values = np.frombuffer(b"".join(rows)).reshape(len(rows), -1)
+        positive = live.predictor.positive(values).tolist()
     manifest, labels = live.manifest, live.labels
     threshold, version, digest = manifest.threshold, manifest.version, live.manifest_sha256
     caller = exchange.caller.name if exchange.caller else ""
     now, latency = time.time(), exchange.seconds
     yes, no = labels.positive, labels.negative
     answers, entries = [], []
-    for row, (sample, probability) in enumerate(zip(samples, positive, strict=True)):
+    for sample, row, probability in zip(samples, rows, positive, strict=True):
         if not 0.0 <= probability <= 1.0:
             raise DegenerateModel(
                 f"{version} did not answer with a probability.",
@@ -124,7 +128,7 @@ def predict(
                 latency,
                 caller,
                 route,
-                values[row].tobytes(),
+                row,
                 sample.id,
             )
         )

@@ -39,6 +39,19 @@ def test_the_size_of_the_batch_does_not_matter(predictor: OnnxPredictor, referen
     assert np.abs(together - alone).max() <= 1e-12
 
 
+def test_one_row_is_answered_as_in_an_array_of_its_own(
+    predictor: OnnxPredictor, reference: Any
+) -> None:
+    for row in reference[0]:
+        assert predictor.positive_one(row.tobytes()) == predictor.positive(row[None])[0]
+
+
+def test_one_row_must_have_its_size(predictor: OnnxPredictor, reference: Any) -> None:
+    for size in (0, 29, 31):
+        with pytest.raises(ValueError, match="different structures"):
+            predictor.positive_one(bytes(8 * size))
+
+
 def test_rows_in_any_memory_order_and_none_at_all(predictor: OnnxPredictor, reference: Any) -> None:
     values = reference[0]
     expected = predictor.positive(values)

@@ -186,8 +186,8 @@ def test_a_fault_is_a_problem_and_its_log_line_has_no_value(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def positive(self, values: np.ndarray) -> np.ndarray:
-            raise RuntimeError(f"cannot do {values[0, 0]}")
+        def positive_one(self, packed: bytes) -> float:
+            raise RuntimeError(f"cannot do {np.frombuffer(packed)[0]}")
 
     monkeypatch.setattr(
         service.model, "current", replace(service.model.current, predictor=Broken())
@@ -204,8 +204,8 @@ def test_a_model_that_turns_to_nan_is_a_fault(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def positive(self, values: np.ndarray) -> np.ndarray:
-            return np.array([np.nan])
+        def positive_one(self, packed: bytes) -> float:
+            return float("nan")
 
     monkeypatch.setattr(
         service.model, "current", replace(service.model.current, predictor=Broken())
