@@ -56,7 +56,7 @@ class OnnxPredictor:
         # ONNX Runtime reads one row and writes one probability here: making and checking
         # arrays for a single row costs as much as a small model.
         row, answer = np.zeros((1, self._width)), np.zeros(1)
-        self._row, self._answer = memoryview(row).cast("B"), memoryview(answer)
+        self._row, self._answer = row.data.cast("B"), answer
         self._binding = session.io_binding()
         for bind, name, array in (
             (self._binding.bind_input, INPUT, row),
@@ -111,7 +111,7 @@ class OnnxPredictor:
         # So that the answer to another row can never be taken for this one's.
         self._answer[0] = np.nan
         self._session.run_with_iobinding(self._binding)
-        return float(self._answer[0])
+        return float(self._answer.item())
 
     def calls(self, probability: np.ndarray) -> np.ndarray:
         """Whether each probability lies above the version's threshold.
