@@ -63,6 +63,10 @@ test: .venv/dev ## Run every test, the real processes too
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
 	@$(BIN)/python -m pytest tests/e2e
 
+.PHONY: fuzz
+fuzz: .venv/dev ## Ask every operation of the service hundreds of new things (about 5 min)
+	@FUZZ_EXAMPLES=500 $(BIN)/python -m pytest --timeout 900 tests/contract/test_fuzz.py
+
 .PHONY: check
 check: .venv/dev ## Check format, lint, types, import rules, dependencies, docs and locks
 	@$(BIN)/ruff format --check $(SOURCES)
