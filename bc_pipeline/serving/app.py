@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bc_pipeline import __version__
 from bc_pipeline.access.addresses import AddressBook
@@ -40,6 +40,13 @@ class Application(FastAPI):
         super().__init__(**options)
         self.state.services = services
         self._quick = quick
+
+    def __call__(self, scope: Scope, receive: Receive, send: Send) -> Coroutine[Any, Any, None]:
+        """What the frameworks' own do for us, without a coroutine of each."""
+        if self.middleware_stack is None:
+            self.middleware_stack = self.build_middleware_stack()
+        scope["app"] = self
+        return cast("Coroutine[Any, Any, None]", self.middleware_stack(scope, receive, send))
 
     def build_middleware_stack(self) -> ASGIApp:
         return Front(super().build_middleware_stack(), self.state.services, quick=self._quick)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from bc_pipeline.errors import BodyUnreadable, Defect, SchemaMismatch
@@ -31,8 +31,7 @@ class Members(tuple[tuple[str, Any], ...]):
     """Members of a JSON object as they stand in the text, repeated names included."""
 
 
-@dataclass(frozen=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """One record to predict.
 
     Attributes

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from bc_pipeline.serving.services import Services
 
 _KEY = "bc_exchange"
+# ASGI extension of our protocol: writes a whole answer at once.
+WHOLE_ANSWER = "bc.whole_answer"
 
 
 class Exchange:

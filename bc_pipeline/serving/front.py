@@ -6,6 +6,7 @@ a prediction the framework's routing and request objects. A test holds both to t
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -17,7 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bc_pipeline.errors import AddressRefused, PipelineError, RateLimited
 from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.admission import admit
-from bc_pipeline.serving.exchange import Exchange, headers_of
+from bc_pipeline.serving.exchange import WHOLE_ANSWER, Exchange, headers_of
 from bc_pipeline.serving.predict import predict_body
 from bc_pipeline.serving.reading import read_body, require_json
 from bc_pipeline.serving.services import Services
@@ -56,6 +57,8 @@ class Front:
         self._quick = PREDICT_PATHS if quick else frozenset()
         secure = services.settings.tls_cert_file is not None
         self._security = [*_SECURITY, *([_STRICT_TRANSPORT] if secure else [])]
+        self._of_model: Sequence[tuple[bytes, bytes]] = ()
+        self._lines = b""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -105,19 +108,26 @@ class Front:
         require_json(headers)
         reply = predict_body(self._services, exchange, await read_body(receive, headers))
         exchange.status = 200
-        await send(
-            {
-                "type": "http.response.start",
-                "status": 200,
-                "headers": [
-                    *reply.headers,
-                    (b"content-length", b"%d" % len(reply.body)),
-                    _JSON,
-                    *self._headers(exchange),
-                ],
-            }
-        )
+        length = b"%d" % len(reply.body)
+        whole = scope.get("extensions", {}).get(WHOLE_ANSWER)
+        if whole is not None:
+            lines = b"%scontent-length: %s\r\nx-request-id: %s\r\n" % (
+                self._constant_lines(reply.headers),
+                length,
+                exchange.id.encode(),
+            )
+            if whole["write"](200, lines, reply.body):
+                return
+        given = [*reply.headers, (b"content-length", length), _JSON, *self._headers(exchange)]
+        await send({"type": "http.response.start", "status": 200, "headers": given})
         await send({"type": "http.response.body", "body": reply.body})
+
+    def _constant_lines(self, of_model: Sequence[tuple[bytes, bytes]]) -> bytes:
+        """Lines of the headers that all answers of a model share, joined once for each model."""
+        if of_model is not self._of_model:
+            pairs = (*of_model, _JSON, *self._security)
+            self._of_model, self._lines = of_model, b"".join(b"%s: %s\r\n" % pair for pair in pairs)
+        return self._lines
 
     async def _pass_on(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import msgspec
 import numpy as np
@@ -59,8 +58,7 @@ class Prediction(msgspec.Struct, omit_defaults=True):
     explanation: Explanation | msgspec.UnsetType = msgspec.UNSET
 
 
-@dataclass(frozen=True)
-class Reply:
+class Reply(msgspec.Struct, frozen=True):
     """Body and headers of a success."""
 
     body: bytes

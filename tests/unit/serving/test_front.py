@@ -12,6 +12,7 @@ import pytest
 from bc_pipeline.access.keys import create_key
 from bc_pipeline.serving import exchange, predict
 from bc_pipeline.serving.app import create_app
+from bc_pipeline.serving.exchange import WHOLE_ANSWER
 from bc_pipeline.serving.front import PREDICT_PATHS
 from bc_pipeline.settings import Settings
 
@@ -90,6 +91,31 @@ def test_both_ways_answer_with_the_same_bytes(
         answers.append(shown(service.request("POST", path, headers=headers, **case)))
     assert answers[0] == answers[1]
     assert answers[0][0] in (200, 400, 401, 413, 415, 422)
+
+
+def test_an_answer_in_one_piece_has_the_same_bytes(
+    ways: tuple[Service, Service], reference: Any, wdbc: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = cases(reference[0][0].tolist(), wdbc.schema.names)["named"]
+    status, headers, body = shown(ways[0].predict(**case))
+    written: list[Any] = []
+
+    async def whole(scope: Any, receive: Any, send: Any) -> None:
+        def write(*answer: Any) -> bool:
+            written.append(answer)
+            return False
+
+        scope["extensions"] = {WHOLE_ANSWER: {"write": write}}
+        await ways[0].app(scope, receive, send)
+
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(whole), base_url="http://service")
+    monkeypatch.setattr(ways[0], "_client", client)
+    for _ in range(2):
+        assert shown(ways[0].predict(**case)) == (status, headers, body)
+    for answer in written:
+        lines = [tuple(line.split(b": ", 1)) for line in answer[1].split(b"\r\n")]
+        assert (answer[0], sorted(lines), answer[2]) == (status, [(b"",), *headers], body)
+    assert len(written) == 2
 
 
 def test_both_ways_refuse_a_scope_and_a_model_that_is_not_there(

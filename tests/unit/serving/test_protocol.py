@@ -15,6 +15,7 @@ from uvicorn.server import ServerState
 
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving import problem_details, protocol
+from bc_pipeline.serving.exchange import WHOLE_ANSWER
 from bc_pipeline.serving.protocol import HEADER_LIMIT, STEADY_BYTES, UNREAD_BYTES, Protocol
 
 LIMIT = 0.5
@@ -33,6 +34,13 @@ class Application:
                 body = bytes(LARGE)
             elif scope["path"] == "/unread":
                 body = b"no"
+            elif scope["path"] == "/whole":
+                await self._read(receive)
+                if scope["extensions"][WHOLE_ANSWER]["write"](
+                    200, b"content-length: 5\r\n", b"whole"
+                ):
+                    return
+                body = b"parts"
             else:
                 body = b"%d" % await self._read(receive)
             await asyncio.sleep(0)
@@ -167,6 +175,42 @@ def test_requests_follow_each_other_on_one_connection(endpoint: Endpoint) -> Non
         client.shutdown(socket.SHUT_WR)
         assert rest(client).count(b"200 OK") >= 1
     assert endpoint.state.total_requests >= 5
+
+
+WHOLE = b"GET /whole HTTP/1.1\r\nHost: s\r\n\r\n"
+
+
+def test_a_whole_answer_is_one_among_others(endpoint: Endpoint) -> None:
+    with endpoint.connect() as client:
+        for request, body in ((WHOLE, b"whole"), (GET, b"0"), (WHOLE, b"whole")):
+            client.sendall(request)
+            assert one(client) == (200, body)
+        client.sendall(
+            WHOLE * 3 + GET + WHOLE + WHOLE.replace(b"s\r\n", b"s\r\nConnection: close\r\n")
+        )
+        bodies = [part.partition(b"\r\n\r\n")[2] for part in rest(client).split(b"HTTP/1.1 200 OK")]
+    assert bodies == [b"", b"whole", b"whole", b"whole", b"0", b"whole", b"parts"]
+    assert endpoint.state.total_requests == 9
+
+
+@pytest.mark.parametrize("change", [(b"s\r\n", b"s\r\nConnection: close\r\n"), (b"1.1", b"1.0")])
+def test_the_last_answer_of_a_connection_goes_the_ordinary_way(
+    endpoint: Endpoint, change: tuple[bytes, bytes]
+) -> None:
+    with endpoint.connect() as client:
+        client.sendall(WHOLE.replace(*change))
+        head, _, body = rest(client).partition(b"\r\n\r\n")
+    assert body == b"parts"
+    assert b"connection: close" in head
+
+
+def test_a_whole_answer_has_the_headers_of_the_server(endpoint: Endpoint) -> None:
+    endpoint.state.default_headers = [(b"date", b"today")]
+    with endpoint.connect() as client:
+        client.sendall(WHOLE)
+        assert client.recv(65536) == (
+            b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 5\r\n\r\nwhole"
+        )
 
 
 @pytest.mark.parametrize(
