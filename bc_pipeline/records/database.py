@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -166,8 +166,7 @@ def open_database(settings: Settings) -> Database:
     schema = "bc_" + re.sub("[^a-z0-9_]", "_", settings.service_problem)
     if secret is None:
         path = make_directory(settings.records) / FILE_NAME
-        # SQLite gives the files beside it the same mode.
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, FILE_MODE))
+        _make_file(path)
         return _opened(sa.URL.create("sqlite", database=str(path)), schema)
     try:
         url = sa.make_url(secret.get_secret_value())
@@ -178,6 +177,16 @@ def open_database(settings: Settings) -> Database:
     if url.drivername == "sqlite" and url.database:
         return _opened(url, schema)
     raise _unusable()
+
+
+def _make_file(path: Path) -> None:
+    """Make the file with the mode that SQLite then gives the files beside it.
+
+    One that is there is not opened: closing it would drop every lock that this process holds
+    on it, and the next to close the database would take its write-ahead log away.
+    """
+    with suppress(FileExistsError):
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
 
 @lru_cache(maxsize=8)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -9,7 +11,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 
 from bc_pipeline.errors import ConfigError, RecordsAway
-from bc_pipeline.records.database import Database, open_database
+from bc_pipeline.records.database import FILE_NAME, Database, open_database
 from bc_pipeline.records.insert import store
 from bc_pipeline.records.tables import metadata, predictions
 from bc_pipeline.settings import Settings
@@ -106,3 +108,28 @@ def test_problems_share_a_server_without_meeting(
             )
         database.close()
     assert counts == [1, 0]
+
+
+def test_a_reader_of_another_process_takes_no_log_away(
+    settings: Settings, entry: SampleEntry
+) -> None:
+    """SQLite's last reader removes the write-ahead log: ours must still hold its locks then."""
+
+    def counted() -> int:
+        """By another process, which opens the file, reads and closes it."""
+        code = (
+            "import sqlite3, sys; c = sqlite3.connect(sys.argv[1]); "
+            "print(c.execute('SELECT count(*) FROM predictions').fetchone()[0]); c.close()"
+        )
+        command = [sys.executable, "-c", code, str(settings.records / FILE_NAME)]
+        return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+
+    database = open_database(settings)
+    database.migrate()
+    for expected in (1, 2, 3):
+        store(open_database(settings), [entry()])
+        # What every look-up does beside the connection that is kept.
+        open_database(settings)
+        assert counted() == expected
+    database.close()
+    assert counted() == 3
