@@ -129,7 +129,9 @@ class Generations:
         return self._seen
 
     def _see(self, served: Served | None) -> None:
-        if served and (self._seen is None or served.generation > self._seen.generation):
+        # Generation 0 is that nothing was ever promoted: a registry may well be missing then.
+        known = self._seen.generation if self._seen else 0
+        if served and served.generation > known:
             self._seen = served
 
     def keep(self, registry: Registry) -> None:
