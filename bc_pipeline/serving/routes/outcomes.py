@@ -52,6 +52,8 @@ from bc_pipeline.serving.services import Services
 from bc_pipeline.settings import Settings
 
 router = APIRouter(route_class=ScopedRoute, tags=["outcomes"])
+# Room for as many reports as are taken at once, with everything that one may say.
+_LIMIT = 4 * 1024 * 1024
 
 
 class KnownOutcome(msgspec.Struct):
@@ -273,10 +275,14 @@ async def report(request: Request) -> Response:
     single = False
     if media_type(headers) == CSV:
         require_plain(headers)
-        reports = read_csv(await read_body(request.receive, headers), labels, source)
+        body = await read_body(request.receive, headers, _LIMIT)
+        async with services.reading:
+            reports = await asyncio.to_thread(read_csv, body, labels, source)
     else:
         require_json(headers)
-        reports, single = read_json(await read_body(request.receive, headers), labels, source)
+        body = await read_body(request.receive, headers, _LIMIT)
+        async with services.reading:
+            reports, single = await asyncio.to_thread(read_json, body, labels, source)
     results = await asyncio.to_thread(record_outcomes, services.settings, reports, labels)
     if not single:
         counts: dict[str, int] = dict(sorted(Counter(result.result for result in results).items()))

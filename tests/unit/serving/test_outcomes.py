@@ -163,6 +163,14 @@ def test_a_bad_report_is_refused_and_not_repeated(
     assert SECRET not in answered.text
 
 
+def test_as_many_reports_as_are_promised_fit(service: Service, drained: Drained) -> None:
+    full = {"prediction_id": UNKNOWN, "diagnosis": "malignant", "correction": False}
+    many = [full | {"observed_at": "2026-11-20T10:00:00+00:00"}] * 10_000
+    answered = report(service, many)
+    assert answered.status_code == 200
+    assert answered.json()["counts"] == {"unknown": 10_000}
+
+
 def test_nothing_is_recorded_where_one_report_is_bad(
     service: Service, answer: dict[str, Any], drained: Drained
 ) -> None:
