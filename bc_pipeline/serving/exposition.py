@@ -31,8 +31,11 @@ _LOADED = "bc_model_loaded_timestamp_seconds"
 
 
 async def watch(services: Services) -> None:
-    """Publish what this worker counts for the others to tell; nothing to do for one alone."""
-    while services.metrics.folder is not None:
+    """Publish what this worker counts, for the others to tell.
+
+    For one alone too: what a version answered between two scrapes would go with it.
+    """
+    while True:
         try:
             observe(services)
         except OSError as error:

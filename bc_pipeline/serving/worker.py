@@ -29,6 +29,8 @@ EXIT_REFUSED = 2
 def main(arguments: list[str] | None = None) -> int:
     """Run until the launcher says so; 2 where the settings do not let the service start."""
     options = _parser().parse_args(arguments)
+    # Where pandas is installed, pyarrow loads it unasked: fifty megabytes for nothing.
+    sys.modules["pandas"] = None  # type: ignore[assignment]
     # Until the server takes signals, a Ctrl-C is the launcher's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(fileno=options.socket)

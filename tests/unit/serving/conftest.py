@@ -44,6 +44,10 @@ class Service:
             arguments["json"] = json
         return self.request("POST", "/predict", headers=headers, **arguments)
 
+    def wait(self, seconds: float) -> None:
+        """Let what the service does by itself go on for a while."""
+        self._loop.run_until_complete(asyncio.sleep(seconds))
+
     def stop(self) -> None:
         self._loop.run_until_complete(self._client.aclose())
         self._loop.run_until_complete(self._lifespan.__aexit__(None, None, None))

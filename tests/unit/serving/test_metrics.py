@@ -238,9 +238,17 @@ def test_a_full_disk_does_not_end_the_publishing(
     assert len(tries) > 1
 
 
-def test_a_worker_alone_publishes_when_it_is_asked(service: Any) -> None:
-    # Ends at once: there is nobody to tell.
-    asyncio.run(asyncio.wait_for(exposition.watch(service.app.state.services), 1))
+def test_what_a_version_answered_stays_told_when_another_takes_over(
+    service: Any, releases: Any, fitted: Any, reference: Any
+) -> None:
+    """Though nobody asked between the two."""
+    service.predict({"features": reference[0][0].tolist()})
+    service.wait(2 * exposition.PUBLISH_SECONDS)
+    releases.publish("v2", fitted[1])
+    releases.promote("v2")
+    service.model.refresh()
+    found = scrape(service)
+    assert found[key("bc_predictions_total", model_version="v1", call="positive")] == 1
 
 
 class TestScrape:
