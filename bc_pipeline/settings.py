@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
@@ -26,6 +27,7 @@ _CHECKOUT = Path(__file__).resolve().parents[1]
 
 # In the environment a list is written with commas between its words.
 Words = Annotated[tuple[str, ...], NoDecode]
+_DATABASE = r"(postgres|postgresql)(\+psycopg)?://|sqlite:////?[^/]"
 _RATE = r"^([1-9][0-9]*)/(second|minute|hour)$"
 
 
@@ -207,6 +209,15 @@ class Settings(BaseSettings):
     def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for word in value:
             ipaddress.ip_network(word)
+        return value
+
+    @field_validator("records_url", mode="after")
+    @classmethod
+    def _database(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.match(_DATABASE, value.get_secret_value()):
+            raise ValueError(
+                "takes postgresql://user:password@host/database or sqlite:////path/to/file"
+            )
         return value
 
     @field_validator("jwt_algorithms", mode="after")

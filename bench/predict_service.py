@@ -147,7 +147,7 @@ def contestants(volumes: dict[str, Volume], folder: Path, stack: ExitStack) -> l
             made.append(
                 Contestant(
                     *(f"ours, {form}", model, ours, asked, expected),
-                    *(ours.find("serving.worker"), ours.find("serving.drainer"), spool),
+                    *(ours.find("serving.worker"), ours.find("bc_pipeline.records"), spool),
                 )
             )
         naive = start_naive(volume, folder / f"naive-{model}.log")
@@ -205,7 +205,7 @@ def starts(volume: Volume, log: Path, number: int) -> dict[str, float]:
         asked = [request("/predict", body, key=KEY) for body in bodies()["named"]]
         load(last.port, asked, volume.version.encode(), number=MEMORY_REQUESTS)
         after = memory_mb(worker)
-        drainer, launcher = memory_mb(last.find("serving.drainer")), memory_mb(last.process.pid)
+        drainer, launcher = memory_mb(last.find("bc_pipeline.records")), memory_mb(last.process.pid)
     return {
         "listening_seconds": statistics.median(one for one, _ in found),
         "ready_seconds": statistics.median(one for _, one in found),

@@ -102,7 +102,7 @@ def drains(folder: Path) -> None:
             open_database(settings).migrate()
             drainer = Drainer(settings, threading.Event())
             wall, cpu = time.perf_counter(), time.process_time()
-            drainer.run(until_eof=True)
+            drainer.run(once=True)
             wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
             drainer.close()
             print(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import signal
 import sys
 import threading
@@ -21,7 +22,7 @@ EXIT_AWAY = 8
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Drain the prediction log into the database until SIGTERM or SIGINT."""
+    """Drain the prediction log into the database until SIGTERM, SIGINT or the end of input."""
     options = _parser().parse_args(arguments)
     try:
         settings = load_settings()
@@ -33,12 +34,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except PipelineError as error:
         sys.stderr.write(f"{error.code}: {error}\n")
         return EXIT_REFUSED
+    if options.until_eof:
+        threading.Thread(target=_stop_at_eof, args=(stop,), daemon=True).start()
     try:
-        drained = drainer.run(until_eof=options.until_eof)
+        drained = drainer.run(once=options.once)
     finally:
         drainer.close()
     # When it was told to stop, what is not drained stays in the log, and nothing is lost.
-    return 0 if drained or not options.until_eof else EXIT_AWAY
+    return 0 if drained or not options.once else EXIT_AWAY
+
+
+def _stop_at_eof(stop: threading.Event) -> None:
+    # The descriptor, not sys.stdin: its buffer's lock would be held at interpreter shutdown.
+    while os.read(0, 4096):
+        continue
+    stop.set()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -48,7 +58,12 @@ def _parser() -> argparse.ArgumentParser:
         "Settings come from BC_* in the environment.",
     )
     parser.add_argument(
-        "--until-eof", action="store_true", help="drain what is there, and end; 8: database away"
+        "--once", action="store_true", help="drain what is there, and end; 8: database away"
+    )
+    parser.add_argument(
+        "--until-eof",
+        action="store_true",
+        help="end when standard input does, so as not to outlive the process that started it",
     )
     return parser
 

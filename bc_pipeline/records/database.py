@@ -160,7 +160,7 @@ def open_database(settings: Settings) -> Database:
     Raises
     ------
     ConfigError
-        Where the address is none of SQLite or PostgreSQL.
+        Where the address cannot be read.
     """
     secret = settings.records_url
     schema = "bc_" + re.sub("[^a-z0-9_]", "_", settings.service_problem)
@@ -171,12 +171,14 @@ def open_database(settings: Settings) -> Database:
     try:
         url = sa.make_url(secret.get_secret_value())
     except exc.ArgumentError:
-        raise _unusable() from None
-    if re.fullmatch(r"(postgres|postgresql)(\+psycopg)?", url.drivername):
-        return _opened(url.set(drivername="postgresql+psycopg"), schema)
-    if url.drivername == "sqlite" and url.database:
+        raise ConfigError(
+            "BC_RECORDS_URL is not the address of a database.",
+            "Write it as postgresql://user:password@host/database, or sqlite:////path/to/file.",
+            setting="BC_RECORDS_URL",
+        ) from None
+    if url.get_backend_name() == "sqlite":
         return _opened(url, schema)
-    raise _unusable()
+    return _opened(url.set(drivername="postgresql+psycopg"), schema)
 
 
 def _make_file(path: Path) -> None:
@@ -192,14 +194,6 @@ def _make_file(path: Path) -> None:
 @lru_cache(maxsize=8)
 def _opened(url: sa.URL, schema: str) -> Database:
     return Database(url, schema)
-
-
-def _unusable() -> ConfigError:
-    return ConfigError(
-        "BC_RECORDS_URL is not the address of a database that can be used.",
-        "Write it as postgresql://user:password@host/database, or sqlite:////path/to/file.",
-        setting="BC_RECORDS_URL",
-    )
 
 
 def _code(error: exc.SQLAlchemyError) -> str:

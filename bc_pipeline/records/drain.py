@@ -61,13 +61,13 @@ class Drainer:
         self._since, self._error = time.time(), ""
         self._due = {"status": 0.0, "summary": 0.0, "retention": 0.0}
 
-    def run(self, *, until_eof: bool = False) -> bool:
+    def run(self, *, once: bool = False) -> bool:
         """Drain until told to stop, and then once more what is there.
 
         Parameters
         ----------
-        until_eof : bool
-            Drain once what is there, and end.
+        once : bool
+            Drain what is there, and end.
 
         Returns
         -------
@@ -79,7 +79,7 @@ class Drainer:
                 return True
             self._offsets = segments.read_offsets(self._folder)
             while True:
-                last = until_eof or self._told_to_end()
+                last = once or self._told_to_end()
                 drained = self._turn()
                 if last:
                     self._tell(time.monotonic())

@@ -90,6 +90,11 @@ class Child:
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
 
+    def end_input(self) -> None:
+        """Ask it to end, in a way that also one takes that has only just been started."""
+        if self.process is not None and self.process.stdin is not None:
+            self.process.stdin.close()
+
     def wait(self, deadline: float) -> None:
         """Wait until it ended; at the deadline it is killed."""
         if self.process is None:

@@ -84,7 +84,10 @@ class Launcher:
             for number in range(1, workers + 1)
         ]
         self._drainer = Child(
-            "drainer", (*run, "bc_pipeline.serving.drainer"), environment, own_group=True
+            "drainer",
+            (*run, "bc_pipeline.records", "--until-eof"),
+            environment,
+            own_group=True,
         )
         self._ready: set[str] = set()
         self._announced = False
@@ -226,8 +229,11 @@ class Launcher:
         deadline = time.monotonic() + WORKERS_SECONDS
         for worker in self._workers:
             worker.wait(deadline)
-        # It drains what the workers wrote last, and ends.
-        self._drainer.terminate()
+        # It drains what the workers wrote last, and ends. One that was about to be started
+        # again is needed once more.
+        if self._announced and self._drainer.process is None:
+            self._start(self._drainer)
+        self._drainer.end_input()
         self._drainer.wait(time.monotonic() + DRAINER_SECONDS)
         signal.set_wakeup_fd(-1)
         self._selector.close()

@@ -60,7 +60,7 @@ def service(home: Path, releases_in: Any, fitted: Any) -> Iterator[Service]:
     import_key(settings.service_keys, "tests", ["admin"], KEY)
     service = Service(create_app(settings))
     drainer = Drainer(settings, threading.Event())
-    drainer.run(until_eof=True)
+    drainer.run(once=True)
     drainer.close()
     yield service
     service.stop()

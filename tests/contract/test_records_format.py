@@ -86,7 +86,7 @@ def test_a_segment_of_an_earlier_release_is_drained(settings: Settings) -> None:
     folder.mkdir(parents=True)
     (folder / "01a1fea2-5516-7a15-9fc8-57e2af41a186-worker-0.seg").write_bytes(MAGIC + FRAME)
     drainer = Drainer(settings, threading.Event())
-    assert drainer.run(until_eof=True)
+    assert drainer.run(once=True)
     assert segments.listed(folder) == []
     assert find_prediction(settings, ENTRY.id).values == ENTRY.values
     drainer.close()

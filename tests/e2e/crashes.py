@@ -65,7 +65,7 @@ def kill_rounds(home: Path, rounds: int, seed: int, longest: float = 0.03) -> Cr
         for process in (nursery, drainer):
             process.kill()
             process.communicate()
-    last = _start_drainer(environment, "--until-eof")
+    last = _start_drainer(environment, "--once")
     if last.wait() != 0:
         raise RuntimeError("the last drainer failed")
     database = sqlite3.connect(home / "records" / "wdbc" / "predictions.sqlite")

@@ -13,6 +13,7 @@ from typing import Any
 import psutil
 import pytest
 
+from bc_pipeline.records.predictions import find_prediction
 from bc_pipeline.settings import Settings
 from tests.e2e.service_process import KEY, Load, Service, exchange, running_service
 
@@ -137,6 +138,25 @@ def test_a_killed_drainer_comes_back(service: Service) -> None:
     first.kill()
     service.wait_for(lambda: drainer() and drainer() != [first], 10)
     assert service.ask("GET", "/livez")[0] == 200
+
+
+def test_the_end_drains_though_the_drainer_waits_to_be_started_again(
+    service: Service, reference: Any, settings: Settings
+) -> None:
+    def drainers() -> list[psutil.Process]:
+        workers = service.workers()
+        return [process for process in service.processes()[1:] if process not in workers]
+
+    record = {"features": reference[0][0].tolist()}
+    # Killed again and again, it is left alone for longer and longer.
+    for _ in range(5):
+        service.wait_for(drainers, 10)
+        drainers()[0].kill()
+        service.wait_for(lambda: not drainers(), 5)
+    identifier = service.ask("POST", "/predict", record)[1]["prediction_id"]
+    service.process.terminate()
+    assert service.process.wait(30) == 0
+    assert find_prediction(settings, identifier).drained
 
 
 def test_nothing_outlives_a_killed_launcher(service: Service, reference: Any) -> None:

@@ -14,7 +14,7 @@ from bc_pipeline.errors import ConfigError, RecordsAway
 from bc_pipeline.records.database import FILE_NAME, Database, open_database
 from bc_pipeline.records.insert import store
 from bc_pipeline.records.tables import metadata, predictions
-from bc_pipeline.settings import Settings
+from bc_pipeline.settings import Settings, load_settings
 from tests.unit.records.conftest import SampleEntry
 from tests.unit.records.postgres import Postgres
 
@@ -66,7 +66,7 @@ def test_a_database_without_tables_is_away(kept: Settings) -> None:
 )
 def test_other_addresses_are_refused_without_being_told(url: str) -> None:
     with pytest.raises(ConfigError) as caught:
-        open_database(Settings(records_url=url))
+        load_settings(records_url=url)
     assert caught.value.setting == "BC_RECORDS_URL"
     assert "canary" not in str(caught.value)
 

@@ -25,7 +25,7 @@ OpenSpool = Callable[..., Spool]
 
 
 def drain_once(settings: Settings) -> bool:
-    return Drainer(settings, threading.Event()).run(until_eof=True)
+    return Drainer(settings, threading.Event()).run(once=True)
 
 
 def stored(database: Database) -> list[str]:

@@ -77,7 +77,7 @@ def test_many_at_once_in_their_order(
 ) -> None:
     entries = [entry() for _ in range(1_200)]
     spool_of(kept).append(entries)
-    assert Drainer(kept, threading.Event()).run(until_eof=True)
+    assert Drainer(kept, threading.Event()).run(once=True)
     twice = [entries[7], *reversed(entries), entries[3]]
     results = record(kept, *(OutcomeReport(one.id, True, "lab") for one in twice))
     assert [made.prediction_id for made in results] == [one.id for one in twice]
@@ -110,7 +110,7 @@ def test_an_outcome_that_comes_before_the_drainer(
     few = record(kept, *(OutcomeReport(one.id, True, "lab") for one in entries[:3]))
     many = record(kept, *(OutcomeReport(one.id, True, "lab") for one in entries[3:]))
     assert {made.result for made in few + many} == {"recorded"}
-    assert Drainer(kept, threading.Event()).run(until_eof=True)
+    assert Drainer(kept, threading.Event()).run(once=True)
     assert len(history(database)) == 100
 
 
@@ -197,7 +197,7 @@ def test_counts_by_version(
     record(kept, OutcomeReport(other.id, True, "lab", correction=True))
     expected = {"v1": OutcomeCounts(tp=2, fn=1, fp=1, tn=1), "v2": OutcomeCounts(tp=1)}
     assert outcome_summary(kept) == expected
-    assert Drainer(kept, threading.Event()).run(until_eof=True)
+    assert Drainer(kept, threading.Event()).run(once=True)
     status = read_status(kept.records)
     assert status is not None
     assert status.outcomes == expected

@@ -22,7 +22,7 @@ OpenSpool = Callable[..., Spool]
 
 
 def drain_once(settings: Settings) -> None:
-    assert Drainer(settings, threading.Event()).run(until_eof=True)
+    assert Drainer(settings, threading.Event()).run(once=True)
 
 
 def test_found_in_the_log_and_then_in_the_database(
