@@ -21,8 +21,8 @@ import numpy as np
 from bc_pipeline.artifacts.export import export_onnx
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
 from bc_pipeline.problems import get_problem
-from bc_pipeline.serving import shapley
-from bc_pipeline.serving.explain import Explainer
+from bc_pipeline.serving.model import shapley
+from bc_pipeline.serving.model.explain import Explainer
 
 SEED = 20240229
 TIMES_MORE = 50

@@ -17,8 +17,8 @@ import sys
 from pathlib import Path
 
 from bc_pipeline.errors import PipelineError
-from bc_pipeline.serving.launcher import EXIT_REFUSED, Launcher
-from bc_pipeline.serving.listener import bind
+from bc_pipeline.serving.process.launcher import EXIT_REFUSED, Launcher
+from bc_pipeline.serving.process.listener import bind
 from bc_pipeline.settings import Settings, load_settings
 
 
@@ -48,9 +48,9 @@ def _serve_folder(
     """Serve one version in this very process, without a prediction log."""
     # The launcher must not load what answers requests.
     from bc_pipeline.serving.app import create_app
-    from bc_pipeline.serving.folder import load_folder
-    from bc_pipeline.serving.logs import configure_logs
-    from bc_pipeline.serving.server import Server
+    from bc_pipeline.serving.model.folder import load_folder
+    from bc_pipeline.serving.process.logs import configure_logs
+    from bc_pipeline.serving.process.server import Server
 
     configure_logs(settings.log_level)
     host, port = listener.getsockname()[:2]

@@ -19,17 +19,18 @@ from bc_pipeline.access.guard import Guard
 from bc_pipeline.access.limits import Limiter
 from bc_pipeline.errors import ConfigError, PipelineError
 from bc_pipeline.records.spool import Spool
-from bc_pipeline.serving import documentation, problem_details
-from bc_pipeline.serving.access_log import AccessLog
+from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.exposition import observe, watch
-from bc_pipeline.serving.folder import PinnedModel
 from bc_pipeline.serving.front import Front
-from bc_pipeline.serving.live import Live, LiveModel
-from bc_pipeline.serving.metrics import Metrics
+from bc_pipeline.serving.model.folder import PinnedModel
+from bc_pipeline.serving.model.live import Live, LiveModel
+from bc_pipeline.serving.pages import documentation
 from bc_pipeline.serving.routes import ROUTERS
 from bc_pipeline.serving.services import Services
-from bc_pipeline.serving.tracing import Tracing
+from bc_pipeline.serving.telemetry.access_log import AccessLog
+from bc_pipeline.serving.telemetry.exposition import observe, watch
+from bc_pipeline.serving.telemetry.metrics import Metrics
+from bc_pipeline.serving.telemetry.tracing import Tracing
 from bc_pipeline.settings import Settings
 
 

@@ -18,9 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from bc_pipeline.errors import AddressRefused, PipelineError, RateLimited
 from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.admission import admit
+from bc_pipeline.serving.bodies.reading import read_body, require_json
 from bc_pipeline.serving.exchange import WHOLE_ANSWER, Exchange, headers_of
 from bc_pipeline.serving.predict import predict_body
-from bc_pipeline.serving.reading import read_body, require_json
 from bc_pipeline.serving.services import Services
 
 # nginx's number for a client that went away before the answer.

@@ -11,10 +11,10 @@ import numpy as np
 
 from bc_pipeline.errors import DegenerateModel
 from bc_pipeline.records.entry import Entry, new_id
-from bc_pipeline.serving.body import Sample
+from bc_pipeline.serving.bodies.body import Sample
 from bc_pipeline.serving.exchange import Exchange
-from bc_pipeline.serving.explain import Explanation
-from bc_pipeline.serving.live import Live
+from bc_pipeline.serving.model.explain import Explanation
+from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.services import Services
 
 UNUSUAL = "is outside the range of the rows that the model was trained on"

@@ -10,11 +10,11 @@ from bc_pipeline.access.guard import Guard
 from bc_pipeline.access.limits import Limiter
 from bc_pipeline.errors import NoChampion, RecordsAway
 from bc_pipeline.records.spool import Spool
-from bc_pipeline.serving.access_log import AccessLog
-from bc_pipeline.serving.folder import PinnedModel
-from bc_pipeline.serving.live import Live, LiveModel
-from bc_pipeline.serving.metrics import Metrics
-from bc_pipeline.serving.tracing import Tracing
+from bc_pipeline.serving.model.folder import PinnedModel
+from bc_pipeline.serving.model.live import Live, LiveModel
+from bc_pipeline.serving.telemetry.access_log import AccessLog
+from bc_pipeline.serving.telemetry.metrics import Metrics
+from bc_pipeline.serving.telemetry.tracing import Tracing
 from bc_pipeline.settings import Settings
 
 _READ_AT_ONCE = 2

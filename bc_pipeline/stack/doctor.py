@@ -18,7 +18,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
 from bc_pipeline.errors import ConfigError, NoChampion, PipelineError
 from bc_pipeline.promotion import audit
-from bc_pipeline.serving.generation import FILE, read_served, require_not_older
+from bc_pipeline.serving.model.generation import FILE, read_served, require_not_older
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import StackState, load_state, supervisor_runs
 

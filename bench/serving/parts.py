@@ -21,11 +21,11 @@ import numpy as np
 from fastapi import FastAPI
 
 from bc_pipeline.records.entry import Entry, new_id
-from bc_pipeline.serving.access_log import AccessLog
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.exchange import Exchange
 from bc_pipeline.serving.predict import Prediction
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.settings import Settings
 from serving.volume import ENVIRONMENT, KEY, Volume
 

@@ -23,7 +23,7 @@ from bc_pipeline.settings import Settings
 
 KEY = "key-of-the-end-to-end-tests"
 PICKED_UP_SECONDS = 2.0
-_WORKER = "bc_pipeline.serving.worker"
+_WORKER = "bc_pipeline.serving.process.worker"
 
 
 @dataclass

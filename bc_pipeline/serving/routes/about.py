@@ -11,13 +11,13 @@ import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from bc_pipeline.serving import docs_page, problems_page
 from bc_pipeline.serving.admission import ScopedRoute, needs
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import JSON, NOTICE, TITLE, operation
 from bc_pipeline.serving.exchange import services_of
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.openapi_document import openapi as openapi_document
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.pages import docs_page, problems_page
+from bc_pipeline.serving.pages.documentation import JSON, NOTICE, TITLE, operation
+from bc_pipeline.serving.pages.openapi_document import openapi as openapi_document
 
 router = APIRouter(route_class=ScopedRoute, tags=["about"])
 _HIDDEN: dict[str, Any] = {"openapi_extra": needs("public"), "include_in_schema": False}

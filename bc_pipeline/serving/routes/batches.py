@@ -25,7 +25,7 @@ from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.accept import preferred
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.batch import (
+from bc_pipeline.serving.bodies.batch import (
     CSV_COLUMNS,
     BatchEnd,
     BatchRow,
@@ -40,7 +40,12 @@ from bc_pipeline.serving.batch import (
     read_csv,
     split,
 )
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.bodies.labelled import LandedRows, land
+from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json
+from bc_pipeline.serving.bodies.storing import FIELD, FORM, stored_csv
+from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.pages.documentation import (
     CSV,
     JSON,
     MODEL_HEADERS,
@@ -52,13 +57,8 @@ from bc_pipeline.serving.documentation import (
     operation,
     request_body,
 )
-from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
-from bc_pipeline.serving.labelled import LandedRows, land
-from bc_pipeline.serving.live import Live
 from bc_pipeline.serving.predict import predict
-from bc_pipeline.serving.reading import media_type, read_body, require_json
 from bc_pipeline.serving.services import Services
-from bc_pipeline.serving.storing import FIELD, FORM, stored_csv
 
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
 _MIB = 1024 * 1024

@@ -14,11 +14,11 @@ from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.accept import preferred
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import JSON, content, operation
 from bc_pipeline.serving.exchange import services_of
-from bc_pipeline.serving.health_page import POLICY, page
-from bc_pipeline.serving.readiness import Readiness, readiness, records_facts
+from bc_pipeline.serving.pages.documentation import JSON, content, operation
+from bc_pipeline.serving.pages.health_page import POLICY, page
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.telemetry.readiness import Readiness, readiness, records_facts
 
 router = APIRouter(route_class=ScopedRoute, tags=["health"])
 _HTML = "text/html"

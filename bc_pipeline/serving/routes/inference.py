@@ -19,14 +19,7 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import (
-    MODEL_HEADERS,
-    Example,
-    content,
-    operation,
-    parameter,
-    request_body,
-)
+from bc_pipeline.serving.bodies.reading import media_type, read_body, require_plain
 from bc_pipeline.serving.exchange import (
     exchange_of,
     first_header,
@@ -34,7 +27,7 @@ from bc_pipeline.serving.exchange import (
     plain,
     services_of,
 )
-from bc_pipeline.serving.inference_answer import (
+from bc_pipeline.serving.inference.answer import (
     BINARY,
     JSON,
     InferenceAnswer,
@@ -46,11 +39,18 @@ from bc_pipeline.serving.inference_answer import (
     encode,
     metadata,
 )
-from bc_pipeline.serving.inference_predict import predict_rows, read_aside
-from bc_pipeline.serving.inference_request import DATATYPES, INPUT, LENGTH_HEADER, read_request
-from bc_pipeline.serving.inference_rows import ROW_LIMIT
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.reading import media_type, read_body, require_plain
+from bc_pipeline.serving.inference.predict_rows import predict_rows, read_aside
+from bc_pipeline.serving.inference.request import DATATYPES, INPUT, LENGTH_HEADER, read_request
+from bc_pipeline.serving.inference.rows import ROW_LIMIT
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.pages.documentation import (
+    MODEL_HEADERS,
+    Example,
+    content,
+    operation,
+    parameter,
+    request_body,
+)
 from bc_pipeline.serving.services import Services
 
 router = APIRouter(route_class=ScopedRoute, tags=["open inference protocol"])

@@ -21,7 +21,13 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json, require_plain
+from bc_pipeline.serving.exchange import exchange_of, headers_of, plain, services_of
+from bc_pipeline.serving.inference.frames import FORMATS, read_csv, read_table
+from bc_pipeline.serving.inference.predict_rows import predict_rows, read_aside
+from bc_pipeline.serving.inference.rows import ROW_LIMIT
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.pages.documentation import (
     CSV,
     JSON,
     MODEL_HEADERS,
@@ -30,12 +36,6 @@ from bc_pipeline.serving.documentation import (
     operation,
     request_body,
 )
-from bc_pipeline.serving.exchange import exchange_of, headers_of, plain, services_of
-from bc_pipeline.serving.inference_frames import FORMATS, read_csv, read_table
-from bc_pipeline.serving.inference_predict import predict_rows, read_aside
-from bc_pipeline.serving.inference_rows import ROW_LIMIT
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.reading import media_type, read_body, require_json, require_plain
 
 router = APIRouter(route_class=ScopedRoute, tags=["mlflow"])
 _MIB = 1024 * 1024

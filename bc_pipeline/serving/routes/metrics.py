@@ -9,12 +9,12 @@ from fastapi import APIRouter, Request, Response
 from bc_pipeline.serving.accept import preferred
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import JSON, content, operation
 from bc_pipeline.serving.exchange import services_of
-from bc_pipeline.serving.exposition import answered, expose, observe
-from bc_pipeline.serving.performance import Performance, performance
-from bc_pipeline.serving.readiness import readiness
+from bc_pipeline.serving.pages.documentation import JSON, content, operation
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.telemetry.exposition import answered, expose, observe
+from bc_pipeline.serving.telemetry.performance import Performance, performance
+from bc_pipeline.serving.telemetry.readiness import readiness
 
 router = APIRouter(route_class=ScopedRoute, tags=["health"])
 _TEXT = "text/plain"

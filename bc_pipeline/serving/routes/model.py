@@ -13,7 +13,11 @@ from bc_pipeline.evaluation.importance import FeatureImportance, Importance
 from bc_pipeline.serving.accept import preferred
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.exchange import exchange_of, services_of
+from bc_pipeline.serving.model.facts import ModelAnswer, ModelVerdict, described, model_facts
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.model.version_list import ListedVersion, VersionPage, version_page
+from bc_pipeline.serving.pages.documentation import (
     JSON,
     MARKDOWN,
     MODEL_HEADERS,
@@ -22,10 +26,6 @@ from bc_pipeline.serving.documentation import (
     operation,
     parameter,
 )
-from bc_pipeline.serving.exchange import exchange_of, services_of
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.model_facts import ModelAnswer, ModelVerdict, described, model_facts
-from bc_pipeline.serving.version_list import ListedVersion, VersionPage, version_page
 
 router = APIRouter(route_class=ScopedRoute, tags=["model"])
 MOST, USUAL = 100, 20

@@ -32,7 +32,11 @@ from bc_pipeline.records.outcomes import OutcomeResult, record_outcomes
 from bc_pipeline.records.predictions import StoredPrediction, find_prediction
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.bodies.outcome_reports import Outcome, read_csv, read_json
+from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json, require_plain
+from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.pages.documentation import (
     CSV,
     JSON,
     Example,
@@ -44,10 +48,6 @@ from bc_pipeline.serving.documentation import (
     parameter,
     request_body,
 )
-from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
-from bc_pipeline.serving.live import Live
-from bc_pipeline.serving.outcome_reports import Outcome, read_csv, read_json
-from bc_pipeline.serving.reading import media_type, read_body, require_json, require_plain
 from bc_pipeline.serving.services import Services
 from bc_pipeline.settings import Settings
 

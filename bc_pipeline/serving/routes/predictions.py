@@ -14,16 +14,16 @@ from bc_pipeline.errors import (
     SchemaMismatch,
 )
 from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.bodies.reading import read_body, require_json
+from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
+from bc_pipeline.serving.pages.documentation import (
     MODEL_HEADERS,
     RECORD_BODY,
     called_record,
     operation,
     parameter,
 )
-from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
 from bc_pipeline.serving.predict import Prediction, Reply, explain_body, predict_body
-from bc_pipeline.serving.reading import read_body, require_json
 
 router = APIRouter(route_class=ScopedRoute, tags=["predict"])
 _REFUSALS = (

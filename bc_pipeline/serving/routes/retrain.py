@@ -25,7 +25,10 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.documentation import (
+from bc_pipeline.serving.bodies.plain_json import read_struct, refusal
+from bc_pipeline.serving.bodies.reading import Headers, read_body, require_json
+from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
+from bc_pipeline.serving.pages.documentation import (
     JSON,
     Example,
     Success,
@@ -34,9 +37,6 @@ from bc_pipeline.serving.documentation import (
     parameter,
     request_body,
 )
-from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
-from bc_pipeline.serving.plain_json import read_struct, refusal
-from bc_pipeline.serving.reading import Headers, read_body, require_json
 from bc_pipeline.serving.retraining import Retrain, Retraining, RetrainOrder
 
 router = APIRouter(route_class=ScopedRoute, tags=["retrain"])

@@ -14,11 +14,10 @@ import pytest
 
 from bc_pipeline.data.ingest import ingest_landing
 from bc_pipeline.errors import RecordsAway
-from bc_pipeline.serving import storing
+from bc_pipeline.serving.bodies import storing
 from bc_pipeline.settings import Settings
 from tests.contract.hostile_csv import FILES, LIMIT
-
-from .conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, Service
 
 BATCH, LABELLED = "/v1/predict/batch", "/v1/labelled-data"
 

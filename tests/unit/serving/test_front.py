@@ -15,8 +15,7 @@ from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.exchange import WHOLE_ANSWER
 from bc_pipeline.serving.front import PREDICT_PATHS
 from bc_pipeline.settings import Settings
-
-from .conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, Service
 
 GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
 

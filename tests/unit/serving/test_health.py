@@ -10,7 +10,7 @@ import pytest
 
 from bc_pipeline.errors import RecordsAway
 from bc_pipeline.records.status import Status, write_status
-from bc_pipeline.serving import readiness as module
+from bc_pipeline.serving.telemetry import readiness as module
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 

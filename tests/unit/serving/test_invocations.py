@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bc_pipeline import __version__
-from bc_pipeline.serving.inference_rows import ROW_LIMIT
+from bc_pipeline.serving.inference.rows import ROW_LIMIT
 from tests.unit.serving.conftest import KEY
 
 CANARY = 13.37424242

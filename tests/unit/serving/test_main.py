@@ -14,7 +14,7 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.serving import __main__ as entry
-from bc_pipeline.serving.listener import bind
+from bc_pipeline.serving.process.listener import bind
 from bc_pipeline.settings import Settings
 
 

@@ -13,10 +13,9 @@ from bc_pipeline.artifacts.versions import CARD, read_registry
 from bc_pipeline.evaluation.importance import IMPORTANCE, FeatureImportance, Importance
 from bc_pipeline.promotion import audit
 from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.folder import load_folder
+from bc_pipeline.serving.model.folder import load_folder
 from bc_pipeline.settings import Settings
-
-from .conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, Service
 
 RANKING = Importance(
     rows=114,

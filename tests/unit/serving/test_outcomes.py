@@ -15,8 +15,7 @@ from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.predictions import find_prediction
 from bc_pipeline.records.status import read_status
 from bc_pipeline.settings import Settings
-
-from .conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, Service
 
 Drained = Callable[[str], None]
 UNKNOWN = "01900000-0000-7000-8000-000000000000"

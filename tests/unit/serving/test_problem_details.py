@@ -9,10 +9,10 @@ import pytest
 
 from bc_pipeline import errors
 from bc_pipeline.errors import Defect
-from bc_pipeline.serving import problem_details, problems_page
+from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.admission import ScopedRoute, needs
-
-from .conftest import Service
+from bc_pipeline.serving.pages import problems_page
+from tests.unit.serving.conftest import Service
 
 KINDS = [
     kind

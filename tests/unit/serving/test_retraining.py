@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder, is_run_id, run_id_of
-
-from .conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, Service
 
 PASSWORD = "canary-of-the-airflow-password"
 RUNS = "/api/v2/dags/wdbc_retrain/dagRuns"

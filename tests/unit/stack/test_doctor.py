@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.serving.live import LiveModel
+from bc_pipeline.serving.model.live import LiveModel
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import doctor
 from bc_pipeline.stack.doctor import Finding, examine, require_machine

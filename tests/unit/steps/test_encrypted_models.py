@@ -14,7 +14,7 @@ from bc_pipeline.artifacts.sealed import key_needed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import ConfigError, DecryptionFailed
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.serving.live import LiveModel
+from bc_pipeline.serving.model.live import LiveModel
 from bc_pipeline.settings import Settings, load_settings
 from bc_pipeline.stack import doctor
 from bc_pipeline.steps import Run

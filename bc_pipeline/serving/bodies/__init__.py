@@ -1,0 +1,1 @@
+"""What callers send: bounded, strict, and every defect named."""

@@ -1,0 +1,209 @@
+"""Many records of one request: each row is answered or has its defects, in small portions.
+
+Rows are read in a thread and answered in the loop, a portion at a time, so that a batch never
+keeps single records waiting. One model answers the whole batch.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bc_pipeline.errors import Defect, SchemaMismatch
+from bc_pipeline.serving.bodies.body import Sample
+from bc_pipeline.serving.bodies.plain_json import refusal
+from bc_pipeline.serving.bodies.uploads import read_rows
+from bc_pipeline.serving.inference.rows import parse_values, require_few
+from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.predict import Prediction
+from bc_pipeline.tables import Block
+from bc_pipeline.tables.writer import neutral_cell
+
+JSON_ROWS = 10_000
+CSV_ROWS = 100_000
+# Of the rows of a JSON list, after which the others are not looked at: to say what is wrong
+# takes far longer than to answer.
+DEFECTS_READ = 5_000
+_PORTION = 200
+_raw = msgspec.json.Decoder(list[msgspec.Raw])
+
+# The place of a row, its line or number, and what came of reading it.
+Row = tuple[int, Sample | Sequence[Defect]]
+
+
+class RowDefect(msgspec.Struct):
+    """What is wrong with a row."""
+
+    feature: str | None
+    reason: str
+
+
+class BatchRow(msgspec.Struct, omit_defaults=True):
+    """One line of a batch's answer.
+
+    Attributes
+    ----------
+    row : int
+        Of JSON its place in the list, from 1; of CSV its line, the header being line 1.
+    prediction : Prediction
+        Where the row was sound.
+    defects : list of RowDefect
+        Where it was not.
+    """
+
+    row: int
+    prediction: Prediction | msgspec.UnsetType = msgspec.UNSET
+    defects: list[RowDefect] | msgspec.UnsetType = msgspec.UNSET
+
+
+class BatchSummary(msgspec.Struct):
+    """The last line of a batch's answer: without it the answer is not complete."""
+
+    rows: int
+    answered: int
+    refused: int
+    model_version: str
+    manifest_sha256: str
+
+
+class BatchEnd(msgspec.Struct):
+    """How the last line is told from the others."""
+
+    summary: BatchSummary
+
+
+def json_rows(live: Live, body: bytes) -> Iterator[Row]:
+    """Rows of a JSON list; every record may be in any form that a single one may.
+
+    Raises
+    ------
+    BodyUnreadable, BodyTooLarge
+    SchemaMismatch
+        Where it is no list, or holds nothing or too much.
+    """
+    require_few(body.count(b","))
+    content: Sequence[Any]
+    try:
+        content = _raw.decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        # Not a list of JSON, or only nearly: the long way tells.
+        found = parse_values(body)
+        if not isinstance(found, list):
+            raise refusal([Defect("the body must be a JSON list of records")]) from None
+        content = found
+    if not 0 < len(content) <= JSON_ROWS:
+        raise refusal([Defect(f"holds {len(content)} records; 1 to {JSON_ROWS} are taken")])
+    return _read_items(live, content)
+
+
+def _read_items(live: Live, content: Sequence[Any]) -> Iterator[Row]:
+    reader, found = live.reader, 0
+    for number, item in enumerate(content, start=1):
+        if found >= DEFECTS_READ:
+            yield number, [Defect(f"was not read: the rows before it have {found} defects")]
+            continue
+        try:
+            sample = (
+                reader.read(bytes(item)) if isinstance(item, msgspec.Raw) else reader.sample(item)
+            )
+        except SchemaMismatch as error:
+            found += len(error.defects)
+            yield number, error.defects
+        else:
+            yield number, sample
+
+
+def read_csv(live: Live, path: Path) -> list[Block]:
+    """All rows of a CSV; a column with the label is passed over.
+
+    Raises
+    ------
+    FileRefused, SchemaMismatch
+        What is wrong with the file as a whole shows here, before anything is answered.
+    """
+    manifest = live.manifest
+    return list(read_rows(path, manifest.feature_schema, manifest.label_set, row_limit=CSV_ROWS))
+
+
+def csv_rows(blocks: Sequence[Block]) -> Iterator[Row]:
+    """Rows of blocks."""
+    for block in blocks:
+        for index, line in enumerate(block.lines.tolist()):
+            defects = block.defects.get(index)
+            if defects:
+                yield line, defects
+            else:
+                yield line, Sample(tuple(block.values[index].tolist()), block.ids[index])
+
+
+def portions(rows: Iterator[Row]) -> Iterator[list[Row]]:
+    """Rows in lists that are answered at once."""
+    while portion := list(islice(rows, _PORTION)):
+        yield portion
+
+
+def split(portion: Sequence[Row]) -> list[Sample]:
+    """The sound samples of a portion."""
+    return [read for _, read in portion if isinstance(read, Sample)]
+
+
+def answered(portion: Sequence[Row], predictions: Sequence[Prediction]) -> list[BatchRow]:
+    """The portion's rows with their predictions, in the order they came in."""
+    given = iter(predictions)
+    return [
+        BatchRow(place, prediction=next(given))
+        if isinstance(read, Sample)
+        else BatchRow(place, defects=[RowDefect(defect.column, defect.reason) for defect in read])
+        for place, read in portion
+    ]
+
+
+CSV_COLUMNS = (
+    "row",
+    "id",
+    "prediction_id",
+    "prediction",
+    "label",
+    "probability",
+    "model_version",
+    "warnings",
+    "defects",
+)
+_encoder = msgspec.json.Encoder()
+
+
+def ndjson(rows: Sequence[BatchRow | BatchEnd]) -> bytes:
+    """Rows as lines of JSON."""
+    return b"".join(_encoder.encode(row) + b"\n" for row in rows)
+
+
+def csv_text(rows: Sequence[BatchRow]) -> bytes:
+    """Rows as lines of CSV; no cell of text starts a formula."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    for row in rows:
+        found = row.prediction
+        if isinstance(found, Prediction):
+            warned = "; ".join(f"{notice.feature} {notice.reason}" for notice in found.warnings)
+            cells = (
+                found.id if isinstance(found.id, str) else "",
+                found.prediction_id,
+                str(found.prediction),
+                found.label,
+                repr(found.probability),
+                found.model_version,
+                warned,
+                "",
+            )
+        else:
+            defects = row.defects if isinstance(row.defects, list) else []
+            told = "; ".join(f"{d.feature} {d.reason}" if d.feature else d.reason for d in defects)
+            cells = ("", "", "", "", "", "", "", told)
+        writer.writerow([row.row, *(neutral_cell(cell) for cell in cells)])
+    return out.getvalue().encode()

@@ -1,0 +1,175 @@
+"""From a request's body to outcome reports: one object, a list of them, or CSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from bc_pipeline.errors import BodyUnreadable, Defect
+from bc_pipeline.records.outcomes import OutcomeReport
+from bc_pipeline.schema import Labels
+from bc_pipeline.serving.bodies.body import parse_json
+from bc_pipeline.serving.bodies.plain_json import convert, refusal
+
+REPORTS_AT_ONCE = 10_000
+_SHOWN = 100
+_COLUMNS = ("prediction_id", "diagnosis", "observed_at", "correction")
+_TRUTH = {"true": True, "1": True, "yes": True, "": False, "false": False, "0": False, "no": False}
+
+
+class Outcome(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
+    """The true diagnosis of one answered prediction.
+
+    Attributes
+    ----------
+    diagnosis : str or number
+        A label's name, another spelling of it, or its code.
+    observed_at : str or None
+        ISO 8601: when the diagnosis was made.
+    correction : bool
+        Whether it replaces another diagnosis that was reported earlier.
+    """
+
+    prediction_id: str
+    diagnosis: str | float
+    observed_at: str | None = None
+    correction: bool = False
+
+
+def read_json(body: bytes, labels: Labels, source: str) -> tuple[list[OutcomeReport], bool]:
+    """Reports of a JSON body, and whether it was one object.
+
+    Raises
+    ------
+    BodyUnreadable
+    SchemaMismatch
+        Naming every report that is not as needed; none is taken then.
+    """
+    content = parse_json(body)
+    # A list of JSON is a list; an object is a tuple of its members.
+    if not isinstance(content, list):
+        return _reports([content], labels, source, numbered=False), True
+    return _reports(content, labels, source, numbered=True), False
+
+
+def read_csv(body: bytes, labels: Labels, source: str) -> list[OutcomeReport]:
+    """Reports of CSV with a header; columns may stand in any order.
+
+    Raises
+    ------
+    BodyUnreadable
+        Where it is not CSV in UTF-8.
+    SchemaMismatch
+    """
+    try:
+        text = body.decode("utf-8-sig")
+        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+    except UnicodeDecodeError:
+        raise BodyUnreadable("The body is not UTF-8.") from None
+    except csv.Error:
+        raise BodyUnreadable(
+            "The body is not CSV: a quote is not closed, or stands astray."
+        ) from None
+    if not rows:
+        raise BodyUnreadable("The body is empty.")
+    header = [name.strip().casefold() for name in rows[0]]
+    strange = [name for name in header if name not in _COLUMNS]
+    # Of other names nothing is told: without a header they are somebody's values.
+    twice = [name for name in _COLUMNS if header.count(name) > 1]
+    missing = [name for name in _COLUMNS[:2] if name not in header]
+    if strange or twice or missing:
+        known = ", ".join(_COLUMNS)
+        raise refusal(
+            [
+                *[Defect("is missing", 1, name) for name in missing],
+                *[Defect("stands twice in the header", 1, name) for name in twice],
+                *([Defect(f"the header has other names than {known}", 1)] if strange else []),
+            ]
+        )
+    return _of_rows(header, rows[1:], labels, source)
+
+
+def _of_rows(
+    header: Sequence[str], rows: Sequence[Sequence[str]], labels: Labels, source: str
+) -> list[OutcomeReport]:
+    reports, defects = [], []
+    _require_few(len(rows))
+    for line, cells in enumerate(rows, start=2):
+        if not any(cells):
+            continue
+        if len(cells) != len(header):
+            defects.append(Defect(f"has {len(cells)} cells; the header has {len(header)}", line))
+            continue
+        row = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
+        correction = _TRUTH.get(row.get("correction", "").casefold())
+        code = labels.code_of(row["diagnosis"])
+        if code is None:
+            defects.append(_no_label(labels, line))
+        if correction is None:
+            defects.append(Defect("is neither true nor false", line, "correction"))
+        if code is not None and correction is not None:
+            reports.append(
+                OutcomeReport(
+                    row["prediction_id"],
+                    code == labels.positive.code,
+                    source,
+                    row.get("observed_at") or None,
+                    correction,
+                )
+            )
+    return _sound(reports, defects)
+
+
+def _reports(
+    content: Sequence[Any], labels: Labels, source: str, *, numbered: bool
+) -> list[OutcomeReport]:
+    reports, defects = [], []
+    _require_few(len(content))
+    for number, item in enumerate(content, start=1):
+        row = number if numbered else None
+        outcome, found = convert(item, Outcome)
+        if outcome is None:
+            defects += [Defect(defect.reason, row, defect.column) for defect in found]
+            continue
+        code = _code(outcome.diagnosis, labels)
+        if code is None:
+            defects.append(_no_label(labels, row))
+        else:
+            reports.append(
+                OutcomeReport(
+                    outcome.prediction_id,
+                    code == labels.positive.code,
+                    source,
+                    outcome.observed_at,
+                    outcome.correction,
+                )
+            )
+    return _sound(reports, defects)
+
+
+def _sound(reports: list[OutcomeReport], defects: list[Defect]) -> list[OutcomeReport]:
+    if not defects and not reports:
+        defects = [Defect("holds no outcome")]
+    if defects:
+        more = len(defects) - _SHOWN
+        raise refusal(defects[:_SHOWN] + ([Defect(f"{more} more defects")] if more > 0 else []))
+    return reports
+
+
+def _require_few(count: int) -> None:
+    if count > REPORTS_AT_ONCE:
+        raise refusal([Defect(f"holds {count} outcomes; send {REPORTS_AT_ONCE} at a time")])
+
+
+def _code(diagnosis: str | float, labels: Labels) -> int | None:
+    """Outside code of a diagnosis: a label's spelling, which its code is one of."""
+    return labels.code_of(diagnosis if isinstance(diagnosis, str) else f"{diagnosis:g}")
+
+
+def _no_label(labels: Labels, row: int | None) -> Defect:
+    names = f"{labels.positive.name} or {labels.negative.name}"
+    return Defect(f"is no diagnosis: write {names}", row, "diagnosis")

@@ -1,0 +1,1 @@
+"""The live model: how it is taken, checked, swapped, described and explained."""

@@ -1,0 +1,1 @@
+"""The processes of the service: a launcher, its workers, a drainer; sockets and TLS."""
