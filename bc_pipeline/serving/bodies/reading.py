@@ -1,16 +1,25 @@
-"""Take the body of a request, of which never more than a limit is kept."""
+"""Take the body of a request, of which never more than a limit is kept.
+
+Of a body that is still arriving little is held in memory: the rest waits in a temporary file
+without a name, so that neither many slow clients nor a killed process leave anything behind.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import IO
 
 from starlette.requests import ClientDisconnect
 from starlette.types import Message, Receive
 
-from bc_pipeline.errors import BodyTooLarge, MediaTypeRefused
+from bc_pipeline.errors import BodyTooLarge, MediaTypeRefused, TransientError
 from bc_pipeline.serving.exchange import first_header
 
 RECORD_LIMIT = 1024 * 1024
+# What one unfinished body may hold of the memory.
+_IN_MEMORY = 64 * 1024
 _JSON = (b"application/json", b"application/json; charset=utf-8", b"application/json;charset=utf-8")
 
 Headers = list[tuple[bytes, bytes]]
@@ -60,6 +69,8 @@ async def read_body(receive: Receive, headers: Headers, limit: int = RECORD_LIMI
     ------
     BodyTooLarge
         Before the body is read where its declared length says so.
+    TransientError
+        Where the disk for temporary files is full.
     """
     message = await _first(receive, headers, limit)
     first: bytes = message.get("body", b"")
@@ -67,10 +78,45 @@ async def read_body(receive: Receive, headers: Headers, limit: int = RECORD_LIMI
         if len(first) > limit:
             raise _too_large(limit)
         return first
-    body = bytearray(first)
-    async for part in _rest(receive, len(first), limit):
-        body += part
-    return bytes(body)
+    with disk_needed(), _kept() as kept:
+        kept.write(first)
+        async for part in _rest(receive, len(first), limit):
+            kept.write(part)
+        kept.seek(0)
+        return kept.read()
+
+
+@asynccontextmanager
+async def stored_body(receive: Receive, headers: Headers, limit: int) -> AsyncIterator[IO[bytes]]:
+    """The whole body as a file, for a large one that is read once its turn has come.
+
+    Raises
+    ------
+    BodyTooLarge
+    TransientError
+        Where the disk for temporary files is full.
+    """
+    with _kept() as kept:
+        with disk_needed():
+            async for part in stream_body(receive, headers, limit):
+                kept.write(part)
+            kept.seek(0)
+        yield kept
+
+
+def _kept() -> IO[bytes]:
+    return tempfile.SpooledTemporaryFile(_IN_MEMORY)
+
+
+@contextmanager
+def disk_needed() -> Iterator[None]:
+    """Tell a client of a full disk to come again."""
+    try:
+        yield
+    except OSError as error:
+        raise TransientError(
+            f"The body cannot be stored: {error.strerror}.", "Try again."
+        ) from None
 
 
 async def stream_body(receive: Receive, headers: Headers, limit: int) -> AsyncIterator[bytes]:

@@ -1,8 +1,10 @@
-"""Keep an upload in a temporary file while it is read: CSV as the body, or as a form's file."""
+"""Keep an upload in a temporary file while it is read: CSV as the body, or as a form's file.
+
+The file has no name that could outlive the process; its readers open it by its descriptor.
+"""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -12,8 +14,13 @@ from python_multipart.exceptions import MultipartParseError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import Request
 
-from bc_pipeline.errors import BodyUnreadable, MediaTypeRefused, TransientError
-from bc_pipeline.serving.bodies.reading import media_type, require_plain, stream_body
+from bc_pipeline.errors import BodyUnreadable, MediaTypeRefused
+from bc_pipeline.serving.bodies.reading import (
+    disk_needed,
+    media_type,
+    require_plain,
+    stream_body,
+)
 from bc_pipeline.serving.exchange import first_header, headers_of
 
 CSV = "text/csv"
@@ -40,10 +47,8 @@ async def stored_csv(request: Request, limit: int) -> AsyncIterator[Path]:
     kind = media_type(headers)
     if kind not in (CSV, FORM):
         raise MediaTypeRefused(f"Send CSV as '{CSV}', or as the file '{FIELD}' of a form.")
-    descriptor, name = tempfile.mkstemp(prefix="bc-upload-", suffix=".csv")
-    path = Path(name)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
+    with tempfile.TemporaryFile() as stream:
+        with disk_needed():
             write = stream.write
             form = (
                 _Form(first_header(headers, b"content-type") or b"", write)
@@ -57,13 +62,8 @@ async def stored_csv(request: Request, limit: int) -> AsyncIterator[Path]:
                     form.feed(part)
             if form is not None:
                 form.end()
-        yield path
-    except OSError as error:
-        raise TransientError(
-            f"The upload cannot be stored: {error.strerror}.", "Try again."
-        ) from None
-    finally:
-        path.unlink(missing_ok=True)
+            stream.flush()
+        yield Path(f"/proc/self/fd/{stream.fileno()}")
 
 
 class _Form:

@@ -7,7 +7,7 @@ import ctypes
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from typing import TypeVar
+from typing import IO, TypeVar
 
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving.bodies.body import Sample
@@ -30,17 +30,19 @@ def _reader() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(1, "bodies")
 
 
-async def read_aside(body: bytes, read: Callable[[], Read]) -> Read:
-    """Read a body, a large one in another thread."""
-    if len(body) < _SMALL:
-        return read()
-    return await asyncio.get_running_loop().run_in_executor(_reader(), _tidy, read)
+async def read_aside(stored: IO[bytes], read: Callable[[bytes], Read]) -> Read:
+    """Read a stored body, a large one in another thread and brought to memory there."""
+    start = stored.read(_SMALL)
+    if len(start) < _SMALL:
+        return read(start)
+    stored.seek(0)
+    return await asyncio.get_running_loop().run_in_executor(_reader(), _tidy, stored, read)
 
 
-def _tidy(read: Callable[[], Read]) -> Read:
+def _tidy(stored: IO[bytes], read: Callable[[bytes], Read]) -> Read:
     """Read, and give back to the system what malloc would keep of a large body's memory."""
     try:
-        return read()
+        return read(stored.read())
     except PipelineError as error:
         # Its traceback would keep what was parsed.
         refusal = error.with_traceback(None)

@@ -41,7 +41,7 @@ from bc_pipeline.serving.bodies.batch import (
     split,
 )
 from bc_pipeline.serving.bodies.labelled import LandedRows, land
-from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json
+from bc_pipeline.serving.bodies.reading import media_type, require_json, stored_body
 from bc_pipeline.serving.bodies.storing import FIELD, FORM, stored_csv
 from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
 from bc_pipeline.serving.model.live import Live
@@ -155,9 +155,8 @@ async def _rows(request: Request, services: Services, live: Live) -> Iterator[Ro
         async with stored_csv(request, limit) as path, services.reading:
             return csv_rows(await asyncio.to_thread(read_csv, live, path))
     require_json(headers)
-    body = await read_body(request.receive, headers, limit)
-    async with services.reading:
-        return await asyncio.to_thread(json_rows, live, body)
+    async with stored_body(request.receive, headers, limit) as stored, services.reading:
+        return await asyncio.to_thread(lambda: json_rows(live, stored.read()))
 
 
 class _Lines:

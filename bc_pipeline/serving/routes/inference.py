@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -19,7 +18,7 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.bodies.reading import media_type, read_body, require_plain
+from bc_pipeline.serving.bodies.reading import media_type, require_plain, stored_body
 from bc_pipeline.serving.exchange import (
     exchange_of,
     first_header,
@@ -247,10 +246,11 @@ async def infer(request: Request, name: str, version: str | None = None) -> Resp
     if media_type(headers) not in _TYPES:
         raise MediaTypeRefused(f"Send the body as {JSON} or {BINARY}.")
     found = _model(services, name, version)
-    body = await read_body(request.receive, headers, services.settings.upload_limit_mb * _MIB)
+    limit = services.settings.upload_limit_mb * _MIB
     schema = found.manifest.feature_schema
     length = first_header(headers, _LENGTH)
-    asked = await read_aside(body, partial(read_request, body, length, schema))
+    async with stored_body(request.receive, headers, limit) as stored:
+        asked = await read_aside(stored, lambda body: read_request(body, length, schema))
     answers = await predict_rows(services, exchange, found, asked.samples, "infer")
     text, described = encode(found, asked, answers)
     described |= {plain(key): plain(value) for key, value in found.headers}

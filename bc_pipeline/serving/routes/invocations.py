@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -21,7 +20,7 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json, require_plain
+from bc_pipeline.serving.bodies.reading import media_type, require_json, require_plain, stored_body
 from bc_pipeline.serving.exchange import exchange_of, headers_of, plain, services_of
 from bc_pipeline.serving.inference.frames import FORMATS, read_csv, read_table
 from bc_pipeline.serving.inference.predict_rows import predict_rows, read_aside
@@ -120,9 +119,10 @@ async def invocations(request: Request) -> Response:
     else:
         require_json(headers)
     live = services.live
-    body = await read_body(request.receive, headers, services.settings.upload_limit_mb * _MIB)
+    limit, schema = services.settings.upload_limit_mb * _MIB, live.manifest.feature_schema
     read = read_csv if is_csv else read_table
-    samples = await read_aside(body, partial(read, body, live.manifest.feature_schema))
+    async with stored_body(request.receive, headers, limit) as stored:
+        samples = await read_aside(stored, lambda body: read(body, schema))
     answers = await predict_rows(services, exchange, live, samples, "invocations")
     positive, negative = live.labels.positive.name, live.labels.negative.name
     chances = [answer.probabilities for answer in answers]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Any, TypeVar
 
 import httpx
 import pytest
@@ -15,6 +15,7 @@ from bc_pipeline.serving.app import create_app
 from bc_pipeline.settings import Settings
 
 KEY = "test-key-of-the-unit-tests"
+T = TypeVar("T")
 
 
 class Service:
@@ -31,7 +32,14 @@ class Service:
         )
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        return self._loop.run_until_complete(self._client.request(method, path, **arguments))
+        return self.run(self.ask(method, path, **arguments))
+
+    async def ask(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """One request among others, within `run`."""
+        return await self._client.request(method, path, **arguments)
+
+    def run(self, work: Coroutine[Any, Any, T]) -> T:
+        return self._loop.run_until_complete(work)
 
     def get(self, path: str) -> httpx.Response:
         return self.request("GET", path)

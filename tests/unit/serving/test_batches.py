@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import json
 import time
+import tracemalloc
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -305,3 +308,67 @@ def test_defects_without_end_are_not_all_looked_at(service: Service, reference: 
     assert len(rows[50]["defects"]) > 30
     assert [defect["reason"][:12] for defect in rows[-1]["defects"]] == ["was not read"]
     assert end["summary"]["refused"] == 1001
+
+
+@pytest.mark.parametrize(
+    ("path", "kind", "size"),
+    [
+        (BATCH, "application/json", 12 << 20),
+        ("/v2/models/wdbc/infer", "application/json", 12 << 20),
+        ("/invocations", "application/json", 12 << 20),
+        ("/invocations", "text/csv", 12 << 20),
+        ("/predict", "application/json", 1 << 19),
+    ],
+)
+def test_bodies_that_do_not_end_are_not_kept_in_memory(
+    service: Service, path: str, kind: str, size: int, uploads: Path
+) -> None:
+    part, several = b" " * (64 << 10), 24
+    sent, end = 0, asyncio.Event()
+
+    async def slowly() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(size // len(part)):
+            sent += len(part)
+            yield part
+        await end.wait()
+        yield b"{"
+
+    async def everybody() -> tuple[int, list[int]]:
+        before = tracemalloc.get_traced_memory()[0]
+        headers = {"X-API-Key": KEY, "Content-Type": kind}
+        asked = [
+            asyncio.create_task(service.ask("POST", path, content=slowly(), headers=headers))
+            for _ in range(several)
+        ]
+        while sent < several * size:
+            await asyncio.sleep(0.01)
+        grown = tracemalloc.get_traced_memory()[0] - before
+        assert list(uploads.iterdir()) == []
+        end.set()
+        return grown, [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    tracemalloc.start()
+    try:
+        grown, statuses = service.run(everybody())
+    finally:
+        tracemalloc.stop()
+    assert grown < several * size / 4
+    assert set(statuses) <= {400, 422}
+
+
+def test_an_upload_has_no_name_that_could_outlive_the_process(
+    service: Service, table: str, uploads: Path
+) -> None:
+    seen: list[list[Path]] = []
+
+    async def in_parts() -> AsyncIterator[bytes]:
+        for start in range(0, len(table), 1 << 16):
+            yield table[start : start + (1 << 16)].encode()
+            seen.append(list(uploads.iterdir()))
+
+    headers = {"X-API-Key": KEY, "Content-Type": "text/csv"}
+    answer = service.request("POST", BATCH, content=in_parts(), headers=headers)
+    assert lines(answer)[-1]["summary"]["answered"] == 569
+    assert len(seen) > 1
+    assert not any(seen)
