@@ -74,6 +74,13 @@ class Guard:
         KeyRefused
         ScopeMissing
         """
+        caller = self._known(headers, query)
+        if caller is not None and scope not in caller.scopes:
+            _refuse_scope(caller, scope)
+        return caller
+
+    def _known(self, headers: Headers, query: bytes) -> Caller | None:
+        """Who sent a request, as `admit`, whatever they may do."""
         if query:
             _refuse_in_query(query)
         raw, bearer = _credentials(headers)
@@ -82,10 +89,6 @@ class Guard:
             if not bearer or self.tokens is None or not looks_like_token(raw):
                 _refuse("key", *self.ring.refused(raw))
             caller = self.tokens.read(raw)
-            if caller is None:
-                return None
-        if scope not in caller.scopes:
-            _refuse_scope(caller, scope)
         return caller
 
     async def admit_token(self, headers: Headers, query: bytes, scope: Scope) -> Caller:
@@ -96,11 +99,23 @@ class Guard:
         KeyRefused
         ScopeMissing
         """
-        caller = self.admit(headers, query, scope)
+        caller = await self.identify(headers, query)
+        if scope not in caller.scopes:
+            _refuse_scope(caller, scope)
+        return caller
+
+    async def identify(self, headers: Headers, query: bytes) -> Caller:
+        """Who sent a request, whatever they may do.
+
+        Raises
+        ------
+        KeyRefused
+        """
+        caller = self._known(headers, query)
         if caller is None and self.tokens is not None:
             raw, _ = _credentials(headers)
             await self.tokens.fetch_for(raw)
-            caller = self.admit(headers, query, scope)
+            caller = self._known(headers, query)
         if caller is None:
             _refuse("token", "unknown-key")
         return caller

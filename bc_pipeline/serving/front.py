@@ -15,7 +15,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from bc_pipeline.errors import AddressRefused, PipelineError, RateLimited
+from bc_pipeline.errors import AddressRefused, KeyRefused, PipelineError, RateLimited
 from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.admission import admit
 from bc_pipeline.serving.bodies.reading import read_body, require_json
@@ -26,6 +26,10 @@ from bc_pipeline.serving.services import Services
 # nginx's number for a client that went away before the answer.
 CLIENT_GONE = 499
 PREDICT_PATHS = frozenset({"/predict", "/v1/predict"})
+# Whoever asks here decides whether the service is restarted or gets requests.
+_PROBES = frozenset(
+    {"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
+)
 _FAILURES = frozenset({401, 403, 404, 405})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _JSON = (b"content-type", b"application/json")
@@ -55,6 +59,7 @@ class Front:
         self._app = app
         self._services = services
         self._quick = PREDICT_PATHS if quick else frozenset()
+        self._probes = _PROBES | {f"/v2/models/{services.settings.service_problem}/ready"}
         secure = services.settings.tls_cert_file is not None
         self._security = [*_SECURITY, *([_STRICT_TRANSPORT] if secure else [])]
         self._of_model: Sequence[tuple[bytes, bytes]] = ()
@@ -69,7 +74,9 @@ class Front:
         exchange = Exchange(scope, client)
         self._services.metrics.in_flight += 1
         try:
-            self._require_room(client)
+            full = self._room(client)
+            if full is not None and not self._is_probe(scope):
+                await self._require_accepted(scope, full)
             if (
                 scope["path"] in self._quick
                 and scope["method"] == "POST"
@@ -92,11 +99,29 @@ class Front:
         finally:
             self._finish(exchange, scope)
 
-    def _require_room(self, client: str) -> None:
+    def _room(self, client: str) -> RateLimited | None:
+        """Refuse an address, or say that its requests failed too often."""
         if not self._services.addresses.allowed(client):
             raise AddressRefused("This address may not use the service.")
-        self._services.limiter.check_failures(client)
         self._services.limiter.spend_address(client)
+        try:
+            self._services.limiter.check_failures(client)
+        except RateLimited as full:
+            return full
+        return None
+
+    def _is_probe(self, scope: Scope) -> bool:
+        return scope["path"] in self._probes and scope["method"] in ("GET", "HEAD")
+
+    async def _require_accepted(self, scope: Scope, full: RateLimited) -> None:
+        """From an address with too many failures only accepted credentials are let through.
+
+        Others may be behind the same address. Wrong credentials get the same answer as none.
+        """
+        try:
+            await self._services.guard.identify(headers_of(scope), scope["query_string"])
+        except KeyRefused:
+            raise full from None
 
     async def _predict(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send

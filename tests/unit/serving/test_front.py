@@ -160,9 +160,46 @@ def test_failures_are_limited_before_the_work(start: Callable[..., Any]) -> None
     service = start(rate_limit_failures="3/hour")
     statuses = [service.get("/nothing").status_code for _ in range(5)]
     assert statuses == [404, 404, 404, 429, 429]
-    limited = service.predict({"features": []})
-    assert (limited.status_code, limited.json()["code"]) == (429, "rate-limited")
-    assert int(limited.headers["retry-after"]) > 0
+    for headers in ({"X-API-Key": ""}, {"X-API-Key": "wrong-key-wrong-key"}):
+        for path in ("/predict", "/v1/model", "/openapi.json", "/nothing"):
+            limited = service.request("POST", path, headers=headers)
+            assert (limited.status_code, limited.json()["code"]) == (429, "rate-limited")
+            assert int(limited.headers["retry-after"]) > 0
+    assert service.request("POST", "/livez").status_code == 429
+
+
+def test_failures_of_others_behind_an_address_lock_nobody_out(
+    service: Any, start: Callable[..., Any], settings: Settings, reference: Any
+) -> None:
+    raw, _ = create_key(settings.service_keys, "reader", ["read"])
+    shared = start(rate_limit_failures="3/hour")
+    for _ in range(5):
+        shared.request("GET", "/v1/model", headers={"X-API-Key": "wrong-key-wrong-key"})
+    assert shared.predict({"features": reference[0][0].tolist()}).status_code == 200
+    assert shared.request("GET", "/v1/model", headers={"X-API-Key": raw}).status_code == 200
+    refused = shared.request("POST", "/predict", headers={"X-API-Key": raw})
+    assert refused.json()["code"] == "scope-missing"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/livez",
+        "/readyz",
+        "/health",
+        "/ping",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/v2/models/wdbc/ready",
+    ],
+)
+def test_failures_of_others_do_not_reach_a_probe(
+    service: Any, start: Callable[..., Any], path: str
+) -> None:
+    shared = start(rate_limit_failures="3/hour")
+    assert [shared.get("/nothing").status_code for _ in range(4)][-1] == 429
+    for method in ("GET", "HEAD"):
+        assert shared.request(method, path).status_code == 200
 
 
 def test_a_key_is_limited(service: Any, start: Callable[..., Any], reference: Any) -> None:
