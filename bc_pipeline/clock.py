@@ -31,5 +31,13 @@ def parse_time(text: str) -> datetime:
     return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
+def moment_of(seconds: float) -> datetime | None:
+    """The time so many seconds after 1970; None where no calendar has it."""
+    try:
+        return datetime.fromtimestamp(seconds, UTC)
+    except (ValueError, OverflowError, OSError):
+        return None
+
+
 def now() -> datetime:
     return datetime.now(UTC)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 
 from bc_pipeline.artifacts.files import staged_file
+from bc_pipeline.clock import moment_of
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.records import segments
 from bc_pipeline.records.entry import first_id
@@ -200,6 +201,8 @@ def _outcome_columns(page: Sequence[sa.Row[Any]], labels: Labels) -> dict[str, A
 
 
 def _time(moment: float | None) -> str | None:
-    if moment is None:
-        return None
-    return datetime.fromtimestamp(moment, UTC).isoformat(timespec="milliseconds")
+    # A moment of before the check of what callers tell may be in no calendar.
+    found = None if moment is None else moment_of(moment)
+    return (
+        None if found is None else f"{found.replace(tzinfo=None).isoformat('T', 'milliseconds')}Z"
+    )

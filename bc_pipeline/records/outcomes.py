@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
-from bc_pipeline.errors import DataError, Defect, RecordsAway, SchemaMismatch
+from bc_pipeline.errors import DataError, RecordsAway
 from bc_pipeline.records import segments
 from bc_pipeline.records.entry import is_id
 from bc_pipeline.records.retention import is_expired
@@ -39,8 +38,8 @@ class OutcomeReport(msgspec.Struct, frozen=True):
         The true diagnosis.
     source : str
         Who reports it.
-    observed_at : str or None
-        When the diagnosis was made, ISO 8601; without a zone it is UTC.
+    observed_at : float or None
+        When the diagnosis was made, seconds since 1970; see `read_moment`.
     correction : bool
         Whether it may take the place of another diagnosis.
     """
@@ -48,7 +47,7 @@ class OutcomeReport(msgspec.Struct, frozen=True):
     prediction_id: str
     positive: bool
     source: str
-    observed_at: str | None = None
+    observed_at: float | None = None
     correction: bool = False
 
 
@@ -69,7 +68,7 @@ class OutcomeResult(msgspec.Struct, frozen=True):
     predicted : str or None
         The label that was predicted.
     days_after : float or None
-        Days from the prediction to the diagnosis.
+        Days from the prediction to the diagnosis, to a thousandth.
     """
 
     prediction_id: str
@@ -92,14 +91,11 @@ def record_outcomes(
 
     Raises
     ------
-    SchemaMismatch
-        Naming every report whose time cannot be read; nothing was recorded.
     RecordsAway
         Nothing was recorded.
     """
     from bc_pipeline.records.database import open_database
 
-    moments = _moments(reports)
     database = open_database(settings)
     results: dict[int, OutcomeResult] = {}
     order = sorted(range(len(reports)), key=lambda place: reports[place].prediction_id)
@@ -110,7 +106,7 @@ def record_outcomes(
                 transaction = _Transaction(settings, connection, labels)
                 transaction.look_up({reports[place].prediction_id for place in places})
                 for place in places:
-                    results[place] = transaction.take(reports[place], moments[place])
+                    results[place] = transaction.take(reports[place])
                 transaction.flush()
     except DataError:
         # A prediction was removed between our look and our write: the next try finds none.
@@ -168,7 +164,7 @@ class _Transaction:
         )
         self._predictions |= {row.id: row for row in rows}
 
-    def take(self, report: OutcomeReport, observed_at: float | None) -> OutcomeResult:
+    def take(self, report: OutcomeReport) -> OutcomeResult:
         """Decide on one report."""
         prediction_id = report.prediction_id
         prediction = self._predictions.get(prediction_id)
@@ -187,23 +183,24 @@ class _Transaction:
         if result == "corrected":
             self._supersede(prediction_id)
         if result in ("recorded", "corrected"):
-            self._add(report, observed_at)
+            self._add(report)
+        known_at = self._now if report.observed_at is None else report.observed_at
         return OutcomeResult(
             prediction_id,
             result,
             diagnosis,
             held=self._labels.name(self._held[prediction_id]),
             predicted=self._labels.name(prediction.positive),
-            days_after=((observed_at or self._now) - prediction.at) / _DAY,
+            days_after=round((known_at - prediction.at) / _DAY, 3),
         )
 
-    def _add(self, report: OutcomeReport, observed_at: float | None) -> None:
+    def _add(self, report: OutcomeReport) -> None:
         self._held[report.prediction_id] = report.positive
         self._new.append(
             {
                 "prediction_id": report.prediction_id,
                 "positive": report.positive,
-                "observed_at": observed_at,
+                "observed_at": report.observed_at,
                 "recorded_at": self._now,
                 "source": report.source.replace("\0", "\N{REPLACEMENT CHARACTER}"),
             }
@@ -230,27 +227,6 @@ class _Transaction:
         if self._new:
             self._connection.execute(sa.insert(outcomes), self._new)
             self._new = []
-
-
-def _moments(reports: Sequence[OutcomeReport]) -> list[float | None]:
-    """Times of the diagnoses, seconds since 1970."""
-    latest = time.time() + _DAY
-    moments: list[float | None] = []
-    defects = []
-    for number, report in enumerate(reports, start=1):
-        moment = None
-        if report.observed_at is not None:
-            try:
-                read = datetime.fromisoformat(report.observed_at)
-                moment = (read if read.tzinfo else read.replace(tzinfo=UTC)).timestamp()
-            except (ValueError, OverflowError):
-                defects.append(Defect("is no ISO 8601 date or time", number, "observed_at"))
-            if moment is not None and moment > latest:
-                defects.append(Defect("lies in the future", number, "observed_at"))
-        moments.append(moment)
-    if defects:
-        raise SchemaMismatch("Outcomes cannot be read:", defects=tuple(defects))
-    return moments
 
 
 def outcome_summary(settings: Settings) -> dict[str, OutcomeCounts]:

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import msgspec
 
 from bc_pipeline.errors import BodyUnreadable, Defect
+from bc_pipeline.records.moments import read_moment
 from bc_pipeline.records.outcomes import OutcomeReport
 from bc_pipeline.schema import Labels
 from bc_pipeline.serving.bodies.body import parse_json
-from bc_pipeline.serving.bodies.plain_json import convert, refusal
+from bc_pipeline.serving.bodies.plain_json import members, refusal
 
 REPORTS_AT_ONCE = 10_000
 _SHOWN = 100
@@ -111,14 +113,13 @@ def _of_rows(
             defects.append(_no_label(labels, line))
         if correction is None:
             defects.append(Defect("is neither true nor false", line, "correction"))
-        if code is not None and correction is not None:
+        moment = _moment(row.get("observed_at") or None, row["prediction_id"])
+        if isinstance(moment, Defect):
+            defects.append(replace(moment, line=line))
+        elif code is not None and correction is not None:
             reports.append(
                 OutcomeReport(
-                    row["prediction_id"],
-                    code == labels.positive.code,
-                    source,
-                    row.get("observed_at") or None,
-                    correction,
+                    row["prediction_id"], code == labels.positive.code, source, moment, correction
                 )
             )
     return _sound(reports, defects)
@@ -131,23 +132,25 @@ def _reports(
     _require_few(len(content))
     for number, item in enumerate(content, start=1):
         row = number if numbered else None
-        outcome, found = convert(item, Outcome)
-        if outcome is None:
-            defects += [Defect(defect.reason, row, defect.column) for defect in found]
-            continue
-        code = _code(outcome.diagnosis, labels)
-        if code is None:
-            defects.append(_no_label(labels, row))
-        else:
+        given, found = members(item, Outcome)
+        # What can be read is judged even where something else cannot: all defects at once.
+        code = _code(given["diagnosis"], labels) if "diagnosis" in given else None
+        if code is None and "diagnosis" in given:
+            found.append(_no_label(labels))
+        moment = _moment(given.get("observed_at"), given.get("prediction_id", ""))
+        if isinstance(moment, Defect):
+            found.append(moment)
+        elif not found:
             reports.append(
                 OutcomeReport(
-                    outcome.prediction_id,
+                    given["prediction_id"],
                     code == labels.positive.code,
                     source,
-                    outcome.observed_at,
-                    outcome.correction,
+                    moment,
+                    given.get("correction", False),
                 )
             )
+        defects += [replace(defect, line=row) for defect in found]
     return _sound(reports, defects)
 
 
@@ -170,6 +173,10 @@ def _code(diagnosis: str | float, labels: Labels) -> int | None:
     return labels.code_of(diagnosis if isinstance(diagnosis, str) else f"{diagnosis:g}")
 
 
-def _no_label(labels: Labels, row: int | None) -> Defect:
+def _moment(told: str | None, prediction_id: str) -> float | Defect | None:
+    return None if told is None else read_moment(told, prediction_id)
+
+
+def _no_label(labels: Labels, row: int | None = None) -> Defect:
     names = f"{labels.positive.name} or {labels.negative.name}"
     return Defect(f"is no diagnosis: write {names}", row, "diagnosis")

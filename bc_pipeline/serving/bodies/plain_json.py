@@ -32,8 +32,14 @@ def read_struct(body: bytes, kind: type[S]) -> S:
 
 def convert(content: Any, kind: type[S]) -> tuple[S | None, list[Defect]]:
     """The struct of an object as `parse_json` gives it, or its defects."""
+    given, defects = members(content, kind)
+    return (None, defects) if defects else (msgspec.convert(given, kind), [])
+
+
+def members(content: Any, kind: type[msgspec.Struct]) -> tuple[dict[str, Any], list[Defect]]:
+    """The sound members of an object by their names, and what is wrong with it."""
     if not isinstance(content, Members):
-        return None, [Defect("must be a JSON object")]
+        return {}, [Defect("must be a JSON object")]
     fields = {field.encode_name: field for field in msgspec.structs.fields(kind)}
     given: dict[str, Any] = {}
     defects: list[Defect] = []
@@ -53,12 +59,11 @@ def convert(content: Any, kind: type[S]) -> tuple[S | None, list[Defect]]:
                 msgspec.convert(given[name], field.type)
             # A lone surrogate has no UTF-8, which is what the message of the first would hold.
             except (msgspec.ValidationError, UnicodeEncodeError):
+                del given[name]
                 defects.append(Defect("is of another type than it should be", column=name))
         elif field.required:
             defects.append(Defect("is missing", column=name))
-    if defects:
-        return None, defects
-    return msgspec.convert(given, kind), []
+    return given, defects
 
 
 def refusal(defects: list[Defect]) -> SchemaMismatch:

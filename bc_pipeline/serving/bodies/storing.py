@@ -26,6 +26,12 @@ from bc_pipeline.serving.exchange import first_header, headers_of
 CSV = "text/csv"
 FORM = "multipart/form-data"
 FIELD = "file"
+# Schema of such a form, for the documentation.
+UPLOAD = {
+    "type": "object",
+    "required": [FIELD],
+    "properties": {FIELD: {"type": "string", "format": "binary"}},
+}
 
 
 @asynccontextmanager

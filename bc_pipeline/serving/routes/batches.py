@@ -42,7 +42,7 @@ from bc_pipeline.serving.bodies.batch import (
 )
 from bc_pipeline.serving.bodies.labelled import LandedRows, land
 from bc_pipeline.serving.bodies.reading import media_type, require_json, stored_body
-from bc_pipeline.serving.bodies.storing import FIELD, FORM, stored_csv
+from bc_pipeline.serving.bodies.storing import FORM, UPLOAD, stored_csv
 from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
 from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.pages.documentation import (
@@ -62,11 +62,6 @@ from bc_pipeline.serving.services import Services
 
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
 _MIB = 1024 * 1024
-_UPLOAD = {
-    "type": "object",
-    "required": [FIELD],
-    "properties": {FIELD: {"type": "string", "format": "binary"}},
-}
 _REFUSALS = (
     BodyUnreadable,
     BodyTooLarge,
@@ -123,7 +118,7 @@ def _table(live: Live, *, labelled: bool) -> str:
                     {"type": "string"},
                     one=Example("A header and a row", lambda live: _table(live, labelled=False)),
                 ),
-                FORM: content(_UPLOAD),
+                FORM: content(UPLOAD),
             }
         ),
         refusals=(*_REFUSALS, RecordsAway),
@@ -223,7 +218,7 @@ _LAND = operation(
                 {"type": "string"},
                 one=Example("A header and a row", lambda live: _table(live, labelled=True)),
             ),
-            FORM: content(_UPLOAD),
+            FORM: content(UPLOAD),
         }
     ),
     refusals=(*_REFUSALS, RowsRejected),

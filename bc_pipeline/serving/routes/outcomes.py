@@ -14,7 +14,7 @@ from fastapi import APIRouter, Request, Response
 
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import open_version
-from bc_pipeline.clock import format_time
+from bc_pipeline.clock import format_time, moment_of
 from bc_pipeline.errors import (
     BodyTooLarge,
     BodyUnreadable,
@@ -33,7 +33,8 @@ from bc_pipeline.records.predictions import StoredPrediction, find_prediction
 from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
 from bc_pipeline.serving.bodies.outcome_reports import Outcome, read_csv, read_json
-from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json, require_plain
+from bc_pipeline.serving.bodies.reading import media_type, read_body, require_json
+from bc_pipeline.serving.bodies.storing import FIELD, FORM, UPLOAD, stored_csv
 from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
 from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.pages.documentation import (
@@ -54,6 +55,7 @@ from bc_pipeline.settings import Settings
 router = APIRouter(route_class=ScopedRoute, tags=["outcomes"])
 # Room for as many reports as are taken at once, with everything that one may say.
 _LIMIT = 4 * 1024 * 1024
+_TYPES = f"Send JSON as '{JSON}', CSV as '{CSV}', or CSV as the file '{FIELD}' of a '{FORM}'."
 
 
 class KnownOutcome(msgspec.Struct):
@@ -164,7 +166,7 @@ def _answered(services: Services, prediction_id: str) -> AnsweredPrediction:
         if outcome is None
         else KnownOutcome(
             labels.name(outcome.positive),
-            None if outcome.observed_at is None else _time(outcome.observed_at),
+            _told(outcome.observed_at),
             _time(outcome.recorded_at),
             outcome.source,
             outcome.corrections,
@@ -184,6 +186,12 @@ def _features(
     except StoreError:
         return values
     return dict(zip(names, values, strict=True))
+
+
+def _told(seconds: float | None) -> str | None:
+    """A time that a caller told; None where it is in no calendar, as nobody checked it once."""
+    moment = None if seconds is None else moment_of(seconds)
+    return None if moment is None else format_time(moment)
 
 
 def _time(seconds: float) -> str:
@@ -244,6 +252,7 @@ _REPORT = operation(
                     status=200,
                 ),
             ),
+            FORM: content(UPLOAD),
         }
     ),
     refusals=(
@@ -262,23 +271,24 @@ _REPORT = operation(
 
 @router.post("/v1/outcomes", **_REPORT)
 async def report(request: Request) -> Response:
-    """One object, a list of them, or CSV. A diagnosis may come at any time after the answer.
+    """One object, a list of them, or CSV, also as the file of a form.
 
-    The same diagnosis again changes nothing. Another one is a conflict, unless it says
-    'correction': the earlier one is then kept as history. With several reports each has its
-    own result, and those that are sound are recorded.
+    A diagnosis may come at any time after the answer. The same one again changes nothing.
+    Another one is a conflict, unless it says 'correction': the earlier one is then kept as
+    history. With several reports each has its own result, and those that are sound are recorded.
     """
     services, exchange = services_of(request), exchange_of(request)
     headers = headers_of(request.scope)
     labels = services.live.labels
     source = exchange.caller.name if exchange.caller else ""
     single = False
-    if media_type(headers) == CSV:
-        require_plain(headers)
-        body = await read_body(request.receive, headers, _LIMIT)
-        async with services.reading:
-            reports = await asyncio.to_thread(read_csv, body, labels, source)
+    declared = media_type(headers)
+    if declared in (CSV, FORM):
+        async with stored_csv(request, _LIMIT) as path, services.reading:
+            reports = await asyncio.to_thread(lambda: read_csv(path.read_bytes(), labels, source))
     else:
+        if declared != JSON:
+            raise MediaTypeRefused(_TYPES)
         require_json(headers)
         body = await read_body(request.receive, headers, _LIMIT)
         async with services.reading:

@@ -55,7 +55,7 @@ def recorded(settings: Settings) -> Iterator[list[Entry]]:
     spool.append(made)
     spool.close()
     drainer = Drainer(settings, threading.Event())
-    assert drainer.run(until_eof=True)
+    assert drainer.run(once=True)
     yield made
     open_database(settings).close()
 

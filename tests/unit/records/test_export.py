@@ -68,7 +68,7 @@ def test_csv_holds_every_record_exactly(
 
 
 def test_parquet_with_outcomes(kept: Settings, entries: list[Entry], tmp_path: Path) -> None:
-    reports = [OutcomeReport(one.id, False, "lab", "2026-01-02") for one in entries[:5]]
+    reports = [OutcomeReport(one.id, False, "lab", 1.8e9) for one in entries[:5]]
     record_outcomes(kept, reports, WDBC.labels)
     corrected = OutcomeReport(entries[0].id, True, "clinic", correction=True)
     record_outcomes(kept, [corrected], WDBC.labels)
@@ -78,7 +78,7 @@ def test_parquet_with_outcomes(kept: Settings, entries: list[Entry], tmp_path: P
     assert table["outcome_label"].to_pylist() == ["malignant"] + ["benign"] * 4 + [None] * 15
     assert table["outcome"].to_pylist() == [0, 1, 1, 1, 1] + [None] * 15
     assert table["outcome_source"].to_pylist()[:2] == ["clinic", "lab"]
-    assert table["outcome_observed_at"].to_pylist()[1] == "2026-01-02T00:00:00.000+00:00"
+    assert table["outcome_observed_at"].to_pylist()[1] == "2027-01-15T08:00:00.000Z"
 
 
 def test_a_span_of_time(kept: Settings, entries: list[Entry], tmp_path: Path) -> None:

@@ -48,8 +48,7 @@ def test_its_outcome_is_told(kept: Settings, spool_of: OpenSpool, entry: SampleE
     spool_of(kept).append([one])
     drain_once(kept)
     labels = get_problem("wdbc").labels
-    told = "2026-10-01T00:00:00+02:00"
-    record_outcomes(kept, [OutcomeReport(one.id, False, "lab", told)], labels)
+    record_outcomes(kept, [OutcomeReport(one.id, False, "lab", time.time())], labels)
     record_outcomes(kept, [OutcomeReport(one.id, True, "clinic", correction=True)], labels)
     outcome = find_prediction(kept, one.id).outcome
     assert outcome is not None

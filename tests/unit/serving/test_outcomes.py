@@ -11,7 +11,9 @@ from typing import Any
 import pytest
 
 from bc_pipeline.access.keys import create_key
+from bc_pipeline.problems import get_problem
 from bc_pipeline.records.drain import Drainer
+from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
 from bc_pipeline.records.predictions import find_prediction
 from bc_pipeline.records.status import read_status
 from bc_pipeline.settings import Settings
@@ -121,6 +123,62 @@ def test_several_outcomes_each_have_their_result(
     csv = f"diagnosis,prediction_id\nB,{answer['prediction_id']}\n\n"
     answered = report(service, csv, "text/csv")
     assert [result["result"] for result in answered.json()["results"]] == ["conflict"]
+
+
+@pytest.mark.parametrize(
+    "told", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1970-01-01T00:00:00Z"]
+)
+def test_a_time_that_cannot_be_is_refused(
+    service: Service, answer: dict[str, Any], drained: Drained, told: str
+) -> None:
+    true = {"prediction_id": answer["prediction_id"], "diagnosis": "M", "observed_at": told}
+    refused = report(service, true)
+    assert (refused.status_code, len(refused.json()["defects"])) == (422, 1)
+    assert "line" not in refused.json()["defects"][0]
+    assert not refused.json()["detail"].endswith(":")
+    assert look_up(service, answer["prediction_id"]).json()["outcome"] is None
+
+
+def test_a_stored_time_that_cannot_be_is_left_out(
+    service: Service, settings: Settings, answer: dict[str, Any], drained: Drained
+) -> None:
+    """An earlier release took it."""
+    stored = OutcomeReport(answer["prediction_id"], True, "lab", -62_135_647_200.0)
+    record_outcomes(settings, [stored], get_problem("wdbc").labels)
+    found = look_up(service, answer["prediction_id"])
+    assert (found.status_code, found.json()["outcome"]["observed_at"]) == (200, None)
+
+
+def test_all_that_is_wrong_with_a_report_is_listed_together(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    bad = {"prediction_id": answer["prediction_id"], "diagnosis": "X", "observed_at": "y", "z": 1}
+    wrong = {"diagnosis", "observed_at", "z"}
+    single = report(service, bad).json()["defects"]
+    assert {defect["feature"] for defect in single} == wrong
+    several = report(service, [bad, bad | {"correction": 1}]).json()["defects"]
+    assert {(defect["line"], defect["feature"]) for defect in several} == {
+        *((line, name) for line in (1, 2) for name in wrong),
+        (2, "correction"),
+    }
+    csv = f"prediction_id,diagnosis,observed_at\n{answer['prediction_id']},X,2030-01-01\n"
+    rows = report(service, csv, "text/csv").json()["defects"]
+    assert [(defect["line"], defect["feature"]) for defect in rows] == [
+        (2, "diagnosis"),
+        (2, "observed_at"),
+    ]
+
+
+def test_outcomes_may_come_as_the_file_of_a_form(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    csv = f"prediction_id,diagnosis\n{answer['prediction_id']},M\n"
+    form = {"files": {"file": ("truth.csv", csv)}, "headers": {"X-API-Key": KEY}}
+    answered = service.request("POST", "/v1/outcomes", **form)
+    assert (answered.status_code, answered.json()["counts"]) == (200, {"recorded": 1})
+    refused = report(service, "a=1", "application/x-www-form-urlencoded")
+    for kind in ("application/json", "text/csv", "multipart/form-data"):
+        assert kind in refused.json()["detail"]
 
 
 SECRET = "secret-4711"
