@@ -16,6 +16,7 @@ from functools import partial
 from http import HTTPStatus
 from typing import Any
 
+import httptools
 from starlette.responses import Response
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
@@ -27,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from bc_pipeline.errors import BodyTooSlow, RequestRefused
 from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.exchange import WHOLE_ANSWER
+from bc_pipeline.serving.process.upgrades import Continued
 
 # What a request may spend on its line, headers, chunk sizes and trailers.
 HEADER_LIMIT = 32 * 1024
@@ -40,6 +42,8 @@ UNREAD_BYTES = 1024 * 1024
 UNREAD_SECONDS = 1.0
 # How long an idle connection is kept when the service ends: a request may be on its way.
 PARTING_SECONDS = 0.3
+# Nobody waits for an answer: phases of `_wait_of`.
+_UNASKED = ("idle", "headers", "refused")
 
 
 class _LateBody(bytearray):
@@ -82,7 +86,11 @@ class Protocol(HttpToolsProtocol):
             self._throw_away(len(data))
             return
         received = self._received
-        super().data_received(data)
+        try:
+            self._parse(data)
+        except httptools.HttpParserError:
+            self.send_400_response("")
+            return
         if self._received == received:
             self._framing += len(data)
             if self._framing > HEADER_LIMIT:
@@ -95,6 +103,18 @@ class Protocol(HttpToolsProtocol):
                         f"The headers of a request may hold {HEADER_LIMIT} bytes.",
                     )
                 )
+
+    def _parse(self, data: bytes) -> None:
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except httptools.HttpParserUpgrade as offer:
+                data = data[offer.args[0] :]
+                continued = Continued(self)
+                self.parser = continued.parser
+                continued.read_head(self.scope["headers"])
+            else:
+                return
 
     def on_headers_complete(self) -> None:
         super().on_headers_complete()
@@ -118,6 +138,9 @@ class Protocol(HttpToolsProtocol):
         cycle.message_event.set()
 
     def on_message_complete(self) -> None:
+        if self.parser.should_upgrade():
+            # Its body is still to come.
+            return
         cycle = self.cycle
         cycle.more_body = False
         if not cycle.response_complete:
@@ -212,7 +235,7 @@ class Protocol(HttpToolsProtocol):
             super().shutdown()
 
     def _part(self) -> None:
-        if not self.transport.is_closing() and self._wait_of()[0] in ("idle", "refused"):
+        if not self.transport.is_closing() and self._wait_of()[0] in _UNASKED:
             self.transport.close()
 
     # Slowness ---------------------------------------------------------------------------

@@ -391,3 +391,114 @@ def test_the_end_lets_a_request_on_its_way_be_the_last(endpoint: Endpoint) -> No
         assert b"200 OK" in answer
         assert b"connection: close" in answer
         assert rest(idle) == b""
+
+
+def test_the_end_does_not_wait_for_half_a_head(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The sweep would end them in a while.
+    monkeypatch.setitem(globals(), "LIMIT", 30.0)
+    with endpoint.connect() as fresh, endpoint.connect() as used:
+        used.sendall(GET)
+        assert one(used)[0] == 200
+        for client in (fresh, used):
+            client.sendall(GET[:-9])
+        time.sleep(0.1)
+        endpoint.part()
+        assert took(lambda: (rest(fresh), rest(used))) < 5
+
+
+H2C = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
+WEBSOCKET = b"Connection: upgrade\r\nUpgrade: websocket\r\n"
+HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: s\r\n\r\n"
+
+
+def post(body: bytes, *, offer: bytes, chunked: bool) -> tuple[bytes, bytes]:
+    """Head and body of a request that offers to upgrade."""
+    head = b"POST / HTTP/1.1\r\nHost: s\r\n" + offer
+    if chunked:
+        return (
+            head + b"Transfer-Encoding: chunked\r\n\r\n",
+            b"%x\r\n%s\r\n0\r\nX-Trailer: x\r\n\r\n" % (len(body), body),
+        )
+    return head + b"Content-Length: %d\r\n\r\n" % len(body), body
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+@pytest.mark.parametrize("split", [False, True])
+@pytest.mark.parametrize("offer", [H2C, WEBSOCKET])
+def test_the_body_of_an_offer_to_upgrade_is_a_body(
+    endpoint: Endpoint, offer: bytes, split: bool, chunked: bool
+) -> None:
+    head, body = post(HIDDEN, offer=offer, chunked=chunked)
+    with endpoint.connect() as client:
+        for _ in range(2):
+            if split:
+                client.sendall(head[:-1])
+                time.sleep(0.05)
+                client.sendall(head[-1:])
+                time.sleep(0.05)
+                for start in range(0, len(body), 9):
+                    client.sendall(body[start : start + 9])
+                    time.sleep(0.005)
+            else:
+                client.sendall(head + body)
+            assert one(client) == (200, b"%d" % len(HIDDEN))
+        client.sendall(GET)
+        assert one(client) == (200, b"0")
+    assert len(endpoint.app.seen) == 3
+    assert [name for name, _ in endpoint.app.seen[0] if name == b"upgrade"] == [b"upgrade"]
+
+
+def test_offers_to_upgrade_among_pipelined_requests(endpoint: Endpoint) -> None:
+    offers = [b"".join(post(HIDDEN, offer=H2C, chunked=chunked)) for chunked in (False, True)]
+    without_body = GET.replace(b"s\r\n", b"s\r\n" + WEBSOCKET, 1)
+    with endpoint.connect() as client:
+        client.sendall(GET + offers[0] + WHOLE + offers[1] + without_body + offers[0])
+        client.sendall(GET.replace(b"s\r\n", b"s\r\nConnection: close\r\n"))
+        answers = rest(client).split(b"HTTP/1.1 200 OK\r\n")
+    bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers]
+    hidden = b"%d" % len(HIDDEN)
+    assert bodies == [b"", b"0", hidden, b"whole", hidden, b"0", hidden, b"0"]
+
+
+def test_very_many_offers_to_upgrade_at_once(endpoint: Endpoint) -> None:
+    offer = b"GET / HTTP/1.1\r\nConnection:upgrade\r\nUpgrade:x\r\n\r\n"
+    count = 3000
+    with endpoint.connect() as client:
+        client.sendall(offer * count + GET.replace(b"s\r\n", b"s\r\nConnection: close\r\n"))
+        assert rest(client).count(b"200 OK") == count + 1
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Transfer-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked, identity\r\n",
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+    ],
+)
+@pytest.mark.parametrize("offer", [b"", WEBSOCKET])
+def test_a_body_of_unclear_length_is_refused(
+    endpoint: Endpoint, framing: bytes, offer: bytes
+) -> None:
+    with endpoint.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: s\r\n" + offer + framing + b"\r\n" + HIDDEN)
+        status, content = problem(rest(client))
+    assert (status, content["code"]) == (400, "request-refused")
+
+
+def test_a_client_that_offers_to_upgrade_is_held_to_the_limit_of_headers(
+    endpoint: Endpoint,
+) -> None:
+    offer = GET.replace(b"s\r\n", b"s\r\n" + WEBSOCKET, 1)
+    with endpoint.connect() as client:
+        client.sendall(offer)
+        assert one(client) == (200, b"0")
+        try:
+            for _ in range(20):
+                client.sendall(b"GET / HTTP/1.1\r\nX-Long: " + b"x" * 8192)
+        except (BrokenPipeError, ConnectionResetError):
+            pass
+        assert problem(rest(client))[0] == 431
