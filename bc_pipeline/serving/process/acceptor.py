@@ -19,6 +19,8 @@ import structlog
 YIELD_SECONDS = 0.002
 # Where the system has no more descriptors or memory, some may become free.
 _PAUSE_SECONDS = 0.1
+# After so long without a failure it is over: the next one is told again.
+_OVER_SECONDS = 10.0
 _FINISH_SECONDS = 1.0
 _COUNT_BYTES = 4
 # Told for a worker that takes none: it has not started yet, or is about to end.
@@ -82,6 +84,7 @@ class Acceptor:
         self._patience = patience if tls else None
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
+        self._failed_at = -_OVER_SECONDS
         # Being made: handshakes may take a while.
         self._coming: set[asyncio.Task[None]] = set()
 
@@ -93,13 +96,14 @@ class Acceptor:
 
     def close(self) -> None:
         """Take what waits, and nothing more."""
-        if self._timer is not None:
-            self._timer.cancel()
         self._loop.remove_reader(self._listener)
         if self._shares is not None:
             self._shares.end()
         while self._take():
             continue
+        # Taking may have failed and set it.
+        if self._timer is not None:
+            self._timer.cancel()
         self._listener.close()
 
     async def finish(self) -> None:
@@ -124,12 +128,17 @@ class Acceptor:
 
     def _pause(self, seconds: float) -> None:
         self._loop.remove_reader(self._listener)
+        if self._timer is not None:
+            self._timer.cancel()
         self._timer = self._loop.call_later(seconds, self._resume)
 
     def _resume(self) -> None:
+        self._timer = None
         while self._take():
             continue
-        self._loop.add_reader(self._listener, self._readable)
+        # Where taking failed there is another pause already.
+        if self._timer is None:
+            self._loop.add_reader(self._listener, self._readable)
 
     def _take(self) -> bool:
         """Take one connection; False where none waits."""
@@ -138,13 +147,20 @@ class Acceptor:
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:
-            structlog.get_logger().error("connection_not_taken", reason=error.strerror)
             self._pause(_PAUSE_SECONDS)
+            self._report(error)
             return False
         task = self._loop.create_task(self._connect(connection))
         self._coming.add(task)
         task.add_done_callback(self._coming.discard)
         return True
+
+    def _report(self, error: OSError) -> None:
+        """Once for each outage: there are ten tries a second."""
+        now = self._loop.time()
+        if now - self._failed_at >= _OVER_SECONDS:
+            structlog.get_logger().error("connection_not_taken", reason=error.strerror)
+        self._failed_at = now
 
     async def _connect(self, connection: socket.socket) -> None:
         try:

@@ -2,10 +2,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
+import structlog
 
 from bc_pipeline.serving.process.acceptor import Acceptor, Shares
 
@@ -29,6 +33,9 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport
         self._there.add(self)
+
+    def close(self) -> None:
+        self.transport.close()
 
 
 def test_shares_are_seen_by_the_others(memory: int) -> None:
@@ -60,7 +67,7 @@ def test_a_worker_takes_alone_what_an_idle_one_leaves(memory: int) -> None:
                 await asyncio.sleep(0.01)
         acceptor.close()
         await acceptor.finish()
-        for end in (*clients, *(connection.transport for connection in there)):
+        for end in (*clients, *there):
             end.close()
         await asyncio.sleep(0)
 
@@ -79,8 +86,60 @@ def test_the_end_takes_what_waits(memory: int) -> None:
             socket.create_connection(address)
         await acceptor.finish()
         assert len(there) == len(clients)
-        for end in (*clients, *(connection.transport for connection in there)):
+        for end in (*clients, *there):
             end.close()
         await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+@contextmanager
+def no_more_descriptors() -> Iterator[None]:
+    """The process may open nothing more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    free = os.open(os.devnull, os.O_RDONLY)
+    os.close(free)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (free, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_a_full_table_of_open_files_costs_a_few_tries_and_one_line() -> None:
+    async def run() -> None:
+        there: set[Connection] = set()
+        acceptor, listener = await _listen(there, None)
+        clients = [socket.create_connection(listener.getsockname()) for _ in range(20)]
+        with structlog.testing.capture_logs() as events, no_more_descriptors():
+            before = time.process_time()
+            await asyncio.sleep(1)
+            assert time.process_time() - before < 0.2
+        assert [event["event"] for event in events] == ["connection_not_taken"]
+        async with asyncio.timeout(5):
+            while len(there) < len(clients):
+                await asyncio.sleep(0.01)
+        acceptor.close()
+        await acceptor.finish()
+        for end in (*clients, *there):
+            end.close()
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+
+
+def test_the_end_comes_though_nothing_can_be_taken() -> None:
+    async def run() -> None:
+        there: set[Connection] = set()
+        acceptor, listener = await _listen(there, None)
+        client = socket.create_connection(listener.getsockname())
+        with structlog.testing.capture_logs() as events:
+            with no_more_descriptors():
+                acceptor.close()
+            # Nothing is tried again on a socket that is closed.
+            await asyncio.sleep(0.3)
+        assert [event["event"] for event in events] == ["connection_not_taken"]
+        assert not there
+        client.close()
 
     asyncio.run(run())
