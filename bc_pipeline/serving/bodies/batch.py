@@ -11,12 +11,13 @@ import io
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
 from bc_pipeline.errors import Defect, SchemaMismatch
-from bc_pipeline.serving.bodies.body import Sample
+from bc_pipeline.schema import ID_COLUMN, Labels
+from bc_pipeline.serving.bodies.body import Sample, parse_json
 from bc_pipeline.serving.bodies.plain_json import refusal
 from bc_pipeline.serving.bodies.uploads import read_rows
 from bc_pipeline.serving.inference.rows import parse_values, require_few
@@ -33,8 +34,16 @@ DEFECTS_READ = 5_000
 _PORTION = 200
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
+
+class Refused(NamedTuple):
+    """A row that is no sample, and its client's name for it where that could be read."""
+
+    defects: Sequence[Defect]
+    id: str | None = None
+
+
 # The place of a row, its line or number, and what came of reading it.
-Row = tuple[int, Sample | Sequence[Defect]]
+Row = tuple[int, Sample | Refused]
 
 
 class RowDefect(msgspec.Struct):
@@ -51,6 +60,8 @@ class BatchRow(msgspec.Struct, omit_defaults=True):
     ----------
     row : int
         Of JSON its place in the list, from 1; of CSV its line, the header being line 1.
+    id : str
+        The client's own name for it, where it gave one that could be read.
     prediction : Prediction
         Where the row was sound.
     defects : list of RowDefect
@@ -58,6 +69,7 @@ class BatchRow(msgspec.Struct, omit_defaults=True):
     """
 
     row: int
+    id: str | msgspec.UnsetType = msgspec.UNSET
     prediction: Prediction | msgspec.UnsetType = msgspec.UNSET
     defects: list[RowDefect] | msgspec.UnsetType = msgspec.UNSET
 
@@ -106,15 +118,21 @@ def _read_items(live: Live, content: Sequence[Any]) -> Iterator[Row]:
     reader, found = live.reader, 0
     for number, item in enumerate(content, start=1):
         if found >= DEFECTS_READ:
-            yield number, [Defect(f"was not read: the rows before it have {found} defects")]
+            late = Defect(f"was not read: the rows before it have {found} defects")
+            yield number, Refused([late])
             continue
+        parsed = item
+        if isinstance(item, msgspec.Raw):
+            sample = reader.read_quickly(bytes(item))
+            if sample is not None:
+                yield number, sample
+                continue
+            parsed = parse_json(bytes(item))
         try:
-            sample = (
-                reader.read(bytes(item)) if isinstance(item, msgspec.Raw) else reader.sample(item)
-            )
+            sample = reader.sample(parsed)
         except SchemaMismatch as error:
             found += len(error.defects)
-            yield number, error.defects
+            yield number, Refused(error.defects, reader.id_of(parsed))
         else:
             yield number, sample
 
@@ -135,11 +153,13 @@ def csv_rows(blocks: Sequence[Block]) -> Iterator[Row]:
     """Rows of blocks."""
     for block in blocks:
         for index, line in enumerate(block.lines.tolist()):
-            defects = block.defects.get(index)
-            if defects:
-                yield line, defects
+            defects, identifier = block.defects.get(index), block.ids[index]
+            if not defects:
+                yield line, Sample(tuple(block.values[index].tolist()), identifier)
+            elif any(defect.column == ID_COLUMN for defect in defects):
+                yield line, Refused(defects)
             else:
-                yield line, Sample(tuple(block.values[index].tolist()), block.ids[index])
+                yield line, Refused(defects, identifier)
 
 
 def portions(rows: Iterator[Row]) -> Iterator[list[Row]]:
@@ -156,12 +176,15 @@ def split(portion: Sequence[Row]) -> list[Sample]:
 def answered(portion: Sequence[Row], predictions: Sequence[Prediction]) -> list[BatchRow]:
     """The portion's rows with their predictions, in the order they came in."""
     given = iter(predictions)
-    return [
-        BatchRow(place, prediction=next(given))
-        if isinstance(read, Sample)
-        else BatchRow(place, defects=[RowDefect(defect.column, defect.reason) for defect in read])
-        for place, read in portion
-    ]
+    rows = []
+    for place, read in portion:
+        row = BatchRow(place, msgspec.UNSET if read.id is None else read.id)
+        if isinstance(read, Sample):
+            row.prediction = next(given)
+        else:
+            row.defects = [RowDefect(defect.column, defect.reason) for defect in read.defects]
+        rows.append(row)
+    return rows
 
 
 CSV_COLUMNS = (
@@ -171,7 +194,10 @@ CSV_COLUMNS = (
     "prediction",
     "label",
     "probability",
+    "positive_probability",
+    "threshold",
     "model_version",
+    "manifest_sha256",
     "warnings",
     "defects",
 )
@@ -183,27 +209,30 @@ def ndjson(rows: Sequence[BatchRow | BatchEnd]) -> bytes:
     return b"".join(_encoder.encode(row) + b"\n" for row in rows)
 
 
-def csv_text(rows: Sequence[BatchRow]) -> bytes:
+def csv_text(rows: Sequence[BatchRow], labels: Labels) -> bytes:
     """Rows as lines of CSV; no cell of text starts a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     for row in rows:
         found = row.prediction
+        identifier = row.id if isinstance(row.id, str) else ""
         if isinstance(found, Prediction):
             warned = "; ".join(f"{notice.feature} {notice.reason}" for notice in found.warnings)
             cells = (
-                found.id if isinstance(found.id, str) else "",
                 found.prediction_id,
                 str(found.prediction),
                 found.label,
                 repr(found.probability),
+                repr(found.probabilities[labels.positive.name]),
+                repr(found.threshold),
                 found.model_version,
+                found.manifest_sha256,
                 warned,
                 "",
             )
         else:
             defects = row.defects if isinstance(row.defects, list) else []
             told = "; ".join(f"{d.feature} {d.reason}" if d.feature else d.reason for d in defects)
-            cells = ("", "", "", "", "", "", "", told)
-        writer.writerow([row.row, *(neutral_cell(cell) for cell in cells)])
+            cells = ("",) * 9 + (told,)
+        writer.writerow([row.row, *(neutral_cell(cell) for cell in (identifier, *cells))])
     return out.getvalue().encode()

@@ -99,8 +99,12 @@ class BodyReader:
         SchemaMismatch
             Listing every defect.
         """
+        return self.read_quickly(body) or self.read_slowly(body)
+
+    def read_quickly(self, body: bytes) -> Sample | None:
+        """Read one sample the short way; None where the long way must tell."""
         quick = self._quick.read(body)
-        return Sample(*quick) if quick is not None else self.read_slowly(body)
+        return Sample(*quick) if quick is not None else None
 
     def read_slowly(self, body: bytes) -> Sample:
         """Read one sample the long way, which finds every defect."""
@@ -116,7 +120,7 @@ class BodyReader:
         """
         defects: list[Defect] = []
         if not isinstance(content, Members):
-            raise _mismatch([Defect("the body must be a JSON object")])
+            raise _mismatch([Defect("the record must be a JSON object")])
         if len(content) > _NAMES_READ:
             raise _mismatch([_crowd(content)])
         members, sample_id = self._take_id(content, defects)
@@ -133,6 +137,12 @@ class BodyReader:
             raise _mismatch(defects)
         return Sample(values=tuple(values), id=sample_id)
 
+    def id_of(self, content: Any) -> str | None:
+        """The id of parsed JSON that is no sample, where it has one that can be used."""
+        if not isinstance(content, Members) or len(content) > _NAMES_READ:
+            return None
+        return self._take_id(content, [])[1]
+
     def _take_id(
         self, members: Members, defects: list[Defect]
     ) -> tuple[list[tuple[str, Any]], str | None]:
@@ -147,6 +157,7 @@ class BodyReader:
             return rest, None
         if len(found) > 1:
             defects.append(Defect("is given twice", column=ID_COLUMN))
+            return rest, None
         sample_id = found[0]
         if isinstance(sample_id, str) and usable_id(sample_id):
             return rest, sample_id

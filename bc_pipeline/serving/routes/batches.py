@@ -181,7 +181,7 @@ class _Lines:
         self._rows += len(portion)
         self._answered += len(samples)
         rows = answered(portion, found)
-        return csv_text(rows) if self._as_csv else ndjson(rows)
+        return csv_text(rows, self._live.labels) if self._as_csv else ndjson(rows)
 
     async def after(self, first: bytes) -> AsyncIterator[bytes]:
         """The whole answer, whose first portion is made already."""

@@ -111,6 +111,43 @@ def test_csv_is_answered_like_single_records(
     assert lines(form)[-1] == end
 
 
+def test_a_refused_row_keeps_the_name_its_client_gave_it(
+    service: Service, table: str, reference: Any
+) -> None:
+    row = reference[0][0].tolist()
+    records = [
+        {"features": row[:-1], "id": "a"},
+        {"id": "b"},
+        {"features": row, "id": "c"},
+        {"features": row, "id": 5},
+        {"features": row, "id": "d", "Id": "e"},
+        {"features": row, "id": "x" * 129},
+        "f",
+    ]
+    *rows, _ = lines(send(service, BATCH, records, "application/json"))
+    assert [line.get("id") for line in rows] == ["a", "b", "c", None, None, None, None]
+    assert rows[-1]["defects"] == [{"feature": None, "reason": "the record must be a JSON object"}]
+    damaged = table.replace("17.99", "oops", 1).replace("p1,0", '"p\t1",0', 1)
+    first, second, third, *_ = lines(send(service, BATCH, damaged))
+    assert (first["id"], "prediction" in first) == ("p0", False)
+    assert (second.get("id"), third["id"]) == (None, "p2")
+    as_csv = send(service, BATCH, damaged, accept="text/csv").text
+    assert [found["id"] for found in csv.DictReader(io.StringIO(as_csv))][:3] == ["p0", "", "p2"]
+
+
+def test_csv_out_says_as_much_as_json(service: Service, table: str) -> None:
+    *rows, _ = lines(send(service, BATCH, table))
+    as_csv = send(service, BATCH, table, accept="text/csv").text
+    for cells, line in zip(csv.DictReader(io.StringIO(as_csv)), rows, strict=True):
+        told = line["prediction"]
+        assert float(cells["positive_probability"]) == told["probabilities"]["malignant"]
+        assert float(cells["threshold"]) == told["threshold"] == 0.4
+        for name in ("label", "model_version", "manifest_sha256"):
+            assert cells[name] == told[name]
+        called = float(cells["positive_probability"]) > float(cells["threshold"])
+        assert cells["label"] == ("malignant" if called else "benign")
+
+
 def test_every_row_of_a_batch_is_in_the_log(
     service: Service, table: str, settings: Settings
 ) -> None:

@@ -117,7 +117,7 @@ def test_what_is_not_json_is_said_without_its_content(body: bytes, said: str) ->
 
 @pytest.mark.parametrize("body", [b"null", b"[]", b"5", b'"text"', b"true", b"NaN"])
 def test_anything_but_an_object_is_a_defect(body: bytes) -> None:
-    assert defects(body) == {None: "the body must be a JSON object"}
+    assert defects(body) == {None: "the record must be a JSON object"}
 
 
 def test_all_defects_are_listed_together(row: list[float]) -> None:
