@@ -43,6 +43,7 @@ from bc_pipeline.records import segments
 from bc_pipeline.settings import Settings
 
 MODELS = {"logistic": "logistic", "forest": "random_forest"}
+WORKER, DRAINER = ".worker", "bc_pipeline.records"
 WARM_UP = 300
 MEMORY_REQUESTS = 20_000
 STARTS = 5
@@ -147,7 +148,7 @@ def contestants(volumes: dict[str, Volume], folder: Path, stack: ExitStack) -> l
             made.append(
                 Contestant(
                     *(f"ours, {form}", model, ours, asked, expected),
-                    *(ours.find("serving.worker"), ours.find("bc_pipeline.records"), spool),
+                    *(ours.find(WORKER), ours.find("bc_pipeline.records"), spool),
                 )
             )
         naive = start_naive(volume, folder / f"naive-{model}.log")
@@ -200,7 +201,7 @@ def starts(volume: Volume, log: Path, number: int) -> dict[str, float]:
         last = start_ours(volume, log)
         stack.callback(last.stop)
         found.append((last.listening, last.ready))
-        worker = last.find("serving.worker")
+        worker = last.find(WORKER)
         before = memory_mb(worker)
         asked = [request("/predict", body, key=KEY) for body in bodies()["named"]]
         load(last.port, asked, volume.version.encode(), number=MEMORY_REQUESTS)

@@ -45,10 +45,13 @@ class Peer:
     ready: float
 
     def find(self, role: str) -> int:
-        """Process id of the child whose command line names a module."""
-        for child in psutil.Process(self.process.pid).children(recursive=True):
-            if any(role in word for word in child.cmdline()):
-                return child.pid
+        """Process id of the child whose command line ends a word so; it may yet start."""
+        until = time.monotonic() + _PATIENCE
+        while time.monotonic() < until:
+            for child in psutil.Process(self.process.pid).children():
+                if any(word.endswith(role) for word in child.cmdline()):
+                    return child.pid
+            time.sleep(_PAUSE)
         raise NotReady(f"there is no {role}")
 
     def stop(self) -> None:

@@ -55,7 +55,6 @@ class Server(uvicorn.Server):
                 app,
                 loop="uvloop",
                 http=Protocol,
-                interface="asgi3",
                 ws="none",
                 lifespan="on",
                 log_config=None,
