@@ -93,7 +93,7 @@ def _rebuild(kind: type[PipelineError], values: dict[str, Any]) -> PipelineError
 
 @dataclass(eq=False)
 class PipelineError(Exception):
-    """Root of the tree.
+    """The service cannot do what was asked through no fault of the request; its log says why.
 
     Attributes
     ----------
@@ -430,10 +430,12 @@ class AddressRefused(RequestRefused):
 
 @dataclass(eq=False)
 class RateLimited(RequestRefused):
-    """Too many requests; ``retry_after`` seconds from now there is room again.
+    """Too many requests; Retry-After says when there is room again.
 
     Attributes
     ----------
+    retry_after : int
+        In seconds from now.
     kind : str
         What was counted, such as ``address``.
     """
@@ -497,7 +499,13 @@ class StackError(PipelineError):
 
 @dataclass(eq=False)
 class AirflowRefused(StackError):
-    """Airflow answered with an error; ``status`` is its HTTP status."""
+    """Airflow answered with an error.
+
+    Attributes
+    ----------
+    status : int
+        Its HTTP status.
+    """
 
     code: ClassVar[str] = "airflow-refused"
 

@@ -147,7 +147,7 @@ def problem_example(error: type[errors.PipelineError]) -> dict[str, Any]:
 
 def meaning(error: type[errors.PipelineError]) -> str:
     """What an error says in general: the first sentence of its docstring."""
-    return (error.__doc__ or "").strip().splitlines()[0]
+    return (error.__doc__ or "").strip().splitlines()[0].replace("``", "'")
 
 
 def internal_error() -> Response:

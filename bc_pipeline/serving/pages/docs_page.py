@@ -49,6 +49,29 @@ window.addEventListener("load", function () {
 });
 """
 _STYLE = b"body { margin: 0; padding: 0; }\n"
+# For pages that are text: of health and of problems.
+_TEXT_STYLE = b"""\
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c2430; background: #fff; }
+code { font-family: ui-monospace, monospace; font-size: .9em; }
+table { border-collapse: collapse; width: 100%; }
+th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d5dae1;
+  vertical-align: top; }
+th { font-weight: 600; }
+th[scope=row] { width: 16rem; }
+th[scope=row] + td { overflow-wrap: anywhere; }
+.ok { color: #11682f; }
+.not { color: #a11; }
+:target { background: #fff4c2; }
+@media (prefers-color-scheme: dark) {
+  body { color: #e4e8ee; background: #12161c; }
+  th, td { border-color: #36404d; }
+  a { color: #7db8f5; }
+  .ok { color: #6fd08c; }
+  .not { color: #ff8a80; }
+  :target { background: #4a4113; }
+}
+"""
 _ICON = b"""\
 <svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16">\
 <circle cx="8" cy="8" r="7" fill="#0b5cad"/><circle cx="8" cy="8" r="3" fill="#fff"/></svg>
@@ -58,6 +81,7 @@ _OURS = {
     "swagger-start.js": (_SCRIPT, _SWAGGER_START),
     "redoc-start.js": (_SCRIPT, _REDOC_START),
     "page.css": (_CSS, _STYLE),
+    "text.css": (_CSS, _TEXT_STYLE),
     "icon.svg": (_SVG, _ICON),
 }
 _THEIRS = {
@@ -105,7 +129,7 @@ def _package_file(name: str) -> bytes:
 
 
 @lru_cache
-def _address(name: str) -> str:
+def address_of(name: str) -> str:
     """Changes with the file's content, so that a browser may keep it for ever."""
     return f"{_ADDRESS}/{name}?v={asset(name).digest}"
 
@@ -119,12 +143,12 @@ def redoc_page() -> str:
 
 
 def _page(styles: tuple[str, ...], scripts: tuple[str, ...]) -> str:
-    links = "".join(f'<link rel="stylesheet" href="{_address(name)}">' for name in styles)
+    links = "".join(f'<link rel="stylesheet" href="{address_of(name)}">' for name in styles)
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f'<title>{escape(TITLE)}</title><link rel="icon" href="{_address("icon.svg")}">{links}'
+        f'<title>{escape(TITLE)}</title><link rel="icon" href="{address_of("icon.svg")}">{links}'
         '</head><body><div id="docs"></div>'
-        + "".join(f'<script src="{_address(name)}"></script>' for name in scripts)
+        + "".join(f'<script src="{address_of(name)}"></script>' for name in scripts)
         + "</body></html>"
     )

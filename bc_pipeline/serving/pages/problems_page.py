@@ -1,34 +1,19 @@
-"""The page of problems: where the ``type`` of every problem leads. Plain HTML, no scripts."""
+"""The page of problems: where the ``type`` of every problem leads."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from html import escape
 
+from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving.pages.documentation import TITLE
+from bc_pipeline.serving.pages.text_page import text_page
 from bc_pipeline.serving.problem_details import (
-    PROBLEMS,
     ROUTER_PROBLEMS,
     meaning,
+    problem_type,
     router_code,
 )
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'"
-_STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem;
-  color: #1c2430; background: #fff; }
-code { font-family: ui-monospace, monospace; font-size: .9em; }
-table { border-collapse: collapse; width: 100%; }
-th, td { text-align: left; padding: .3rem .6rem; border-bottom: 1px solid #d5dae1;
-  vertical-align: top; }
-:target { background: #fff4c2; }
-@media (prefers-color-scheme: dark) {
-  body { color: #e4e8ee; background: #12161c; }
-  th, td { border-color: #36404d; }
-  a { color: #7db8f5; }
-  :target { background: #4a4113; }
-}
-"""
 
 
 def page() -> str:
@@ -38,21 +23,29 @@ def page() -> str:
         f"<td>{escape(title)}</td><td>{escape(text)}</td></tr>"
         for code, status, title, text in sorted(_entries())
     )
-    return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Problems: {escape(TITLE)}</title><style>{_STYLE}</style></head><body>"
+    return text_page(
+        f"Problems: {TITLE}",
         f"<h1>Problems of the {escape(TITLE)}</h1>"
         "<p>Every error is an RFC 9457 problem, <code>application/problem+json</code>. No "
         "problem repeats a value of the request. The operations are in "
         '<a href="/docs">/docs</a> and <a href="/redoc">/redoc</a>.</p>'
         "<table><thead><tr><th>Code</th><th>Status</th><th>Title</th><th>Meaning</th></tr>"
-        f"</thead><tbody>{rows}</tbody></table></body></html>"
+        f"</thead><tbody>{rows}</tbody></table>",
     )
 
 
 def _entries() -> Iterable[tuple[str, int, str, str]]:
-    for kind, shown in PROBLEMS.items():
+    for kind in _told(PipelineError):
+        shown = problem_type(kind)
         yield kind.code, int(shown.status), shown.title, meaning(kind)
     for status, text in ROUTER_PROBLEMS.items():
         yield router_code(status), int(status), status.phrase, text
+
+
+def _told(kind: type[PipelineError]) -> Iterable[type[PipelineError]]:
+    """An error and all below it that clients see: of faults of the service they see the root."""
+    fault = problem_type(kind) is problem_type(PipelineError)
+    if kind is PipelineError or (not fault and "code" in vars(kind)):
+        yield kind
+    for below in kind.__subclasses__():
+        yield from _told(below)

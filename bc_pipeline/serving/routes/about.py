@@ -15,7 +15,7 @@ from bc_pipeline.serving.admission import ScopedRoute, needs
 from bc_pipeline.serving.answers import json_answer
 from bc_pipeline.serving.exchange import services_of
 from bc_pipeline.serving.model.live import Live
-from bc_pipeline.serving.pages import docs_page, problems_page
+from bc_pipeline.serving.pages import docs_page, problems_page, text_page
 from bc_pipeline.serving.pages.documentation import JSON, NOTICE, TITLE, operation
 from bc_pipeline.serving.pages.openapi_document import openapi as openapi_document
 
@@ -87,7 +87,7 @@ async def redoc() -> Response:
 @router.get("/problems", **_HIDDEN)
 async def problems() -> Response:
     """Where the types of all problems lead."""
-    return await _html(problems_page.page, problems_page.POLICY)
+    return await _html(problems_page.page, text_page.POLICY)
 
 
 @router.get("/docs/assets/{name}", **_HIDDEN)

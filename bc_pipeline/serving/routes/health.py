@@ -16,7 +16,8 @@ from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.answers import json_answer
 from bc_pipeline.serving.exchange import services_of
 from bc_pipeline.serving.pages.documentation import JSON, content, operation
-from bc_pipeline.serving.pages.health_page import POLICY, page
+from bc_pipeline.serving.pages.health_page import page
+from bc_pipeline.serving.pages.text_page import POLICY
 from bc_pipeline.serving.services import Services
 from bc_pipeline.serving.telemetry.readiness import Readiness, readiness, records_facts
 

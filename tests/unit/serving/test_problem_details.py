@@ -134,10 +134,17 @@ def test_defects_name_their_feature() -> None:
 
 def test_the_type_of_every_problem_leads_to_its_row() -> None:
     page = problems_page.page()
-    for kind in problem_details.PROBLEMS:
-        assert f'id="{kind.code}"' in page
+    sent = [json.loads(problem_details.from_error(kind("m")).body) for kind in KINDS]
+    for code in {content["code"] for content in sent}:
+        assert page.count(f'id="{code}"') == 1, code
     for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
         assert f'id="{problem_details.router_code(status)}"' in page
+
+
+def test_the_page_of_problems_speaks_to_clients() -> None:
+    page = problems_page.page()
+    assert "``" not in page
+    assert "Root of the tree" not in page
 
 
 def test_what_is_documented_of_an_error_is_what_a_client_sees() -> None:

@@ -7,17 +7,19 @@ import sys
 import pytest
 
 from bc_pipeline.errors import ConfigError, NotThere
-from bc_pipeline.serving.pages import docs_page, problems_page
+from bc_pipeline.serving.pages import docs_page, text_page
 from tests.unit.serving.conftest import Service
 
 
-@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+@pytest.mark.parametrize(
+    ("path", "assets"), [("/docs", 4), ("/redoc", 4), ("/problems", 2), ("/health", 2)]
+)
 def test_a_page_names_only_assets_of_this_service_and_holds_no_script(
-    service: Service, path: str
+    service: Service, path: str, assets: int
 ) -> None:
-    page = service.get(path)
+    page = service.request("GET", path, headers={"Accept": "text/html"})
     needed = re.findall(r'(?:src|href)="([^"]*)"', page.text)
-    assert len(needed) >= 4
+    assert len(needed) >= assets
     for address in needed:
         assert service.get(address).status_code == 200, address
     assert re.findall(r"<script[^>]*>([^<]+)<", page.text) == []
@@ -30,15 +32,18 @@ def test_a_page_names_only_assets_of_this_service_and_holds_no_script(
     [
         ("/docs", docs_page.SWAGGER_POLICY),
         ("/redoc", docs_page.REDOC_POLICY),
-        ("/problems", problems_page.POLICY),
+        ("/problems", text_page.POLICY),
+        ("/health", text_page.POLICY),
     ],
 )
 def test_a_page_has_a_policy_of_its_own(service: Service, path: str, policy: str) -> None:
-    given = service.get(path).headers.get_list("content-security-policy")
+    page = service.request("GET", path, headers={"Accept": "text/html"})
+    given = page.headers.get_list("content-security-policy")
     assert given == [policy]
     assert policy.startswith("default-src 'none'")
     assert "script-src 'self';" in policy or "script-src" not in policy
     assert "http" not in policy
+    assert "unsafe" not in policy
     assert "frame-ancestors 'none'" in policy
 
 
