@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -13,30 +15,46 @@ from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError, Transien
 from bc_pipeline.settings import Settings
 
 FINAL_RUN_STATES = ("success", "failed")
+_LOGIN = "/auth/token"
 
 
 @dataclass
 class AirflowApi:
-    """A client that is logged in as the settings' user."""
+    """A client that is logged in as the settings' user.
+
+    Attributes
+    ----------
+    timeout : float
+        Seconds that each step of a call may take.
+    deadline : float
+        On the monotonic clock: when everything has to be done.
+    """
 
     client: httpx.Client
+    timeout: float
+    deadline: float = math.inf
 
     @classmethod
-    def of(cls, settings: Settings, timeout: float = 30.0) -> Self:
+    def of(cls, settings: Settings, timeout: float = 30.0, seconds: float = math.inf) -> Self:
         """Log in.
 
         Parameters
         ----------
         timeout : float
             Seconds that each step of a call may take.
+        seconds : float
+            That all calls together may take.
 
         Raises
         ------
         StackError
-            Where the stack was never set up, or Airflow refuses the password.
+            Where the stack was never set up.
+        AirflowRefused
+            Where Airflow refuses the password, or something else answers in its place.
         AirflowAway
             Where Airflow does not answer.
         """
+        deadline = time.monotonic() + seconds
         try:
             password = settings.airflow_password.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
@@ -44,10 +62,30 @@ class AirflowApi:
                 "Airflow's password is not there: the stack is not set up.",
                 "Run 'make up' first, or name the password's file in BC_AIRFLOW_PASSWORD_FILE.",
             ) from None
-        client = httpx.Client(base_url=settings.airflow_address, timeout=timeout, trust_env=False)
-        api = cls(client)
-        body = {"username": settings.airflow_user, "password": password}
-        token = api._send("POST", "/auth/token", json=body)["access_token"]
+        except (OSError, UnicodeDecodeError) as error:
+            raise StackError(
+                f"Airflow's password cannot be read ({type(error).__name__}).",
+                "See to the file that BC_AIRFLOW_PASSWORD_FILE names.",
+            ) from None
+        try:
+            client = httpx.Client(base_url=settings.airflow_address, trust_env=False)
+        except httpx.InvalidURL:
+            raise StackError(
+                "BC_AIRFLOW_URL is no address.", "Write it as http://host:port."
+            ) from None
+        api = cls(client, timeout, deadline)
+        try:
+            body = {"username": settings.airflow_user, "password": password}
+            token = api._send("POST", _LOGIN, json=body).get("access_token")
+            if not isinstance(token, str) or not token.isascii() or not token.isprintable():
+                raise AirflowRefused(
+                    "The answer to Airflow's login holds no token.",
+                    "See that BC_AIRFLOW_URL is Airflow's address.",
+                    status=httpx.codes.OK,
+                )
+        except BaseException:
+            client.close()
+            raise
         client.headers["Authorization"] = f"Bearer {token}"
         return api
 
@@ -59,18 +97,47 @@ class AirflowApi:
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
-            response = self.client.request(method, path, **arguments)
+            status, body = self._ask(method, path, **arguments)
         except httpx.HTTPError as error:
+            # The address without its user and password.
+            address = self.client.base_url.netloc.decode()
             raise AirflowAway(
-                f"Airflow at {self.client.base_url} does not answer ({type(error).__name__}).",
+                f"Airflow at {address} does not answer ({type(error).__name__}).",
                 "Run 'bc-pipeline status' and 'bc-pipeline up'.",
             ) from None
-        if response.is_error:
+        try:
+            content = json.loads(body) if body else {}
+        except ValueError:
+            content = None
+        if httpx.codes.is_error(status):
+            # What was sent to the login may be repeated in its answer.
+            detail = "" if path == _LOGIN else _detail(content)
             raise AirflowRefused(
-                f"Airflow answered {response.status_code} to {method} {path}: {_detail(response)}.",
-                status=response.status_code,
+                f"Airflow answered {status} to {method} {path}{': ' * bool(detail)}{detail}.",
+                status=status,
             )
-        return response.json() if response.content else {}
+        if not isinstance(content, dict):
+            raise AirflowRefused(
+                f"The answer to {method} {path} is not Airflow's.",
+                "See that BC_AIRFLOW_URL is Airflow's address.",
+                status=status,
+            )
+        return content
+
+    def _ask(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
+        """Send a request within what is left of the time."""
+        body = bytearray()
+        with self.client.stream(method, path, timeout=self._left(), **arguments) as response:
+            for part in response.iter_bytes():
+                body += part
+                self._left()
+            return response.status_code, bytes(body)
+
+    def _left(self) -> float:
+        left = min(self.timeout, self.deadline - time.monotonic())
+        if left <= 0:
+            raise httpx.TimeoutException("no time is left")
+        return left
 
     def dag(self, dag_id: str) -> dict[str, Any] | None:
         """The DAG as Airflow knows it; None until it was parsed."""
@@ -169,9 +236,13 @@ class AirflowApi:
             time.sleep(0.5)
 
 
-def _detail(response: httpx.Response) -> str:
-    try:
-        detail = response.json().get("detail", "")
-    except ValueError:
-        detail = response.text
-    return str(detail)[:300]
+def _detail(content: Any) -> str:
+    """What Airflow says of an error, without the input that it may repeat."""
+    detail = content.get("detail") if isinstance(content, dict) else None
+    if isinstance(detail, str):
+        return detail[:300].rstrip(".")
+    found = (
+        [entry for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
+    )
+    told = [f"{'.'.join(map(str, entry.get('loc', ())))} {entry.get('msg', '')}" for entry in found]
+    return "; ".join(told)[:300]

@@ -152,6 +152,7 @@ def _lifespan(
             await asyncio.gather(*tasks, return_exceptions=True)
             services.log.flush()
             services.limiter.close()
+            services.airflow.close()
             if services.spool is not None:
                 services.spool.close()
             observe(services)

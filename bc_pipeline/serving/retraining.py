@@ -7,17 +7,25 @@ is repeated after a lost answer, or by two workers at once, finds the run of the
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
+import structlog
 
-from bc_pipeline.errors import AirflowRefused, KeyReused, NotThere, StackError
+from bc_pipeline.errors import AirflowAway, AirflowRefused, KeyReused, NotThere, StackError
+from bc_pipeline.serving.airflow_calls import SECONDS, TRY_AGAIN
 from bc_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from bc_pipeline.airflow_api import AirflowApi
 
 # An answer is worth waiting for this long; then Airflow counts as away.
 _TIMEOUT = 5.0
 _PREFIX = "api__"
+SAME_KEY = "Send the same Idempotency-Key again."
 _CONFLICT, _NOT_FOUND = 409, 404
 
 
@@ -92,7 +100,7 @@ class Retraining:
         run_id = run_id_of(key, caller)
         conf = msgspec.to_builtins(order)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        with self._airflow() as api:
+        with self._airflow(SAME_KEY) as api:
             try:
                 api.trigger(self.dag, body)
                 new = True
@@ -118,7 +126,7 @@ class Retraining:
         """
         if not is_run_id(run_id):
             raise _not_there()
-        with self._airflow() as api:
+        with self._airflow(TRY_AGAIN) as api:
             try:
                 return self._shown(api.run(self.dag, run_id), api.tasks(self.dag, run_id))
             except AirflowRefused as refusal:
@@ -126,16 +134,22 @@ class Retraining:
                     raise _not_there() from None
                 raise
 
-    def _airflow(self) -> Any:
+    @contextmanager
+    def _airflow(self, remedy: str) -> Iterator[AirflowApi]:
+        """Airflow's API, its errors as a caller may see them: without addresses and files."""
         from bc_pipeline.airflow_api import AirflowApi
-        from bc_pipeline.errors import AirflowAway
 
         try:
-            return AirflowApi.of(self.settings, timeout=_TIMEOUT)
-        except AirflowRefused:
-            raise
-        except StackError as error:
-            raise AirflowAway(error.message, error.remedy) from None
+            with AirflowApi.of(self.settings, _TIMEOUT, SECONDS) as api:
+                yield api
+        except AirflowRefused as refusal:
+            # Its remedy is for who runs the service.
+            raise AirflowRefused(refusal.message, status=refusal.status) from None
+        except (StackError, AirflowAway) as error:
+            structlog.get_logger().warning("airflow_away", reason=error.message)
+            raise AirflowAway("Airflow does not answer.", remedy) from None
+        except (KeyError, TypeError, AttributeError):
+            raise AirflowRefused("Airflow's answer is not as it should be.") from None
 
     def _shown(self, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Retrain:
         return Retrain(

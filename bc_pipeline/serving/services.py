@@ -10,6 +10,7 @@ from bc_pipeline.access.guard import Guard
 from bc_pipeline.access.limits import Limiter
 from bc_pipeline.errors import NoChampion, RecordsAway
 from bc_pipeline.records.spool import Spool
+from bc_pipeline.serving.airflow_calls import AirflowCalls
 from bc_pipeline.serving.model.folder import PinnedModel
 from bc_pipeline.serving.model.live import Live, LiveModel
 from bc_pipeline.serving.telemetry.access_log import AccessLog
@@ -43,6 +44,7 @@ class Services:
     metrics: Metrics
     log: AccessLog
     tracing: Tracing | None
+    airflow: AirflowCalls = field(default_factory=AirflowCalls)
     reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
 
     @property

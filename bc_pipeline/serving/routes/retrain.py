@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -37,7 +36,7 @@ from bc_pipeline.serving.pages.documentation import (
     parameter,
     request_body,
 )
-from bc_pipeline.serving.retraining import Retrain, Retraining, RetrainOrder
+from bc_pipeline.serving.retraining import SAME_KEY, Retrain, Retraining, RetrainOrder
 
 router = APIRouter(route_class=ScopedRoute, tags=["retrain"])
 _KEY = b"idempotency-key"
@@ -125,10 +124,9 @@ async def start(request: Request) -> Response:
     key = _idempotency_key(headers)
     order = _order(headers, await read_body(request.receive, headers, _ORDER_LIMIT))
     caller = exchange_of(request).caller
-    retraining = Retraining(services_of(request).settings)
-    run, found = await asyncio.to_thread(
-        retraining.start, order, key, caller.key_id if caller else ""
-    )
+    services = services_of(request)
+    retraining, key_id = Retraining(services.settings), caller.key_id if caller else ""
+    run, found = await services.airflow.run(lambda: retraining.start(order, key, key_id), SAME_KEY)
     status = HTTPStatus.ACCEPTED if found == "new" else HTTPStatus.OK
     return json_answer(run, status, {"Location": f"/v1/retrain/{run.id}"})
 
@@ -147,8 +145,9 @@ async def start(request: Request) -> Response:
 )
 async def follow(run_id: str, request: Request) -> Response:
     """The state of a run that was started here, and of its tasks."""
-    retraining = Retraining(services_of(request).settings)
-    return json_answer(await asyncio.to_thread(retraining.find, run_id))
+    services = services_of(request)
+    retraining = Retraining(services.settings)
+    return json_answer(await services.airflow.run(lambda: retraining.find(run_id)))
 
 
 def _idempotency_key(headers: Headers) -> str:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,6 +30,11 @@ class Airflow(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.password = PASSWORD
         self.broken = False
+        # What the login and the runs answer instead, where it is set: status and body.
+        self.odd_login: tuple[int, bytes] | None = None
+        self.odd_run: tuple[int, bytes] | None = None
+        self.released = threading.Event()
+        self.released.set()
         self.lock = threading.Lock()
 
 
@@ -39,7 +46,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        if self.path == "/auth/token":
+        self.server.released.wait()
+        if self.path == "/auth/token" and self.server.odd_login:
+            status, answer = self.server.odd_login
+            self._write(status, answer.replace(b"SENT", json.dumps(body).encode()))
+        elif self.path == "/auth/token":
             good = body == {"username": "admin", "password": self.server.password}
             self._send(201 if good else 401, {"access_token": "t"} if good else {"detail": "no"})
         elif self.server.broken:
@@ -56,6 +67,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(404, {"detail": "no such path"})
 
     def do_GET(self) -> None:
+        if self.server.odd_run:
+            self._write(*self.server.odd_run)
+            return
         path, _, _ = self.path.partition("?")
         run = self.server.runs.get(path.removeprefix(RUNS + "/").partition("/")[0])
         if run is None:
@@ -70,7 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(200, run)
 
     def _send(self, status: int, content: dict[str, Any]) -> None:
-        body = json.dumps(content).encode()
+        self._write(status, json.dumps(content).encode())
+
+    def _write(self, status: int, body: bytes) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -83,6 +99,7 @@ def airflow() -> Iterator[Airflow]:
         thread = threading.Thread(target=server.serve_forever)
         thread.start()
         yield server
+        server.released.set()
         server.shutdown()
         thread.join()
 
@@ -171,6 +188,94 @@ def test_airflow_that_refuses_is_502_and_no_secret_shows(
     retrainer.app.state.services.log.flush()
     written = "".join(capsys.readouterr())
     assert PASSWORD not in broken.text + refused.text + written
+
+
+ODD = [
+    (200, b"<html>log in</html>"),
+    (200, b"{}"),
+    (200, b"[]"),
+    (200, b'{"access_token": 5}'),
+    (422, b'{"detail": [{"loc": ["body"], "msg": "bad", "input": SENT}]}'),
+    (401, b'{"detail": "no: SENT"}'),
+    (500, b'["x"]'),
+    (500, b"<html>SENT</html>"),
+    (500, b"\xff"),
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_an_odd_answer_to_the_login_is_502_and_repeats_nothing(
+    retrainer: Service, airflow: Airflow, odd: tuple[int, bytes]
+) -> None:
+    airflow.odd_login = odd
+    answer = order(retrainer)
+    assert (answer.status_code, answer.json()["code"]) == (502, "airflow-refused")
+    assert PASSWORD not in answer.text
+    assert "admin" not in answer.text
+
+
+@pytest.mark.parametrize("odd", [(200, b"<html>"), (200, b"{}"), (200, b"[]"), (500, b'["x"]')])
+def test_an_odd_answer_about_a_run_is_502(
+    retrainer: Service, airflow: Airflow, odd: tuple[int, bytes]
+) -> None:
+    airflow.odd_run = odd
+    answer = order(retrainer)
+    assert (answer.status_code, answer.json()["code"]) == (502, "airflow-refused")
+
+
+def test_of_a_list_of_errors_only_place_and_message_are_told(
+    retrainer: Service, airflow: Airflow
+) -> None:
+    wrong = {"loc": ["body", "conf"], "msg": "Field required", "input": "canary", "ctx": "canary"}
+    airflow.odd_run = (422, json.dumps({"detail": [wrong, "canary"]}).encode())
+    answer = order(retrainer)
+    assert "body.conf Field required." in answer.json()["detail"]
+    assert "canary" not in answer.text
+
+
+def test_neither_address_nor_file_nor_operators_advice_reaches_a_caller(
+    start: Callable[..., Service], tmp_path: Any
+) -> None:
+    (tmp_path / "password").mkdir()
+    unreadable = start(airflow_password_file=tmp_path / "password")
+    (tmp_path / "other").write_text(PASSWORD)
+    named = {"airflow_password_file": tmp_path / "other"}
+    away = start(airflow_url="http://bob:canary@127.0.0.1:9", **named)
+    wrong = start(airflow_url="http://bob:canary@[::1", **named)
+    for service in (unreadable, away, wrong):
+        answer = order(service)
+        assert (answer.status_code, answer.json()["code"]) == (503, "airflow-away")
+        assert answer.json()["detail"] == (
+            "Airflow does not answer. Send the same Idempotency-Key again."
+        )
+
+
+def test_a_slow_airflow_keeps_nothing_else_waiting(retrainer: Service, airflow: Airflow) -> None:
+    airflow.released.clear()
+    calls = retrainer.app.state.services.airflow
+    calls._seconds = 1.0
+    path = f"/v1/retrain/{run_id_of('x', 'y')}"
+
+    async def ask() -> tuple[float, list[int]]:
+        asked = [
+            asyncio.ensure_future(retrainer.ask("GET", path, headers={"X-API-Key": KEY}))
+            for _ in range(40)
+        ]
+        await asyncio.sleep(0.2)
+        begun = time.monotonic()
+        await asyncio.to_thread(lambda: None)
+        took = time.monotonic() - begun
+        return took, [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    begun = time.monotonic()
+    took, statuses = retrainer.run(ask())
+    assert took < 0.5
+    assert statuses == [503] * 40
+    assert time.monotonic() - begun < 3
+    airflow.released.set()
+    deadline = time.monotonic() + 10
+    while order(retrainer).status_code != 202:
+        assert time.monotonic() < deadline
 
 
 @pytest.mark.parametrize("key", [None, "", " ", "x" * 129, "a\tb"])
