@@ -112,6 +112,13 @@ def create_app(
             allow_origins=list(settings.cors_origins),
             allow_methods=["GET", "POST"],
             allow_headers=["Authorization", "Content-Type", "X-API-Key", "Idempotency-Key"],
+            expose_headers=[
+                "X-Request-Id",
+                "X-Model-Version",
+                "X-Manifest-Sha256",
+                "Retry-After",
+                "Location",
+            ],
         )
     return app
 

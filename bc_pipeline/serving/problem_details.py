@@ -68,10 +68,11 @@ PROBLEMS: dict[type[errors.PipelineError], ProblemType] = {
     errors.PipelineError: ProblemType(HTTPStatus.INTERNAL_SERVER_ERROR, "The service is at fault"),
 }
 
-# What the router refuses before any of our code runs.
+# What is refused before any of our code runs.
 ROUTER_PROBLEMS: dict[HTTPStatus, str] = {
     HTTPStatus.NOT_FOUND: "There is nothing at this address; GET / lists what there is.",
     HTTPStatus.METHOD_NOT_ALLOWED: "The address does not take this method.",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: "The request line and headers are too large.",
 }
 
 

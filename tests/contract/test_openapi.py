@@ -85,6 +85,9 @@ def prepared(service: Service, document: dict[str, Any]) -> dict[str, Any]:
     values = {"prediction_id": answered, "name": "wdbc", "run_id": NOBODY}
     values["Idempotency-Key"] = NOBODY
     changed: dict[str, Any] = json.loads(json.dumps(document))
+    reports = changed["paths"]["/v1/outcomes"]["post"]["requestBody"]["content"]
+    reported = reports["application/json"]["examples"]["reported"]["value"]
+    reported["prediction_id"] = answered
     for _, _, operation in operations(changed):
         for given in operation.get("parameters", ()):
             if given["required"]:
@@ -167,6 +170,7 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
         assert all(given["description"] for given in operation.get("parameters", ()))
         assert any(status.startswith("2") for status in operation["responses"]), path
         assert {"403", "429", "500"} <= set(operation["responses"]), path
+        assert ("408" in operation["responses"]) == ("requestBody" in operation), path
     names = [operation["operationId"] for _, _, operation in operations(document)]
     assert len(set(names)) == len(names)
 

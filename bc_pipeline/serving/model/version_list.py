@@ -16,7 +16,7 @@ from bc_pipeline.artifacts.versions import (
     open_stored,
     read_registry,
 )
-from bc_pipeline.errors import StoreError
+from bc_pipeline.errors import HeaderRefused, StoreError
 from bc_pipeline.promotion import audit
 from bc_pipeline.serving.model.facts import pointers, read_verdict
 from bc_pipeline.settings import Settings
@@ -79,9 +79,21 @@ class VersionPage(msgspec.Struct, frozen=True):
 
 
 def version_page(settings: Settings, limit: int, cursor: str | None) -> VersionPage:
-    """List versions whose name comes before `cursor`, at most `limit` of them."""
+    """List versions whose name comes before `cursor`, at most `limit` of them.
+
+    Raises
+    ------
+    HeaderRefused
+        Where the cursor names no version.
+    """
     store = Store(settings.home, settings.service_problem)
     names = list_versions(store)[::-1]
+    if cursor is not None and cursor not in names:
+        raise HeaderRefused(
+            "'cursor' is the 'next_cursor' of a page; this one names no version.",
+            "Begin again without it.",
+            header="cursor",
+        )
     rest = [name for name in names if cursor is None or name < cursor]
     shown = rest[:limit]
     aliases, promoted, error = _history(store)

@@ -16,6 +16,7 @@ import msgspec
 
 from bc_pipeline.errors import (
     AddressRefused,
+    BodyTooSlow,
     HeaderRefused,
     KeyRefused,
     PipelineError,
@@ -152,7 +153,7 @@ def operation(
     successes = {int(status): first} | dict(others or {})
     extra["responses"] = {
         str(code): _response(success) for code, success in sorted(successes.items())
-    } | _refusals(refusals, scope, parameters)
+    } | _refusals([*refusals, *([BodyTooSlow] if body else [])], scope, parameters)
     return {"summary": summary, "openapi_extra": extra}
 
 

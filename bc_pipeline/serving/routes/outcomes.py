@@ -233,6 +233,14 @@ _REPORT = operation(
                         {"type": "array", "items": {"$ref": "#/components/schemas/Outcome"}},
                     ]
                 },
+                reported=Example(
+                    "The diagnosis of a prediction; put the id of one of yours in",
+                    {
+                        "prediction_id": "01900000-0000-7000-8000-000000000000",
+                        "diagnosis": "malignant",
+                    },
+                    status=201,
+                ),
                 unknown=Example(
                     "A prediction that was never answered",
                     {

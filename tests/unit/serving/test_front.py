@@ -228,3 +228,13 @@ def test_cors_is_for_the_origins_that_are_named(start: Callable[..., Any]) -> No
     assert "access-control-allow-origin" not in bad.headers
     plain = start().request("OPTIONS", "/predict", headers={"Origin": "https://app.example"} | ask)
     assert "access-control-allow-origin" not in plain.headers
+
+
+def test_pages_of_other_origins_may_read_the_headers_that_the_service_promises(
+    service: Any, start: Callable[..., Any]
+) -> None:
+    shared = start(cors_origins=("https://app.example",))
+    headers = GOOD | {"Origin": "https://app.example"}
+    answer = shared.request("POST", "/predict", content="{}", headers=headers)
+    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
+    assert exposed >= {"X-Request-Id", "Retry-After", "X-Model-Version", "Location"}

@@ -239,3 +239,10 @@ def test_an_empty_store_has_no_versions(start: Callable[..., Service]) -> None:
 @pytest.mark.parametrize("path", ["/v1/model", "/v1/model/versions"])
 def test_nobody_reads_without_a_key(service: Service, path: str) -> None:
     assert service.get(path).status_code == 401
+
+
+@pytest.mark.parametrize("cursor", ["zzz", "", "../v1", "%00"])
+def test_a_cursor_that_names_no_version_is_refused(service: Any, cursor: str) -> None:
+    answer = get(service, f"/v1/model/versions?cursor={cursor}")
+    assert (answer.status_code, answer.json()["code"]) == (400, "header-refused")
+    assert "zzz" not in answer.text

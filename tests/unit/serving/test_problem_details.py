@@ -137,7 +137,11 @@ def test_the_type_of_every_problem_leads_to_its_row() -> None:
     sent = [json.loads(problem_details.from_error(kind("m")).body) for kind in KINDS]
     for code in {content["code"] for content in sent}:
         assert page.count(f'id="{code}"') == 1, code
-    for status in (HTTPStatus.NOT_FOUND, HTTPStatus.METHOD_NOT_ALLOWED):
+    for status in (
+        HTTPStatus.NOT_FOUND,
+        HTTPStatus.METHOD_NOT_ALLOWED,
+        HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    ):
         assert f'id="{problem_details.router_code(status)}"' in page
 
 
