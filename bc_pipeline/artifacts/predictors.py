@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
+from bc_pipeline.artifacts.logistic import Logistic, read_logistic
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.sealed import MODEL, VersionFiles
 from bc_pipeline.errors import ModelError, SchemaMismatch
@@ -15,6 +18,9 @@ if TYPE_CHECKING:
 
 INPUT = "features"
 OUTPUT = "probability"
+# Rows that a model is asked about in two ways, and how far apart the answers may be.
+_PROBES = 65
+_AGREEMENT = 1e-12
 
 
 class Predictor(Protocol):
@@ -27,7 +33,7 @@ class Predictor(Protocol):
         """Probability of the positive class, shape (n,), of values of shape (n, k)."""
         ...
 
-    def positive_one(self, packed: bytes) -> float:
+    def positive_one(self, values: Sequence[float]) -> float:
         """The same of one row, for the thread that answers requests."""
         ...
 
@@ -39,6 +45,11 @@ class Predictor(Protocol):
 class OnnxPredictor:
     """A model version in ONNX Runtime, on the CPU.
 
+    Parameters
+    ----------
+    logistic : Logistic or None
+        The same model for single rows, where it is that simple.
+
     Attributes
     ----------
     manifest : Manifest
@@ -49,10 +60,14 @@ class OnnxPredictor:
     probability depends on the rows beside it by rounding only, less than 1e-12.
     """
 
-    def __init__(self, manifest: Manifest, session: InferenceSession) -> None:
+    def __init__(
+        self, manifest: Manifest, session: InferenceSession, logistic: Logistic | None = None
+    ) -> None:
         self.manifest = manifest
         self._session = session
+        self._logistic = logistic
         self._width = len(manifest.feature_schema.features)
+        self._pack = struct.Struct(f"<{self._width}d").pack
         # ONNX Runtime reads one row and writes one probability here: making and checking
         # arrays for a single row costs as much as a small model.
         row, answer = np.zeros((1, self._width)), np.zeros(1)
@@ -94,20 +109,17 @@ class OnnxPredictor:
         answer: np.ndarray = self._session.run([OUTPUT], {INPUT: values})[0]
         return answer
 
-    def positive_one(self, packed: bytes) -> float:
+    def positive_one(self, values: Sequence[float]) -> float:
         """Probability of the positive class of one row.
 
         Parameters
         ----------
-        packed : bytes
-            The row's values in schema order, as little-endian float64, finite.
-
-        Raises
-        ------
-        ValueError
-            Where the row has another size.
+        values : sequence of float
+            As many as there are features, in schema order, finite.
         """
-        self._row[:] = packed
+        if self._logistic is not None:
+            return self._logistic.positive(values)
+        self._row[:] = self._pack(*values)
         # So that the answer to another row can never be taken for this one's.
         self._answer[0] = np.nan
         self._session.run_with_iobinding(self._binding)
@@ -165,7 +177,24 @@ def predictor_of(manifest: Manifest, graph: bytes, threads: int = 1) -> OnnxPred
             f"The graph of {manifest.version} has the ends {found}; its manifest promises "
             f"{width} features and one probability, in double."
         )
-    return OnnxPredictor(manifest, session)
+    return OnnxPredictor(manifest, session, _logistic_of(manifest, graph, session))
+
+
+def _logistic_of(manifest: Manifest, graph: bytes, session: InferenceSession) -> Logistic | None:
+    """The logistic regression that the graph is, if it is one.
+
+    What was read must answer as the runtime does, from end to end of the training range.
+    """
+    names = manifest.feature_schema.names
+    logistic = read_logistic(graph, INPUT, len(names))
+    if logistic is None:
+        return None
+    low, high = np.array([manifest.training_range[name] for name in names]).T
+    rows = low + np.linspace(0.0, 1.0, _PROBES)[:, None] * (high - low)
+    apart = session.run([OUTPUT], {INPUT: rows})[0] - [
+        logistic.positive(row) for row in rows.tolist()
+    ]
+    return logistic if np.all(np.abs(apart) <= _AGREEMENT) else None
 
 
 def make_session(graph: bytes, threads: int = 1) -> InferenceSession:

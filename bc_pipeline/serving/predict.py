@@ -80,7 +80,7 @@ def predict(
     exchange.model = live.version
     rows = [live.pack(*sample.values) for sample in samples]
     if len(rows) == 1:
-        positive = [live.predictor.positive_one(rows[0])]
+        positive = [live.predictor.positive_one(samples[0].values)]
     else:
         values = np.frombuffer(b"".join(rows)).reshape(len(rows), -1)
         positive = live.predictor.positive(values).tolist()

@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-import numpy as np
 from fastapi import FastAPI
 
 from bc_pipeline.records.entry import Entry, new_id
@@ -160,8 +159,9 @@ def _parts(services: Services, bodies: Sequence[bytes], batches: int) -> list[Pa
         metrics.answered("/predict", "POST", 200, 0.0004)
 
     def model(index: int) -> Any:
-        sample = samples[index % len(samples)]
-        return live.predictor.positive(np.array([sample.values])).tolist()
+        values = samples[index % len(samples)].values
+        live.pack(*values)
+        return live.predictor.positive_one(values)
 
     functions: dict[str, Callable[[int], Any]] = {
         "ids of request and prediction": lambda index: (new_id(), new_id()),

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -186,8 +186,8 @@ def test_a_fault_is_a_problem_and_its_log_line_has_no_value(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def positive_one(self, packed: bytes) -> float:
-            raise RuntimeError(f"cannot do {np.frombuffer(packed)[0]}")
+        def positive_one(self, values: Sequence[float]) -> float:
+            raise RuntimeError(f"cannot do {values[0]}")
 
     monkeypatch.setattr(
         service.model, "current", replace(service.model.current, predictor=Broken())
@@ -204,7 +204,7 @@ def test_a_model_that_turns_to_nan_is_a_fault(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
-        def positive_one(self, packed: bytes) -> float:
+        def positive_one(self, values: Sequence[float]) -> float:
             return float("nan")
 
     monkeypatch.setattr(
