@@ -22,13 +22,14 @@ def parse_time(text: str) -> datetime:
     """
     try:
         moment = datetime.fromisoformat(text)
-    except ValueError:
+        # A zone may take a moment out of the calendar.
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ConfigError(
             f"{text!r} is not a date or time.",
             "Write it as 2026-11-15 or 2026-11-15T06:00:00Z.",
             setting="time",
         ) from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 def moment_of(seconds: float) -> datetime | None:

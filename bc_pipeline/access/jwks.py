@@ -169,7 +169,7 @@ def _download(url: str) -> bytes:
                     raise _Unusable("answered too much")
                 if monotonic() > deadline:
                     raise _Unusable("answered too slowly")
-    except (httpx.HTTPError, OSError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, OSError, ValueError) as error:
         raise _Unusable(type(error).__name__) from None
     return bytes(received)
 

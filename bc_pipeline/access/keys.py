@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import secrets
 from collections.abc import Callable, Iterable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -210,9 +210,10 @@ def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, Ke
             )
         life = _life(old[0])
         raw = make_raw()
-        entry = _entry(old[0].name, old[0].scopes, None if life is None else at + life, raw)
+        expires_at = None if life is None else _after(at, life)
+        entry = _entry(old[0].name, old[0].scopes, expires_at, raw)
         made.append((raw, entry))
-        end = clock.format_time(at + overlap)
+        end = clock.format_time(_after(at, overlap))
         if old[0].expires_at is not None:
             end = min(end, old[0].expires_at)
         replaced = msgspec.structs.replace(old[0], expires_at=end, rotated_to=entry.id)
@@ -297,6 +298,11 @@ def _life(entry: KeyEntry) -> timedelta | None:
     if entry.expires_at is None:
         return None
     return clock.parse_time(entry.expires_at) - clock.parse_time(entry.created_at)
+
+
+def _after(at: datetime, span: timedelta) -> datetime:
+    """So much later, or the last moment that there is."""
+    return at + min(span, datetime.max.replace(tzinfo=UTC) - at)
 
 
 def _damaged(path: Path) -> ConfigError:

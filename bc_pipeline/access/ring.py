@@ -65,7 +65,6 @@ class KeyRing:
         # After a fault each refresh tries: it may have been a full table of open files.
         if stamp == self._stat and not self.fault:
             return False
-        self._stat = stamp
         try:
             store = read_store(self._path)
         except ConfigError as error:
@@ -75,8 +74,9 @@ class KeyRing:
                     "keys.unreadable", reason=error.message, kept=len(self._held)
                 )
             return False
-        self.fault = ""
         self._hold(store)
+        # Noted when all is done: what nobody foresaw is tried again.
+        self._stat, self.fault = stamp, ""
         structlog.get_logger().info("keys.read", keys=len(self._held))
         return True
 

@@ -110,7 +110,8 @@ def revoke(which: Which, as_json: AsJson = False) -> None:
 def rotate(
     which: Which,
     overlap_hours: Annotated[
-        float, typer.Option("--overlap-hours", min=0, help="How long the old key goes on.")
+        float,
+        typer.Option("--overlap-hours", min=0, max=87_600, help="How long the old key goes on."),
     ] = 24,
     out: Out = None,
     as_json: AsJson = False,

@@ -17,7 +17,17 @@ def test_times_are_read_as_utc(text: str) -> None:
     assert format_time(parse_time(text)) == "2026-11-15T00:00:00Z"
 
 
-@pytest.mark.parametrize("text", ["", "yesterday", "2026-13-01", "15/11/2026"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "yesterday",
+        "2026-13-01",
+        "15/11/2026",
+        "9999-12-31T23:59:59-01:00",
+        "0001-01-01T00:00:00+01:00",
+    ],
+)
 def test_anything_else_is_refused_by_name(text: str) -> None:
     with pytest.raises(ConfigError, match="is not a date or time"):
         parse_time(text)

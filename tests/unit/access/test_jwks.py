@@ -225,3 +225,11 @@ def test_an_issuer_that_is_gone(issuer: Any, later: Callable[[float], None]) -> 
     asyncio.run(keys.refresh())
     assert keys.fault == "ConnectError"
     assert keys.key("rsa-1", "RS256") is not None
+
+
+@pytest.mark.parametrize("url", ["https://login..example/jwks", "https://x.example:99999/jwks"])
+def test_an_address_that_nobody_can_have_is_a_fault_and_no_surprise(url: str) -> None:
+    keys = KeySet(url, ALGORITHMS)
+    asyncio.run(keys.refresh())
+    assert keys.fault
+    assert keys.key("rsa-1", "RS256") is None

@@ -95,6 +95,20 @@ def test_a_rotation_does_not_outlive_the_old_end(store_path: Path) -> None:
         assert keys.list_keys(store_path)[0].expires_at == old.expires_at
 
 
+def test_a_rotation_may_last_to_the_end_of_the_calendar(store_path: Path) -> None:
+    end = datetime.max.replace(tzinfo=UTC, microsecond=0)
+    keys.create_key(store_path, "a", ["predict"], end)
+    keys.create_key(store_path, "b", ["predict"])
+    with time_machine.travel(datetime.now(UTC) + timedelta(days=1), tick=False):
+        _, new = keys.rotate_key(store_path, "a", timedelta(days=1))
+        assert new.expires_at == "9999-12-31T23:59:59Z"
+        keys.rotate_key(store_path, "b", timedelta.max)
+    (old,) = (
+        entry for entry in keys.list_keys(store_path) if entry.name == "b" and entry.rotated_to
+    )
+    assert old.expires_at == "9999-12-31T23:59:59Z"
+
+
 def test_a_key_of_the_earlier_release_is_let_in_once(store_path: Path) -> None:
     raw = "any-string-that-was-a-key"
     first = keys.import_key(store_path, "local", ["admin"], raw)

@@ -10,7 +10,7 @@ import time_machine
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_pipeline.access import keys
+from bc_pipeline.access import keys, ring
 from bc_pipeline.access.ring import KeyRing
 from bc_pipeline.errors import ConfigError
 
@@ -117,3 +117,39 @@ def test_a_fault_that_leaves_the_file_as_it_was_is_got_over(
     assert ring.find(raw.encode()) is not None
     assert ring.refresh() is True
     assert ring.find(raw.encode()) is None
+
+
+def test_a_store_with_a_time_that_no_calendar_has_leaves_the_good_keys(
+    store_path: Path, events: list[Any]
+) -> None:
+    raw, entry = keys.create_key(store_path, "a", ["admin"], NOW + timedelta(days=36500))
+    ring = KeyRing(store_path)
+    good = store_path.read_text()
+    assert entry.expires_at is not None
+    store_path.write_text(good.replace(entry.expires_at, "9999-12-31T23:59:59-12:00"))
+    ring.refresh()
+    assert ring.fault
+    assert ring.find(raw.encode()) is not None
+    assert [event["event"] for event in events] == ["keys.unreadable"]
+    store_path.write_text(good)
+    keys.revoke_key(store_path, "a")
+    ring.refresh()
+    assert ring.find(raw.encode()) is None
+
+
+def test_what_nobody_foresaw_is_tried_again(
+    store_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raw, _ = keys.create_key(store_path, "a", ["admin"])
+    held = KeyRing(store_path)
+    keys.revoke_key(store_path, "a")
+
+    def fail(path: Path) -> None:
+        raise MemoryError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(ring, "read_store", fail)
+        with pytest.raises(MemoryError):
+            held.refresh()
+    assert held.refresh()
+    assert held.find(raw.encode()) is None
