@@ -16,6 +16,7 @@ from bc_pipeline.serving.model.live import Live, LiveModel
 from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.serving.telemetry.metrics import Metrics
 from bc_pipeline.serving.telemetry.tracing import Tracing
+from bc_pipeline.serving.turns import Turns
 from bc_pipeline.settings import Settings
 
 _READ_AT_ONCE = 2
@@ -74,7 +75,10 @@ class Services:
 
     async def watch_access(self) -> None:
         """Follow the key store and the issuer: a revoked key is refused without a restart."""
+        keys, tokens = Turns("keys"), Turns("tokens")
         while True:
             await asyncio.sleep(self.settings.reload_seconds)
-            await asyncio.to_thread(self.guard.refresh)
-            await self.guard.refresh_tokens()
+            with keys.turn():
+                await asyncio.to_thread(self.guard.refresh)
+            with tokens.turn():
+                await self.guard.refresh_tokens()

@@ -39,6 +39,7 @@ from bc_pipeline.serving.bodies.body import BodyReader
 from bc_pipeline.serving.bodies.quick import Bounds
 from bc_pipeline.serving.model.claims import checked_schema, require_release
 from bc_pipeline.serving.model.generation import Generations, require_not_older
+from bc_pipeline.serving.turns import Turns
 from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -200,9 +201,11 @@ class LiveModel:
 
     async def watch(self) -> None:
         """Look at the registry every ``reload_seconds``, for ever."""
+        turns = Turns("model")
         while True:
             await asyncio.sleep(self._settings.reload_seconds)
-            await asyncio.to_thread(self.refresh)
+            with turns.turn():
+                await asyncio.to_thread(self.refresh)
 
     def refresh(self) -> None:
         """Bring `current` in line with the registry; nothing that goes wrong is raised.

@@ -8,7 +8,6 @@ import platform
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-import structlog
 from prometheus_client import exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -22,6 +21,7 @@ from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.services import Services
 from bc_pipeline.serving.telemetry.metrics import DIGEST_DIGITS
 from bc_pipeline.serving.telemetry.readiness import Readiness, is_ready, oldest
+from bc_pipeline.serving.turns import Turns
 
 PUBLISH_SECONDS = 0.25
 # Versions that are told apart; older ones are left out of an answer.
@@ -35,12 +35,10 @@ async def watch(services: Services) -> None:
 
     For one alone too: what a version answered between two scrapes would go with it.
     """
+    turns = Turns("metrics")
     while True:
-        try:
+        with turns.turn():
             observe(services)
-        except OSError as error:
-            # A full disk must not end the counting for good.
-            structlog.get_logger().warning("metrics_not_published", reason=error.strerror)
         await asyncio.sleep(PUBLISH_SECONDS)
 
 

@@ -215,8 +215,9 @@ class TestManyWorkers:
         forget_worker(1)
 
 
-def test_a_full_disk_does_not_end_the_publishing(
-    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyError()])
+def test_nothing_ends_the_publishing(
+    service: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
     services = service.app.state.services
     services.metrics.folder = tmp_path
@@ -224,7 +225,7 @@ def test_a_full_disk_does_not_end_the_publishing(
 
     def fail(given: Any) -> None:
         tries.append(1)
-        raise OSError(errno.ENOSPC, "No space left on device")
+        raise error
 
     monkeypatch.setattr(exposition, "observe", fail)
     monkeypatch.setattr(exposition, "PUBLISH_SECONDS", 0.001)
