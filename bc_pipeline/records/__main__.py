@@ -9,10 +9,12 @@ import signal
 import sys
 import threading
 from collections.abc import Sequence
+from typing import TextIO, cast
 
 import structlog
 
 from bc_pipeline.errors import PipelineError
+from bc_pipeline.log_stream import LogStream
 from bc_pipeline.records.drain import Drainer
 from bc_pipeline.settings import Settings, load_settings
 
@@ -79,7 +81,7 @@ def _configure_logging(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level]
         ),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", LogStream())),
     )
 
 

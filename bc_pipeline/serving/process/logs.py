@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
-import sys
+from typing import TextIO, cast
 
 import structlog
 from structlog.types import Processor
+
+from bc_pipeline.log_stream import LogStream
 
 
 def configure_logs(level: str) -> None:
@@ -19,17 +21,18 @@ def configure_logs(level: str) -> None:
         structlog.processors.format_exc_info,
         structlog.processors.JSONRenderer(),
     ]
+    stream = cast("TextIO", LogStream())
     # Ours go straight to the stream: one line per request is worth the shorter way.
     structlog.configure(
         processors=[*shared, *rendered],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.WriteLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(stream),
         cache_logger_on_first_use=True,
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
         processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendered],
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level, force=True)
