@@ -56,6 +56,13 @@ async def _listen(there: set[Connection], shares: Shares | None) -> tuple[Accept
     return acceptor, listener
 
 
+def _close(clients: list[socket.socket], there: set[Connection]) -> None:
+    for client in clients:
+        client.close()
+    for connection in there:
+        connection.close()
+
+
 def test_a_worker_takes_alone_what_an_idle_one_leaves(memory: int) -> None:
     async def run() -> None:
         there: set[Connection] = set()
@@ -67,8 +74,7 @@ def test_a_worker_takes_alone_what_an_idle_one_leaves(memory: int) -> None:
                 await asyncio.sleep(0.01)
         acceptor.close()
         await acceptor.finish()
-        for end in (*clients, *there):
-            end.close()
+        _close(clients, there)
         await asyncio.sleep(0)
 
     asyncio.run(run())
@@ -86,8 +92,7 @@ def test_the_end_takes_what_waits(memory: int) -> None:
             socket.create_connection(address)
         await acceptor.finish()
         assert len(there) == len(clients)
-        for end in (*clients, *there):
-            end.close()
+        _close(clients, there)
         await asyncio.sleep(0)
 
     asyncio.run(run())
@@ -121,8 +126,7 @@ def test_a_full_table_of_open_files_costs_a_few_tries_and_one_line() -> None:
                 await asyncio.sleep(0.01)
         acceptor.close()
         await acceptor.finish()
-        for end in (*clients, *there):
-            end.close()
+        _close(clients, there)
         await asyncio.sleep(0)
 
     asyncio.run(run())
