@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from bc_pipeline.encryption import Cipher, load_cipher
-from bc_pipeline.errors import NotThere, RecordExpired, RecordsAway
+from bc_pipeline.errors import DecryptionFailed, NotThere, RecordExpired, RecordsAway
 from bc_pipeline.records import segments
 from bc_pipeline.records.entry import Entry, is_id, time_of
 from bc_pipeline.records.frames import Logged, unseal
@@ -49,7 +49,7 @@ class StoredPrediction(msgspec.Struct, frozen=True):
     Attributes
     ----------
     values, sample_id
-        None where they are encrypted and no key is at hand.
+        None where they are encrypted and the key at hand, if any, does not open them.
     sealed : bool
         Whether they are encrypted.
     drained : bool
@@ -83,8 +83,6 @@ def find_prediction(settings: Settings, prediction_id: str) -> StoredPrediction:
         Where the prediction is older than predictions are kept.
     RecordsAway
         Where the database is away and the log does not hold it.
-    DecryptionFailed
-        Where its features were encrypted with another key than the one at hand.
     """
     from bc_pipeline.records.database import open_database
 
@@ -205,4 +203,8 @@ def _from_log(record: Logged, cipher: Cipher | None) -> StoredPrediction:
 def _opened(
     box: bytes, prediction_id: str, cipher: Cipher | None
 ) -> tuple[bytes | None, str | None]:
-    return (None, None) if cipher is None else unseal(box, prediction_id, cipher)
+    try:
+        return (None, None) if cipher is None else unseal(box, prediction_id, cipher)
+    except DecryptionFailed:
+        # As without any key: what was answered can be told all the same.
+        return None, None
