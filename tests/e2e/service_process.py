@@ -103,9 +103,13 @@ def running_service(
     workers: int = 1,
     tls: ssl.SSLContext | None = None,
     python: str | Path = sys.executable,
+    stderr: int | None = None,
     **environment: str,
 ) -> Iterator[Service]:
-    """A service that follows the registry of the volume; it ends with the block."""
+    """A service that follows the registry of the volume; it ends with the block.
+
+    What it logs goes into a file, where `stderr` names no other place.
+    """
     import_key(settings.service_keys, "e2e", ["admin"], KEY)
     command = [str(python), "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"]
     path = folder / "service.log"
@@ -114,7 +118,7 @@ def running_service(
             [*command, "--workers", str(workers)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=log,
+            stderr=log if stderr is None else stderr,
             text=True,
             env=os.environ | {"BC_HOME": str(settings.home)} | environment,
         )

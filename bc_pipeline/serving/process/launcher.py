@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import selectors
 import shutil
 import signal
@@ -23,9 +24,11 @@ import socket
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from datetime import UTC, datetime
 from types import FrameType
 
+from bc_pipeline.log_stream import LogStream
 from bc_pipeline.serving.process.child import Child
 from bc_pipeline.settings import Settings
 
@@ -57,6 +60,7 @@ class Launcher:
         self, settings: Settings, listener: socket.socket, workers: int, *, until_eof: bool
     ) -> None:
         self._log_level = settings.log_level
+        self._stderr = LogStream()
         self._listener = listener
         self._metrics = tempfile.mkdtemp(prefix="bc-metrics-") if workers > 1 else None
         environment = dict(os.environ)
@@ -113,6 +117,7 @@ class Launcher:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGCHLD):
             signal.signal(number, self._signalled)
         signal.set_wakeup_fd(self._wake_end.fileno(), warn_on_full_buffer=False)
+        _allow_connections()
         try:
             for worker in self._workers:
                 self._start(worker)
@@ -169,12 +174,12 @@ class Launcher:
         # A line is written at once and shorter than what a pipe takes at once.
         told = os.read(child.output.fileno(), 65536)
         for line in told.splitlines():
-            message = json.loads(line)
-            if message["event"] == "listening":
-                self._ready.add(child.name)
-                self._announce()
-            elif not self._stopping:
-                self._refused(message["message"])
+            match _message(line):
+                case {"event": "listening"}:
+                    self._ready.add(child.name)
+                    self._announce()
+                case {"event": "refused", "message": str(reason)} if not self._stopping:
+                    self._refused(reason)
         if not told:
             self._selector.unregister(child.output)
 
@@ -188,7 +193,7 @@ class Launcher:
         sys.stdout.flush()
 
     def _refused(self, reason: str) -> None:
-        sys.stderr.write(f"bc_pipeline.serving: {reason}\n")
+        self._stderr.write(f"bc_pipeline.serving: {reason}\n")
         if not self._announced:
             self._stopping, self._exit = True, EXIT_REFUSED
 
@@ -248,5 +253,20 @@ class Launcher:
             return
         moment = f"{datetime.now(UTC):%Y-%m-%dT%H:%M:%S.%fZ}"
         line = {"event": event, **fields, "level": level, "timestamp": moment}
-        sys.stderr.write(json.dumps(line) + "\n")
-        sys.stderr.flush()
+        self._stderr.write(json.dumps(line) + "\n")
+
+
+def _message(line: bytes) -> object:
+    """What a worker told; None for what a library in it printed."""
+    try:
+        return json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _allow_connections() -> None:
+    """Have as many open files as the system allows: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    # Where the system calls it unlimited, it is not.
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
