@@ -102,3 +102,19 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
         assert abs(given - expected[version][answer.row]) <= 1e-12
     assert (health["generation"], health["refused"]["count"]) == (SWAPS + 1, 0)
     assert sorted(waited)[SWAPS // 2] < PICKED_UP_SECONDS
+
+
+def test_the_first_csv_of_a_new_worker_is_answered(
+    service: Service, releases: Any, fitted: Any, reference: Any, wdbc: Any
+) -> None:
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    service.wait_for(lambda: service.version() == "v1")
+    rows = [",".join(wdbc.schema.names), ",".join(map(repr, reference[0][0].tolist()))]
+    headers = {"X-API-Key": KEY, "Content-Type": "text/csv"}
+    connection = service.connect()
+    connection.request("POST", "/v1/predict/batch", "\n".join(rows), headers)
+    answer = connection.getresponse()
+    first, _ = answer.read().splitlines()
+    connection.close()
+    assert (answer.status, b'"prediction"' in first) == (200, True)

@@ -20,6 +20,7 @@ from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.process.acceptor import Shares
 from bc_pipeline.serving.process.logs import configure_logs
 from bc_pipeline.serving.process.server import Server
+from bc_pipeline.serving.process.withheld import withhold
 from bc_pipeline.serving.telemetry.metrics import FOLDER_VARIABLE
 from bc_pipeline.settings import load_settings
 
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run until the launcher says so; 2 where the settings do not let the service start."""
     options = _parser().parse_args(arguments)
     # Where pandas is installed, pyarrow loads it unasked: fifty megabytes for nothing.
-    sys.modules["pandas"] = None  # type: ignore[assignment]
+    withhold("pandas")
     # Until the server takes signals, a Ctrl-C is the launcher's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(fileno=options.socket)
