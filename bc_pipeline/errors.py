@@ -528,6 +528,17 @@ class AirflowAway(TransientError):
 
 @dataclass(eq=False)
 class RecordsAway(TransientError):
-    """The prediction log, or its database, cannot be written or read just now."""
+    """The prediction log, or its database, cannot be written or read just now.
+
+    Attributes
+    ----------
+    reason : str
+        The driver's code of it, for who runs the service; the client is not told.
+    """
 
     code: ClassVar[str] = "records-away"
+
+    reason: str = ""
+
+    def __str__(self) -> str:
+        return f"{super().__str__()} ({self.reason})" if self.reason else super().__str__()

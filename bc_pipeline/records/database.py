@@ -21,6 +21,7 @@ from bc_pipeline.errors import ConfigError, DataError, RecordsAway
 from bc_pipeline.settings import Settings
 
 FILE_NAME = "predictions.sqlite"
+NEWER = "newer-release"
 _BUSY_SECONDS = 5
 # An unreachable server must not hold a request, or the drainer, for longer than this.
 _CONNECT_SECONDS = 2
@@ -105,6 +106,7 @@ class Database:
         """
         from alembic import command
         from alembic.config import Config
+        from alembic.util import CommandError
 
         config = Config()
         config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
@@ -115,9 +117,20 @@ class Database:
                 connection.execute(
                     sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": _MIGRATION_LOCK}
                 )
-                connection.execute(sa.schema.CreateSchema(self._schema, if_not_exists=True))
+                # Making one needs a right that the user of one that is there need not have.
+                if not sa.inspect(connection).has_schema(self._schema):
+                    connection.execute(sa.schema.CreateSchema(self._schema))
             config.attributes["connection"] = connection
-            command.upgrade(config, "head")
+            try:
+                command.upgrade(config, "head")
+            except CommandError:
+                # Its tables are at a migration that is not among ours.
+                self.last_error = NEWER
+                raise RecordsAway(
+                    "The records database was made by a newer release.",
+                    "Run that release, or name another database in BC_RECORDS_URL.",
+                    reason=NEWER,
+                ) from None
 
     def revision(self) -> str:
         """The migration that the tables are at; asking it also shows that they answer.
@@ -146,11 +159,12 @@ class Database:
             raise self._away(error) from None
 
     def _away(self, error: exc.SQLAlchemyError) -> RecordsAway:
-        """The driver's error as ours: only its code, as its text may hold values of a record."""
+        """The driver's error as ours: its text may hold values, and its code is no caller's."""
         self.last_error = _code(error)
         return RecordsAway(
-            f"The records database does not answer as it should ({self.last_error}).",
+            "The records database does not answer as it should.",
             "See that it runs, can be reached and has room; what waits for it is kept.",
+            reason=self.last_error,
         )
 
 

@@ -25,9 +25,9 @@ from bc_pipeline.records import segments
 from bc_pipeline.records.database import open_database
 from bc_pipeline.records.frames import MAGIC, Found, frame, read_frames
 from bc_pipeline.records.insert import store
-from bc_pipeline.records.outcomes import outcome_summary
 from bc_pipeline.records.retention import horizon, purge
-from bc_pipeline.records.status import OutcomeCounts, Status, read_status, write_status
+from bc_pipeline.records.status import Status, read_status, write_status
+from bc_pipeline.records.summary import OutcomeSummary
 from bc_pipeline.settings import Settings
 
 _log = structlog.get_logger()
@@ -56,10 +56,10 @@ class Drainer:
         self._migrated = False
         before = read_status(self._records) or Status("ok", 0.0)
         self._drained, self._damaged, self._refused = before.drained, before.damaged, before.refused
-        self._outcomes: dict[str, OutcomeCounts] = before.outcomes
+        self._summary = OutcomeSummary(self._database, before.outcomes, _SUMMARY_SECONDS)
         self._state: Literal["ok", "away", "unknown"] = "unknown"
         self._since, self._error = time.time(), ""
-        self._due = {"status": 0.0, "summary": 0.0, "retention": 0.0}
+        self._due = {"status": 0.0, "retention": 0.0}
 
     def run(self, *, once: bool = False) -> bool:
         """Drain until told to stop, and then once more what is there.
@@ -188,9 +188,7 @@ class Drainer:
     def _look_after(self) -> None:
         """What is done now and then: the counts of outcomes, retention, leftovers."""
         now = time.monotonic()
-        if now >= self._due["summary"]:
-            self._outcomes = outcome_summary(self._settings)
-            self._due["summary"] = now + _SUMMARY_SECONDS
+        self._summary.refresh()
         if now >= self._due["retention"]:
             segments.remove_abandoned(self._folder, time.time() - _ABANDONED_SECONDS)
             oldest = horizon(self._settings)
@@ -224,7 +222,7 @@ class Drainer:
             drained=self._drained,
             damaged=self._damaged,
             refused=self._refused,
-            outcomes=self._outcomes,
+            outcomes=self._summary.counts,
             written_at=time.time(),
         )
         try:

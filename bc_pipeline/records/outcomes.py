@@ -16,7 +16,6 @@ from bc_pipeline.errors import DataError, RecordsAway
 from bc_pipeline.records import segments
 from bc_pipeline.records.entry import is_id
 from bc_pipeline.records.retention import is_expired
-from bc_pipeline.records.status import OutcomeCounts
 from bc_pipeline.schema import Labels
 from bc_pipeline.settings import Settings
 
@@ -227,36 +226,3 @@ class _Transaction:
         if self._new:
             self._connection.execute(sa.insert(outcomes), self._new)
             self._new = []
-
-
-def outcome_summary(settings: Settings) -> dict[str, OutcomeCounts]:
-    """How the predictions of each version turned out, for those whose diagnosis is known.
-
-    Raises
-    ------
-    RecordsAway
-    """
-    import sqlalchemy as sa
-
-    from bc_pipeline.records.database import open_database
-    from bc_pipeline.records.tables import outcomes, predictions
-
-    query = (
-        sa.select(
-            predictions.c.version,
-            predictions.c.positive.label("predicted"),
-            outcomes.c.positive.label("true"),
-            sa.func.count().label("rows"),
-        )
-        .join_from(outcomes, predictions, outcomes.c.prediction_id == predictions.c.id)
-        .where(outcomes.c.superseded_at.is_(None))
-        .group_by(predictions.c.version, predictions.c.positive, outcomes.c.positive)
-        .order_by(predictions.c.version)
-    )
-    with open_database(settings).reading() as connection:
-        rows = connection.execute(query).all()
-    counts: dict[str, dict[str, int]] = {}
-    for row in rows:
-        kind = ("t" if row.predicted == row.true else "f") + ("p" if row.predicted else "n")
-        counts.setdefault(row.version, {})[kind] = row.rows
-    return {version: OutcomeCounts(**found) for version, found in counts.items()}

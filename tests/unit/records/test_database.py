@@ -5,6 +5,7 @@ import sys
 import threading
 from pathlib import Path
 
+import psycopg
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -12,8 +13,11 @@ from alembic.migration import MigrationContext
 
 from bc_pipeline.errors import ConfigError, RecordsAway
 from bc_pipeline.records.database import FILE_NAME, Database, open_database
+from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.insert import store
+from bc_pipeline.records.status import read_status
 from bc_pipeline.records.tables import metadata, predictions
+from bc_pipeline.serving.problem_details import from_error
 from bc_pipeline.settings import Settings, load_settings
 from tests.unit.records.conftest import SampleEntry
 from tests.unit.records.postgres import Postgres
@@ -56,9 +60,44 @@ def test_a_failed_block_writes_nothing(database: Database) -> None:
 
 def test_a_database_without_tables_is_away(kept: Settings) -> None:
     database = open_database(kept)
-    with pytest.raises(RecordsAway):
+    with pytest.raises(RecordsAway) as caught:
         database.revision()
     assert database.last_error in ("SQLITE_ERROR", "42P01")
+    # Who runs the service is told the driver's code, a caller is not.
+    assert database.last_error in str(caught.value)
+    shown = from_error(caught.value)
+    assert shown.status_code == 503
+    assert database.last_error.encode() not in bytes(shown.body)
+
+
+def test_a_database_of_a_newer_release_is_away(kept: Settings, database: Database) -> None:
+    with database.writing() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RecordsAway, match="newer release"):
+        database.migrate()
+    assert database.last_error == "newer-release"
+    assert database.revision() == "9999"
+    assert not Drainer(kept, threading.Event()).run(once=True)
+    status = read_status(kept.records)
+    assert status is not None
+    assert (status.database, status.error) == ("away", "newer-release")
+
+
+def test_who_may_not_make_schemas_can_use_one_that_is_there(
+    postgres: Postgres, tmp_path: Path, entry: SampleEntry
+) -> None:
+    url = postgres.emptied()
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("DROP ROLE IF EXISTS plain")
+        connection.execute("CREATE ROLE plain LOGIN")
+        connection.execute("CREATE SCHEMA bc_wdbc AUTHORIZATION plain")
+    database = open_database(Settings(home=tmp_path, records_url=url.replace("//bc:", "//plain:")))
+    database.migrate()
+    database.migrate()
+    assert store(database, [entry()]) == []
+    database.close()
+    with psycopg.connect(postgres.emptied(), autocommit=True) as connection:
+        connection.execute("DROP ROLE plain")
 
 
 @pytest.mark.parametrize(

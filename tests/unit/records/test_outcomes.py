@@ -17,11 +17,11 @@ from bc_pipeline.records.entry import Entry, first_id, new_id
 from bc_pipeline.records.outcomes import (
     OutcomeReport,
     OutcomeResult,
-    outcome_summary,
     record_outcomes,
 )
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.records.status import OutcomeCounts, read_status
+from bc_pipeline.records.summary import count_outcomes
 from bc_pipeline.records.tables import outcomes
 from bc_pipeline.settings import Settings
 
@@ -187,7 +187,7 @@ def test_counts_by_version(
     # A corrected diagnosis counts once, as what it is now.
     record(kept, OutcomeReport(other.id, True, "lab", correction=True))
     expected = {"v1": OutcomeCounts(tp=2, fn=1, fp=1, tn=1), "v2": OutcomeCounts(tp=1)}
-    assert outcome_summary(kept) == expected
+    assert count_outcomes(database) == expected
     assert Drainer(kept, threading.Event()).run(once=True)
     status = read_status(kept.records)
     assert status is not None
