@@ -24,8 +24,6 @@ DRAIN_SECONDS = 10
 _EXIT_STARTUP = 3
 _LONGEST_SWEEP = 1.0
 _BACKLOG = 2048
-# Objects more than before, and how many younger collections before an older one.
-_COLLECTION = (10_000, 20, 20)
 
 
 class Server(uvicorn.Server):
@@ -106,8 +104,6 @@ class Server(uvicorn.Server):
         # What was made at the start stays for good: no collection needs to walk it again.
         gc.collect()
         gc.freeze()
-        # A request leaves no cycles: the usual thresholds would look for some every few requests.
-        gc.set_threshold(*_COLLECTION)
         self.started = True
         self._announce()
 
