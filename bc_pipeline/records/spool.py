@@ -194,6 +194,15 @@ class Spool:
         self._tend_once()
 
     def _tend_once(self) -> None:
+        """Whatever goes wrong is told, and tried again: without this thread nothing goes on."""
+        try:
+            self._tend_segments()
+        except OSError as error:
+            self._error = error.strerror or str(error)
+        else:
+            self._measure()
+
+    def _tend_segments(self) -> None:
         for _ in range(len(self._finished)):
             descriptor = self._finished.pop(0)
             _sync(descriptor)
@@ -206,7 +215,6 @@ class Spool:
             elif size != self._synced:
                 self._synced = size
                 _sync(descriptor)
-        self._measure()
 
     def _measure(self) -> None:
         """Measure the backlog, and whether a log that failed could be written again."""
