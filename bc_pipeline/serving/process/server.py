@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from bc_pipeline.serving.process.acceptor import Acceptor, Shares
 from bc_pipeline.serving.process.protocol import Protocol
 from bc_pipeline.serving.process.tls import Certificates
+from bc_pipeline.serving.turns import Turns
 from bc_pipeline.settings import Settings
 
 DRAIN_SECONDS = 10
@@ -127,16 +128,20 @@ class Server(uvicorn.Server):
 
     async def _sweep_now_and_then(self) -> None:
         loop = asyncio.get_running_loop()
+        shares, certificates, sweep = Turns("shares"), Turns("certificates"), Turns("sweep")
         while True:
             await asyncio.sleep(min(_LONGEST_SWEEP, self._limit / 4))
-            if self._acceptor is not None:
-                self._acceptor.tell_share()
-            if self._certificates is not None:
-                self._certificates.refresh()
+            with shares.turn():
+                if self._acceptor is not None:
+                    self._acceptor.tell_share()
+            with certificates.turn():
+                if self._certificates is not None:
+                    self._certificates.refresh()
             now = loop.time()
             for connection in list(self.server_state.connections):
                 assert isinstance(connection, Protocol)
-                connection.sweep(now, self._limit)
+                with sweep.turn():
+                    connection.sweep(now, self._limit)
 
 
 def _leave(number: int, frame: FrameType | None) -> None:
