@@ -82,7 +82,7 @@ def create_app(
         limiter=Limiter.of(settings),
         addresses=AddressBook.of(settings),
         spool=Spool.open(settings, worker) if pinned is None else None,
-        metrics=Metrics(),
+        metrics=Metrics(worker),
         log=AccessLog.of(settings.log_level),
         tracing=Tracing.of(settings),
     )

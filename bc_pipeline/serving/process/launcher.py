@@ -209,7 +209,7 @@ class Launcher:
         if child is not self._drainer:
             self._ready.discard(child.name)
             os.pwrite(self._shares, _NO_SHARE, self._workers.index(child) * len(_NO_SHARE))
-            self._forget_metrics(pid)
+            self._forget_metrics(child)
             if not self._announced and not self._stopping:
                 self._log("error", "worker_did_not_start", name=child.name, code=code)
                 self._stopping, self._exit = True, EXIT_BROKEN
@@ -219,11 +219,11 @@ class Launcher:
             "warning", "process_ended", name=child.name, process=pid, code=code, next_start_in=wait
         )
 
-    def _forget_metrics(self, pid: int) -> None:
+    def _forget_metrics(self, worker: Child) -> None:
         if self._metrics is not None:
             from bc_pipeline.serving.telemetry.metrics import forget_worker
 
-            forget_worker(pid)
+            forget_worker(worker.name)
 
     def _stop(self) -> None:
         """End the workers, then let the drainer finish what they wrote."""

@@ -16,7 +16,14 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    values,
+)
 from prometheus_client.core import Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
@@ -30,7 +37,8 @@ _COUNTS = len(_BUCKETS) + 1
 
 # prometheus_client has no types for these.
 _collector_of: Callable[[None, str], Any] = MultiProcessCollector
-_mark_dead: Callable[[int, str], None] = mark_process_dead
+_mark_dead: Callable[[str, str], None] = mark_process_dead
+_values_of: Callable[[Callable[[], str]], Any] = values.MultiProcessValue
 
 Mode = Literal["livesum", "livemin", "livemax", "max"]
 # Of the process, as prometheus_client reads them; for several workers taken together.
@@ -57,6 +65,13 @@ class _Durations(Histogram):
 class Metrics:
     """The counters of one worker. To be used from the thread of its event loop.
 
+    Parameters
+    ----------
+    worker : str
+        Which one of those that share the folder, in letters, digits and hyphens. Its files
+        bear the name rather than the number of the process: one that takes its place goes on
+        counting in them, so they become no more however many end.
+
     Attributes
     ----------
     in_flight : int
@@ -65,10 +80,13 @@ class Metrics:
         Where the workers meet; None where this one is alone.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, worker: str = "worker") -> None:
         self.in_flight = 0
         found = os.environ.get(FOLDER_VARIABLE)
         self.folder = Path(found) if found else None
+        if self.folder is not None:
+            # What a metric that is made after this keeps its numbers in.
+            values.ValueClass = _values_of(lambda: worker)
         self._registry = CollectorRegistry()
         # By route, method and status: counts by bucket, then the sum of the seconds.
         self._answered: dict[tuple[str, str, int], list[float]] = {}
@@ -261,11 +279,11 @@ class Metrics:
         return found
 
 
-def forget_worker(pid: int) -> None:
+def forget_worker(worker: str) -> None:
     """Take an ended worker out of what is told of the living; what it counted stays.
 
     For the launcher; does nothing where ``PROMETHEUS_MULTIPROC_DIR`` is not set.
     """
     folder = os.environ.get(FOLDER_VARIABLE)
     if folder:
-        _mark_dead(pid, folder)
+        _mark_dead(worker, folder)

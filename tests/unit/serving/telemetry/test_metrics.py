@@ -149,9 +149,9 @@ class TestCounting:
 
 
 WORKER = """
-import json, os, sys
+import json, sys
 from bc_pipeline.serving.telemetry.metrics import Metrics
-metrics = Metrics()
+metrics = Metrics(sys.argv[5])
 for step in json.loads(sys.argv[1]):
     getattr(metrics, step[0])(*step[1:])
 metrics.in_flight = 2
@@ -161,7 +161,6 @@ metrics.describe(
     loaded_at=float(sys.argv[4]), refused=False, refusals={"signature-invalid": 1},
 )
 metrics.publish()
-print(os.getpid())
 """
 
 
@@ -173,19 +172,18 @@ class TestManyWorkers:
         monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path))
         return tmp_path
 
-    def work(self, *arguments: str) -> int:
-        done = subprocess.run(
+    def work(self, *arguments: str) -> None:
+        subprocess.run(
             [sys.executable, "-c", WORKER, *arguments], capture_output=True, check=True, timeout=60
         )
-        return int(done.stdout)
 
     def read(self, folder: Path) -> Samples:
         return samples_of(MultiProcessCollector(None, str(folder)).collect())
 
     def test_what_they_counted_is_added_and_survives_them(self, environment: Path) -> None:
         steps = json.dumps([["answered", "/", "GET", 200, 0.002], ["predicted", "v1", 1, 3]])
-        first = self.work(steps, "ready", "v1", "1")
-        self.work(steps, "not", "v2", "2")
+        self.work(steps, "ready", "v1", "1", "worker-1")
+        self.work(steps, "not", "v2", "2", "worker-2")
         found = self.read(environment)
         assert found[key("bc_http_requests_total", route="/", method="GET", status="200")] == 2
         assert found[key("bc_http_request_duration_seconds_count", route="/")] == 2
@@ -196,7 +194,7 @@ class TestManyWorkers:
         assert found[key("bc_ready")] == 0
         cpu = found[key("process_cpu_seconds_total")]
         assert cpu > 0
-        forget_worker(first)
+        forget_worker("worker-1")
         found = self.read(environment)
         assert found[key("bc_http_requests_total", route="/", method="GET", status="200")] == 2
         assert found[key("bc_http_requests_in_flight")] == 2
@@ -204,15 +202,37 @@ class TestManyWorkers:
         assert found[key("process_cpu_seconds_total")] == cpu
 
     def test_one_that_is_not_ready_is_seen_until_it_has_ended(self, environment: Path) -> None:
-        self.work("[]", "ready", "v1", "1")
-        sick = self.work("[]", "not", "v1", "1")
+        self.work("[]", "ready", "v1", "1", "worker-1")
+        self.work("[]", "not", "v1", "1", "worker-2")
         assert self.read(environment)[key("bc_ready")] == 0
-        forget_worker(sick)
+        forget_worker("worker-2")
         assert self.read(environment)[key("bc_ready")] == 1
+
+    def test_one_that_takes_another_s_place_counts_on_in_its_files(self, environment: Path) -> None:
+        steps = json.dumps([["answered", "/", "GET", 200, 0.002], ["predicted", "v1", 1, 3]])
+        requests = key("bc_http_requests_total", route="/", method="GET", status="200")
+        self.work(steps, "ready", "v1", "1", "worker-1")
+        cpu = self.read(environment)[key("process_cpu_seconds_total")]
+        files = sorted(environment.iterdir())
+        for count in range(2, 4):
+            forget_worker("worker-1")
+            assert self.read(environment)[requests] == count - 1
+            self.work(steps, "ready", "v1", "1", "worker-1")
+            found = self.read(environment)
+            assert found[requests] == count
+            assert found[key("bc_http_request_duration_seconds_count", route="/")] == count
+            assert found[key("bc_predictions_total", model_version="v1", call="negative")] == (
+                2 * count
+            )
+            assert found[key("bc_workers")] == 1
+            assert found[key("bc_http_requests_in_flight")] == 2
+            assert found[key("process_cpu_seconds_total")] > cpu
+            cpu = found[key("process_cpu_seconds_total")]
+        assert sorted(environment.iterdir()) == files
 
     def test_forgetting_needs_no_folder(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.delenv(FOLDER_VARIABLE, raising=False)
-        forget_worker(1)
+        forget_worker("worker-1")
 
 
 @pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "No space left on device"), KeyError()])
