@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -100,6 +101,24 @@ def json_rows(live: Live, body: bytes) -> Iterator[Row]:
         Where it is no list, or holds nothing or too much.
     """
     require_few(body.count(b","))
+    # While the answer is read, however slowly, nothing of the body is held but its numbers.
+    read = [
+        (place, (live.pack(*row.values), row.id) if isinstance(row, Sample) else row)
+        for place, row in _read_items(live, _items(body))
+    ]
+    return _unpacked(read)
+
+
+def _unpacked(read: Sequence[tuple[int, tuple[bytes, str | None] | Refused]]) -> Iterator[Row]:
+    for place, row in read:
+        if isinstance(row, Refused):
+            yield place, row
+        else:
+            packed, identifier = row
+            yield place, Sample(tuple(array("d", packed)), identifier)
+
+
+def _items(body: bytes) -> Sequence[Any]:
     content: Sequence[Any]
     try:
         content = _raw.decode(body)
@@ -111,15 +130,18 @@ def json_rows(live: Live, body: bytes) -> Iterator[Row]:
         content = found
     if not 0 < len(content) <= JSON_ROWS:
         raise refusal([Defect(f"holds {len(content)} records; 1 to {JSON_ROWS} are taken")])
-    return _read_items(live, content)
+    return content
 
 
 def _read_items(live: Live, content: Sequence[Any]) -> Iterator[Row]:
     reader, found = live.reader, 0
+    late: Refused | None = None
     for number, item in enumerate(content, start=1):
         if found >= DEFECTS_READ:
-            late = Defect(f"was not read: the rows before it have {found} defects")
-            yield number, Refused([late])
+            late = late or Refused(
+                [Defect(f"was not read: the rows before it have {found} defects")]
+            )
+            yield number, late
             continue
         parsed = item
         if isinstance(item, msgspec.Raw):

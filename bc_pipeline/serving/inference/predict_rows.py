@@ -36,20 +36,24 @@ async def read_aside(stored: IO[bytes], read: Callable[[bytes], Read]) -> Read:
     if len(start) < _SMALL:
         return read(start)
     stored.seek(0)
-    return await asyncio.get_running_loop().run_in_executor(_reader(), _tidy, stored, read)
+    loop = asyncio.get_running_loop()
+    return await loop.run_in_executor(_reader(), tidily, lambda: read(stored.read()))
 
 
-def _tidy(stored: IO[bytes], read: Callable[[bytes], Read]) -> Read:
+def tidily(read: Callable[[], Read]) -> Read:
     """Read, and give back to the system what malloc would keep of a large body's memory."""
+    refusal: PipelineError | None = None
     try:
-        return read(stored.read())
+        found = read()
     except PipelineError as error:
         # Its traceback would keep what was parsed.
         refusal = error.with_traceback(None)
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
-    raise refusal
+    if refusal is not None:
+        raise refusal
+    return found
 
 
 async def predict_rows(

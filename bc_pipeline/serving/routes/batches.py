@@ -44,6 +44,7 @@ from bc_pipeline.serving.bodies.labelled import LandedRows, land
 from bc_pipeline.serving.bodies.reading import media_type, require_json, stored_body
 from bc_pipeline.serving.bodies.storing import FORM, UPLOAD, stored_csv
 from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
+from bc_pipeline.serving.inference.predict_rows import tidily
 from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.pages.documentation import (
     CSV,
@@ -151,7 +152,7 @@ async def _rows(request: Request, services: Services, live: Live) -> Iterator[Ro
             return csv_rows(await asyncio.to_thread(read_csv, live, path))
     require_json(headers)
     async with stored_body(request.receive, headers, limit) as stored, services.reading:
-        return await asyncio.to_thread(lambda: json_rows(live, stored.read()))
+        return await asyncio.to_thread(tidily, lambda: json_rows(live, stored.read()))
 
 
 class _Lines:

@@ -18,6 +18,7 @@ import pytest
 from bc_pipeline.data.ingest import ingest_landing
 from bc_pipeline.errors import RecordsAway
 from bc_pipeline.serving.bodies import storing
+from bc_pipeline.serving.bodies.batch import json_rows
 from bc_pipeline.settings import Settings
 from tests.contract.hostile_csv import FILES, LIMIT
 from tests.unit.serving.conftest import KEY, Service
@@ -409,3 +410,18 @@ def test_an_upload_has_no_name_that_could_outlive_the_process(
     assert lines(answer)[-1]["summary"]["answered"] == 569
     assert len(seen) > 1
     assert not any(seen)
+
+
+def test_nothing_of_a_list_is_held_but_its_numbers(service: Service, reference: Any) -> None:
+    record = json.dumps({"features": reference[0][0].tolist(), "id": "a"})
+    tracemalloc.start()
+    try:
+        body = f"[{','.join([record.ljust(8000)] * 1000)}]".encode()
+        rows = json_rows(service.model.current, body)
+        assert next(rows)[1] == next(rows)[1]
+        del body
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 1_000_000
+    assert len(list(rows)) == 998
