@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import csv
 import io
-from array import array
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -102,20 +101,28 @@ def json_rows(live: Live, body: bytes) -> Iterator[Row]:
     """
     require_few(body.count(b","))
     # While the answer is read, however slowly, nothing of the body is held but its numbers.
-    read = [
-        (place, (live.pack(*row.values), row.id) if isinstance(row, Sample) else row)
-        for place, row in _read_items(live, _items(body))
-    ]
-    return _unpacked(read)
+    packed = bytearray()
+    places: list[tuple[int, str | Refused | None]] = []
+    for place, row in _read_items(live, _items(body)):
+        if isinstance(row, Sample):
+            packed += live.pack(*row.values)
+            places.append((place, row.id))
+        else:
+            places.append((place, row))
+    return _unpacked(packed, len(live.example), places)
 
 
-def _unpacked(read: Sequence[tuple[int, tuple[bytes, str | None] | Refused]]) -> Iterator[Row]:
-    for place, row in read:
+def _unpacked(
+    packed: bytearray, width: int, places: Sequence[tuple[int, str | Refused | None]]
+) -> Iterator[Row]:
+    numbers = memoryview(packed).cast("d")
+    start = 0
+    for place, row in places:
         if isinstance(row, Refused):
             yield place, row
         else:
-            packed, identifier = row
-            yield place, Sample(tuple(array("d", packed)), identifier)
+            yield place, Sample(tuple(numbers[start : start + width]), row)
+            start += width
 
 
 def _items(body: bytes) -> Sequence[Any]:
