@@ -28,6 +28,7 @@ from uvicorn.protocols.http.httptools_impl import (
 from bc_pipeline.errors import BodyTooSlow, RequestRefused
 from bc_pipeline.serving import problem_details
 from bc_pipeline.serving.exchange import WHOLE_ANSWER
+from bc_pipeline.serving.process.outbox import Outbox
 from bc_pipeline.serving.process.upgrades import Continued
 
 # What a request may spend on its line, headers, chunk sizes and trailers.
@@ -54,10 +55,17 @@ class _LateBody(bytearray):
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection."""
+    """One connection.
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    Parameters
+    ----------
+    outbox : Outbox, optional
+        Of all connections of an event loop.
+    """
+
+    def __init__(self, *arguments: Any, outbox: Outbox | None = None, **named: Any) -> None:
         super().__init__(*arguments, **named)
+        self._outbox = outbox or Outbox(self.loop)
         self._parting = False
         # Answered for good: what else comes is thrown away.
         self._refused = False
@@ -73,6 +81,7 @@ class Protocol(HttpToolsProtocol):
     # Bytes that arrive ------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
+        self._outbox.flush()
         if len(data) <= _PIECE:
             self._feed(data)
             return
@@ -181,7 +190,7 @@ class Protocol(HttpToolsProtocol):
     def _answer(
         self, cycle: RequestResponseCycle, status: int, headers: bytes, body: bytes
     ) -> bool:
-        """Write an answer with one system call, where uvicorn takes two and a check of each header.
+        """Write an answer as a whole, where uvicorn makes two and checks each header.
 
         Parameters
         ----------
@@ -204,7 +213,9 @@ class Protocol(HttpToolsProtocol):
         cycle.response_started = cycle.response_complete = True
         cycle.message_event.set()
         given = [b"%s: %s\r\n" % pair for pair in cycle.default_headers]
-        self.transport.write(b"".join((STATUS_LINE[status], *given, headers, b"\r\n", body)))
+        whole = b"".join((STATUS_LINE[status], *given, headers, b"\r\n", body))
+        # Before the next request of the connection is begun, whose answer comes after this one.
+        self._outbox.put(self.transport, whole)
         cycle.on_response()
         return True
 
@@ -271,6 +282,7 @@ class Protocol(HttpToolsProtocol):
 
     def _wait_of(self) -> tuple[str, object, int]:
         """What is waited for from the client: phase, what it is about, and how far it is."""
+        self._outbox.flush()
         transport, cycle = self.transport, self.cycle
         unsent = transport.get_write_buffer_size()
         if unsent:

@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from bc_pipeline.serving.process.acceptor import Acceptor, Shares
+from bc_pipeline.serving.process.outbox import Outbox
 from bc_pipeline.serving.process.protocol import Protocol
 from bc_pipeline.serving.process.tls import Certificates
 from bc_pipeline.serving.turns import Turns
@@ -68,6 +69,7 @@ class Server(uvicorn.Server):
         self._launched = launched
         self._shares = shares
         self._acceptor: Acceptor | None = None
+        self._outbox: Outbox | None = None
         self._limit = settings.slow_client_seconds
         self._certificates = Certificates.of(settings)
         self._sweep: asyncio.Task[None] | None = None
@@ -89,6 +91,7 @@ class Server(uvicorn.Server):
         await self.lifespan.startup()
         if self.lifespan.should_exit:
             sys.exit(_EXIT_STARTUP)
+        self._outbox = Outbox(asyncio.get_running_loop())
         # Nothing for uvicorn to close: the acceptor is ours.
         self.servers = []
         assert sockets
@@ -123,7 +126,10 @@ class Server(uvicorn.Server):
 
     def _connection(self) -> asyncio.Protocol:
         return Protocol(
-            config=self.config, server_state=self.server_state, app_state=self.lifespan.state
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            outbox=self._outbox,
         )
 
     async def _sweep_now_and_then(self) -> None:
