@@ -205,6 +205,27 @@ def test_the_last_answer_of_a_connection_goes_the_ordinary_way(
     assert b"connection: close" in head
 
 
+def test_a_whole_answer_comes_before_what_is_said_of_the_bytes_after_it(
+    endpoint: Endpoint,
+) -> None:
+    for _ in range(20):
+        with endpoint.connect() as client:
+            client.sendall(WHOLE)
+            client.sendall(b"no HTTP at all\r\n\r\n")
+            first, *others = rest(client).split(b"HTTP/1.1 ")[1:]
+        assert first.startswith(b"200 OK")
+        assert [other[:3] for other in others] in ([], [b"400"])
+
+
+def test_the_end_of_the_service_loses_no_whole_answer(endpoint: Endpoint) -> None:
+    for _ in range(20):
+        with endpoint.connect() as client:
+            client.sendall(WHOLE)
+            endpoint.part()
+            # The last of a connection goes the ordinary way.
+            assert rest(client)[-5:] in (b"whole", b"parts")
+
+
 def test_a_whole_answer_has_the_headers_of_the_server(endpoint: Endpoint) -> None:
     endpoint.state.default_headers = [(b"date", b"today")]
     with endpoint.connect() as client:
