@@ -24,6 +24,7 @@ class Airflow(ThreadingHTTPServer):
     """As much of Airflow as a trigger needs; `test_workflow` asks the real one."""
 
     daemon_threads = True
+    request_queue_size = 64
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
