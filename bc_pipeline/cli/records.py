@@ -12,7 +12,8 @@ import typer
 from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import format_time, parse_time
-from bc_pipeline.errors import RecordsAway
+from bc_pipeline.errors import ConfigError, RecordsAway
+from bc_pipeline.records.status import OutcomeCounts, read_status
 from bc_pipeline.settings import Settings, load_settings
 
 records_app = typer.Typer(help="Answered predictions and what turned out true.")
@@ -26,7 +27,16 @@ def records_status(as_json: AsJson = False) -> None:
     """
     with output.errors_as_exit_codes(as_json=as_json):
         result = _status(load_settings())
-        output.report("Records", result, as_json=as_json)
+        if as_json:
+            output.show_json(result)
+        else:
+            outcomes = result.pop("outcomes", {})
+            output.show_fields("Records", result)
+            output.show_table(
+                "Outcomes",
+                ("version", *OutcomeCounts.__struct_fields__),
+                [(version, *counts.values()) for version, counts in outcomes.items()],
+            )
     if result["database"] != "ok" or not result["drainer_runs"]:
         raise typer.Exit(output.UNHEALTHY)
 
@@ -34,7 +44,6 @@ def records_status(as_json: AsJson = False) -> None:
 def _status(settings: Settings) -> dict[str, Any]:
     from bc_pipeline.records import segments
     from bc_pipeline.records.database import open_database
-    from bc_pipeline.records.status import read_status
 
     told = read_status(settings.records)
     lock = settings.records / segments.DRAIN_LOCK
@@ -76,6 +85,7 @@ def records_export(
     with_outcomes: Annotated[
         bool, typer.Option("--with-outcomes", help="With the diagnoses that hold.")
     ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the recorded predictions to a file, with features; treat it as patients' data.
@@ -89,6 +99,10 @@ def records_export(
 
     with output.errors_as_exit_codes(as_json=as_json):
         settings = load_settings()
+        if path.exists() and not force:
+            raise ConfigError(
+                f"{path} is there already.", "Give another name, or --force.", setting="path"
+            )
         problem = get_problem(settings.service_problem)
         last = parse_time(end) if end else None
         if last is not None and len(end) == len("2026-10-31"):
@@ -118,30 +132,38 @@ def records_purge(
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old predictions and their outcomes for good.
+    """Remove old predictions and their outcomes for good, and what was set aside of them.
 
     Example: `bc-pipeline records purge --before 2025-01-01`
     """
     from bc_pipeline.records.database import open_database
-    from bc_pipeline.records.retention import count_before, purge
+    from bc_pipeline.records.retention import (
+        count_before,
+        purge,
+        purge_quarantine,
+        quarantined_before,
+    )
 
     with output.errors_as_exit_codes(as_json=as_json):
         moment = parse_time(before)
-        database = open_database(load_settings())
+        settings = load_settings()
+        database = open_database(settings)
         try:
             database.migrate()
             if not yes:
                 found = count_before(database, moment.timestamp())
+                files = len(quarantined_before(settings.records, moment.timestamp()))
                 typer.confirm(
                     f"Remove {found} predictions from before {format_time(moment)}, with their "
-                    "outcomes?",
+                    f"outcomes, and {files} files that were set aside?",
                     abort=True,
                     err=True,
                 )
             removed = purge(database, moment.timestamp())
+            files = len(purge_quarantine(settings.records, moment.timestamp()))
         finally:
             database.close()
-        result = {"before": format_time(moment), "removed": removed}
+        result = {"before": format_time(moment), "removed": removed, "set_aside_removed": files}
         output.report("Removed", result, as_json=as_json)
 
 

@@ -25,7 +25,7 @@ from bc_pipeline.records import segments
 from bc_pipeline.records.database import open_database
 from bc_pipeline.records.frames import MAGIC, Found, frame, read_frames
 from bc_pipeline.records.insert import store
-from bc_pipeline.records.retention import horizon, purge
+from bc_pipeline.records.retention import horizon, purge, purge_quarantine
 from bc_pipeline.records.status import Status, read_status, write_status
 from bc_pipeline.records.summary import OutcomeSummary
 from bc_pipeline.settings import Settings
@@ -173,7 +173,7 @@ class Drainer:
             self._refused += 1
 
     def _set_aside(self, name: str, data: bytes) -> None:
-        write_atomic(self._records / "quarantine" / name, data)
+        write_atomic(segments.quarantine_folder(self._records) / name, data)
         _log.error("records set aside", file=name, bytes=len(data))
 
     def _write_offsets(self) -> None:
@@ -192,8 +192,11 @@ class Drainer:
         if now >= self._due["retention"]:
             segments.remove_abandoned(self._folder, time.time() - _ABANDONED_SECONDS)
             oldest = horizon(self._settings)
-            if oldest is not None and (removed := purge(self._database, oldest)):
-                _log.info("predictions removed, too old to keep", predictions=removed)
+            if oldest is not None:
+                files = len(purge_quarantine(self._records, oldest))
+                removed = purge(self._database, oldest)
+                if removed or files:
+                    _log.info("removed, too old to keep", predictions=removed, set_aside=files)
             self._due["retention"] = now + _RETENTION_SECONDS
 
     def _became(self, state: Literal["ok", "away"], error: str) -> None:

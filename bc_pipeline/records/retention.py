@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from bc_pipeline.records.entry import first_id, time_of
+from bc_pipeline.records import segments
+from bc_pipeline.records.entry import first_id, is_id, time_of
 from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -25,6 +27,22 @@ def horizon(settings: Settings) -> float | None:
 def is_expired(settings: Settings, prediction_id: str) -> bool:
     oldest = horizon(settings)
     return oldest is not None and time_of(prediction_id) < oldest
+
+
+def quarantined_before(records: Path, moment: float) -> list[Path]:
+    """Files set aside that may hold predictions from before a moment, the features plain."""
+    folder = segments.quarantine_folder(records)
+    # A file that was never finished is hidden, and holds as much.
+    named = [(path.name.removeprefix("."), path) for path in folder.glob("*")]
+    return [path for name, path in named if is_id(name[:36]) and time_of(name[:36]) < moment]
+
+
+def purge_quarantine(records: Path, moment: float) -> list[Path]:
+    """Remove what was set aside and may hold predictions from before a moment."""
+    removed = quarantined_before(records, moment)
+    for path in removed:
+        path.unlink(missing_ok=True)
+    return removed
 
 
 def count_before(database: Database, moment: float) -> int:

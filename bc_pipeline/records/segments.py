@@ -39,6 +39,14 @@ def spool_folder(records: Path) -> Path:
     return records / "spool"
 
 
+def quarantine_folder(records: Path) -> Path:
+    """Where damaged stretches of the log and records that no database took are kept.
+
+    The name of a file there begins with the id of a segment or a record.
+    """
+    return records / "quarantine"
+
+
 def create(folder: Path, name: str) -> int:
     """Make a segment that this process has locked, and open it for appending.
 

@@ -14,9 +14,12 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from bc_pipeline.cli.app import app
+from bc_pipeline.problems import get_problem
 from bc_pipeline.records.database import open_database
 from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.entry import Entry, first_id
+from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
+from bc_pipeline.records.segments import quarantine_folder
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
 
@@ -103,11 +106,40 @@ def test_export_takes_the_last_day_whole(recorded: list[Entry], tmp_path: Path) 
     run("export", str(tmp_path / "out.xlsx"), code=3)
 
 
-def test_purge_asks_first(recorded: list[Entry]) -> None:
+def test_export_replaces_a_file_only_when_told(recorded: list[Entry], tmp_path: Path) -> None:
+    path = tmp_path / "out.csv"
+    path.write_text("precious")
+    refused = run("export", str(path), code=3)
+    assert "--force" in refused.output
+    assert path.read_text() == "precious"
+    assert told("export", str(path), "--force")["rows"] == 10
+
+
+def test_status_shows_outcomes_as_a_table(settings: Settings, recorded: list[Entry]) -> None:
+    labels = get_problem("wdbc").labels
+    record_outcomes(settings, [OutcomeReport(recorded[0].id, False, "lab")], labels)
+    drainer = Drainer(settings, threading.Event())
+    assert drainer.run(once=True)
+    drainer.close()
+    shown = run("status", code=11).output
+    assert "{" not in shown
+    (line,) = [line for line in shown.splitlines() if "v1" in line]
+    assert [cell.strip() for cell in line.strip("│").split("│")] == ["v1", "0", "0", "0", "1"]
+    assert told("status", code=11)["outcomes"] == {"v1": {"tp": 0, "fn": 0, "fp": 0, "tn": 1}}
+
+
+def test_purge_asks_first(settings: Settings, recorded: list[Entry]) -> None:
     before = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(recorded[4].at + 3_600))
     asked = run("purge", "--before", before, code=1, answer="n\n")
     assert "Remove 5 predictions" in asked.output
-    assert told("purge", "--before", before, "--yes")["removed"] == 5
+    aside = quarantine_folder(settings.records) / f"{recorded[0].id}.refused"
+    aside.parent.mkdir()
+    aside.write_bytes(b"features")
+    asked = run("purge", "--before", before, code=1, answer="n\n")
+    assert "1 files that were set aside" in asked.output
+    done = told("purge", "--before", before, "--yes")
+    assert (done["removed"], done["set_aside_removed"]) == (5, 1)
+    assert not aside.exists()
     assert told("purge", "--before", before, "--yes")["removed"] == 0
 
 

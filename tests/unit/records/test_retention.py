@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 
@@ -8,10 +9,12 @@ import pytest
 from bc_pipeline.problems import get_problem
 from bc_pipeline.records import retention
 from bc_pipeline.records.database import Database
+from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.entry import Entry, first_id
 from bc_pipeline.records.insert import store
 from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
-from bc_pipeline.records.retention import count_before, is_expired, purge
+from bc_pipeline.records.retention import count_before, is_expired, purge, purge_quarantine
+from bc_pipeline.records.segments import quarantine_folder
 from bc_pipeline.records.summary import count_outcomes
 from bc_pipeline.settings import Settings
 
@@ -33,6 +36,29 @@ def test_predictions_go_with_their_outcomes(
     assert purge(database, now - 15) == 4
     assert purge(database, now - 15) == 0
     assert count_outcomes(database)["v"].tp == 1
+
+
+def test_what_was_set_aside_goes_with_its_time(settings: Settings) -> None:
+    folder = quarantine_folder(settings.records)
+    assert purge_quarantine(settings.records, 2e9) == []
+    folder.mkdir(parents=True)
+    old, new = first_id(1_000.0), first_id(2_000.0)
+    for name in (f"{old}.refused", f"{old}-worker-0-8.damaged", f".{old}.refused.x", new, "mine"):
+        (folder / name).write_bytes(b"features")
+    assert len(purge_quarantine(settings.records, 1_500.0)) == 3
+    assert {path.name for path in folder.iterdir()} == {new, "mine"}
+
+
+def test_the_drainer_removes_what_is_too_old(settings: Settings) -> None:
+    folder = quarantine_folder(settings.records)
+    folder.mkdir(parents=True)
+    (folder / f"{first_id(1_000.0)}.refused").write_bytes(b"features")
+    (folder / f"{first_id(time.time())}.refused").write_bytes(b"features")
+    limited = settings.model_copy(update={"records_retention_days": 1})
+    drainer = Drainer(limited, threading.Event())
+    assert drainer.run(once=True)
+    drainer.close()
+    assert len(list(folder.iterdir())) == 1
 
 
 def test_all_are_kept_where_no_age_is_set(settings: Settings) -> None:
