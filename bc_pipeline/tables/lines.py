@@ -29,6 +29,7 @@ _MARKS = {
     b"%PDF": "a PDF",
 }
 _LONGEST_MARK = 8
+PLAIN_REMEDY = "Give plain CSV in UTF-8, or Parquet."
 
 
 def refusal(source: str, reason: str, remedy: str = "", line: int | None = None) -> FileRefused:
@@ -141,7 +142,7 @@ class LineSource:
     def _without_mark(self, piece: bytes) -> bytes:
         for mark, meaning in _MARKS.items():
             if piece.startswith(mark):
-                raise refusal(self._source, f"is {meaning}", "Give plain CSV in UTF-8, or Parquet.")
+                raise refusal(self._source, f"is {meaning}", PLAIN_REMEDY)
         return piece.removeprefix(b"\xef\xbb\xbf")
 
     def _checked(self, data: bytes, line: int) -> Chunk:

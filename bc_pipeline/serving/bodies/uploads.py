@@ -15,6 +15,7 @@ from pathlib import Path
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
 from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.tables import Block, open_table
+from bc_pipeline.tables.lines import PLAIN_REMEDY
 
 SOURCE = "The upload"
 MAX_DEFECTS = 10_000
@@ -25,6 +26,7 @@ MAX_DEFECTS = 10_000
 _BLOCK_BYTES = 80 << 10
 _LISTED = 100
 _PARQUET = b"PAR1"
+_PLAIN_REMEDY = "Send plain CSV in UTF-8."
 
 
 def read_rows(
@@ -70,7 +72,11 @@ def read_rows(
         if more := len(error.defects) - len(listed):
             listed = (*listed, Defect(f"{more} more defects are not listed"))
         message = SOURCE + error.message.removeprefix(path.name)
-        raise replace(error, message=message, source=SOURCE, defects=listed) from None
+        # Nor is a Parquet file taken here, which the reader would advise.
+        remedy = _PLAIN_REMEDY if error.remedy == PLAIN_REMEDY else error.remedy
+        raise replace(
+            error, message=message, remedy=remedy, source=SOURCE, defects=listed
+        ) from None
 
 
 def _blocks(
