@@ -16,22 +16,26 @@ import socket
 import sys
 
 from bc_pipeline.errors import PipelineError
-from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.process.acceptor import Shares
-from bc_pipeline.serving.process.logs import configure_logs
-from bc_pipeline.serving.process.server import Server
 from bc_pipeline.serving.process.withheld import withhold
-from bc_pipeline.serving.telemetry.metrics import FOLDER_VARIABLE
-from bc_pipeline.settings import load_settings
 
 EXIT_REFUSED = 2
+# Where it is installed, others load it unasked: pyarrow takes fifty megabytes of pandas,
+# structlog four of what draws pretty tracebacks, uvicorn one of what reloads changed code.
+_UNWANTED = ("pandas", "rich", "watchfiles")
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run until the launcher says so; 2 where the settings do not let the service start."""
     options = _parser().parse_args(arguments)
-    # Where pandas is installed, pyarrow loads it unasked: fifty megabytes for nothing.
-    withhold("pandas")
+    for name in _UNWANTED:
+        withhold(name)
+    from bc_pipeline.serving.app import create_app
+    from bc_pipeline.serving.process.acceptor import Shares
+    from bc_pipeline.serving.process.logs import configure_logs
+    from bc_pipeline.serving.process.server import Server
+    from bc_pipeline.serving.telemetry.metrics import FOLDER_VARIABLE
+    from bc_pipeline.settings import load_settings
+
     # Until the server takes signals, a Ctrl-C is the launcher's affair.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     listener = socket.socket(fileno=options.socket)
