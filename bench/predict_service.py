@@ -1,13 +1,14 @@
 """What a prediction costs in the service as it runs, beside services that others would write.
 
-    python bench/predict_service.py [--quick] [--json FILE]
+    python bench/predict_service.py [--quick] [--strict] [--json FILE]
 
 All services run at the same time and are asked in turn, round after round, by one client that
 keeps 16 connections busy; CPU per request is the CPU time of a service's processes over the
 requests that it answered. What is measured of ours is what `make up` starts: launcher, worker
 and drainer, which follow a registry, with API key, validation, limits, prediction log, metrics
 and access log on. Figures depend on the machine and on what else it does; ratios much less.
-Ends with 1 where a goal is missed.
+With
+`--strict` it ends with 1 where a goal is missed.
 """
 
 from __future__ import annotations
@@ -252,6 +253,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="under 30 seconds, coarser")
     parser.add_argument("--rounds", type=int, help="default: 9, or 2")
     parser.add_argument("--seconds", type=float, help="of each service in a round")
+    parser.add_argument("--strict", action="store_true", help="end with 1 for a goal missed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there too")
     options = parser.parse_args()
     rounds = options.rounds or (2 if options.quick else 9)
@@ -287,7 +289,7 @@ def main() -> int:
             "goals": goals,
         }
         options.json.write_text(json.dumps(figures, indent=1) + "\n")
-    return 0 if all(goal["met"] for goal in goals) else 1
+    return int(options.strict and not all(goal["met"] for goal in goals))
 
 
 def show(
