@@ -6,8 +6,7 @@ All services run at the same time and are asked in turn, round after round, by o
 keeps 16 connections busy; CPU per request is the CPU time of a service's processes over the
 requests that it answered. What is measured of ours is what `make up` starts: launcher, worker
 and drainer, which follow a registry, with API key, validation, limits, prediction log, metrics
-and access log on. Figures depend on the machine and on what else it does; ratios much less.
-With
+and access log on. Figures depend on the machine and on what else it does; ratios much less. With
 `--strict` it ends with 1 where a goal is missed.
 """
 
