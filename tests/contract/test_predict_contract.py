@@ -96,7 +96,7 @@ def test_the_openapi_document_declares_these_keys(port: int, record: dict[str, f
     assert set(declared["properties"]) == {*declared["required"], "id", "explanation"}
     responses = document["paths"]["/v1/predict"]["post"]["responses"]
     assert set(responses) == {
-        *("200", "400", "401", "403", "413", "415", "422", "429", "500", "503")
+        *("200", "400", "401", "403", "408", "413", "415", "422", "429", "500", "503")
     }
 
 

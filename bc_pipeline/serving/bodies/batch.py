@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from bc_pipeline.errors import Defect, SchemaMismatch
 from bc_pipeline.schema import ID_COLUMN, Labels
 from bc_pipeline.serving.bodies.body import Sample, parse_json
 from bc_pipeline.serving.bodies.plain_json import refusal
+from bc_pipeline.serving.bodies.reading import RECORD_LIMIT
 from bc_pipeline.serving.bodies.uploads import read_rows
 from bc_pipeline.serving.inference.rows import parse_values, require_few
 from bc_pipeline.serving.model.live import Live
@@ -32,6 +34,7 @@ CSV_ROWS = 100_000
 # takes far longer than to answer.
 DEFECTS_READ = 5_000
 _PORTION = 200
+_LIST = re.compile(rb"[ \t\r\n]*\[")
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
 
@@ -127,6 +130,9 @@ def _unpacked(
 
 def _items(body: bytes) -> Sequence[Any]:
     content: Sequence[Any]
+    if len(body) > RECORD_LIMIT and not _LIST.match(body):
+        # Reading what is large and no list would take many times its size for nothing.
+        raise refusal([Defect("the body must be a JSON list of records")])
     try:
         content = _raw.decode(body)
     except (msgspec.MsgspecError, RecursionError):
@@ -152,6 +158,10 @@ def _read_items(live: Live, content: Sequence[Any]) -> Iterator[Row]:
             continue
         parsed = item
         if isinstance(item, msgspec.Raw):
+            if len(item) > RECORD_LIMIT:
+                found += 1
+                yield number, Refused([Defect(f"a record may hold {RECORD_LIMIT} bytes")])
+                continue
             sample = reader.read_quickly(bytes(item))
             if sample is not None:
                 yield number, sample

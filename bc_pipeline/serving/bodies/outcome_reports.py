@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -69,7 +70,7 @@ def read_csv(body: bytes, labels: Labels, source: str) -> list[OutcomeReport]:
     """
     try:
         text = body.decode("utf-8-sig")
-        rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        rows = _few(csv.reader(io.StringIO(text, newline=""), strict=True))
     except UnicodeDecodeError:
         raise BodyUnreadable("The body is not UTF-8.") from None
     except csv.Error:
@@ -95,11 +96,23 @@ def read_csv(body: bytes, labels: Labels, source: str) -> list[OutcomeReport]:
     return _of_rows(header, rows[1:], labels, source)
 
 
+def _few(lines: Iterator[list[str]]) -> list[list[str]]:
+    """Header and rows, of which no more are kept than are taken: an empty line counts too.
+
+    Raises
+    ------
+    SchemaMismatch
+    """
+    rows = list(islice(lines, REPORTS_AT_ONCE + 2))
+    if len(rows) > REPORTS_AT_ONCE + 1:
+        raise refusal([Defect(f"holds too many lines; send {REPORTS_AT_ONCE} outcomes at a time")])
+    return rows
+
+
 def _of_rows(
     header: Sequence[str], rows: Sequence[Sequence[str]], labels: Labels, source: str
 ) -> list[OutcomeReport]:
     reports, defects = [], []
-    _require_few(len(rows))
     for line, cells in enumerate(rows, start=2):
         if not any(cells):
             continue

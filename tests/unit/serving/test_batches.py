@@ -185,6 +185,8 @@ def test_csv_out_starts_no_formula(service: Service, table: str) -> None:
         ('[{"features": [1e400]}]', 200),
         ('["\\ud800"]', 200),
         ("[1", 400),
+        ('["' + "x" * (1024 * 1024) + '"]', 200),
+        ("7" * (2 * 1024 * 1024), 422),
     ],
 )
 def test_json_that_hurts_is_answered_soon(service: Service, body: str, status: int) -> None:
