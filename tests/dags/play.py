@@ -12,7 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,30 +40,36 @@ from airflow.utils.db import initdb
 from airflow.utils.session import create_session
 from airflow.utils.types import DagRunType
 from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
 
 SLEEP = time.sleep
 
 
-def answer_question(answer: dict[str, Any], asked: dict[str, Any]) -> None:
-    """Wait for the question, and do what the REST API does with a person's answer."""
-    for _ in range(300):
-        SLEEP(0.1)
-        with create_session() as session:
-            waiting = session.scalar(
-                select(TaskInstance).where(TaskInstance.state == "awaiting_input")
-            )
-            if waiting is None:
-                continue
-            detail = session.scalar(select(HITLDetail).where(HITLDetail.ti_id == waiting.id))
-            asked |= {"subject": detail.subject, "body": detail.body, "defaults": detail.defaults}
-            user = answer["user"]
-            detail.responded_by = {"id": user, "name": user} if user else None
-            detail.responded_at = timezone.utcnow()
-            detail.chosen_options = [answer["choice"]]
-            detail.params_input = {}
-            event = TriggerEvent(detail.as_resume_event_payload())
-            handle_event_submit(event, task_instance=waiting, session=session)
-            return
+def answer_question(answer: dict[str, Any], asked: dict[str, Any], ended: threading.Event) -> None:
+    """Answer as soon as the question is there, however long the run takes to come to it."""
+    while not ended.wait(0.1):
+        # The run writes to the same database, which has one writer at a time.
+        with suppress(OperationalError):
+            if answered(answer, asked):
+                return
+
+
+def answered(answer: dict[str, Any], asked: dict[str, Any]) -> bool:
+    """Do what the REST API does with a person's answer; False where nothing is asked yet."""
+    with create_session() as session:
+        waiting = session.scalar(select(TaskInstance).where(TaskInstance.state == "awaiting_input"))
+        if waiting is None:
+            return False
+        detail = session.scalar(select(HITLDetail).where(HITLDetail.ti_id == waiting.id))
+        asked |= {"subject": detail.subject, "body": detail.body, "defaults": detail.defaults}
+        user = answer["user"]
+        detail.responded_by = {"id": user, "name": user} if user else None
+        detail.responded_at = timezone.utcnow()
+        detail.chosen_options = [answer["choice"]]
+        detail.params_input = {}
+        event = TriggerEvent(detail.as_resume_event_payload())
+        handle_event_submit(event, task_instance=waiting, session=session)
+    return True
 
 
 @contextmanager
@@ -86,9 +92,9 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     script.with_suffix(".calls").unlink(missing_ok=True)
     os.environ["FAKE_STEPS"] = str(script)
     asked: dict[str, Any] = {}
-    person = None
+    person, ended = None, threading.Event()
     if scenario.get("answer"):
-        person = threading.Thread(target=answer_question, args=(scenario["answer"], asked))
+        person = threading.Thread(target=answer_question, args=(scenario["answer"], asked, ended))
         person.start()
     logical = scenario.get("logical_date")
     date = timezone.parse(logical) if logical else None
@@ -97,6 +103,7 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
             run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
     else:
         run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
+    ended.set()
     if person:
         person.join()
     calls = script.with_suffix(".calls")
