@@ -32,7 +32,7 @@ JSON_ROWS = 10_000
 CSV_ROWS = 100_000
 # Of the rows of a JSON list, after which the others are not looked at: to say what is wrong
 # takes far longer than to answer.
-DEFECTS_READ = 5_000
+DEFECTS_READ = 2_000
 _PORTION = 200
 _LIST = re.compile(rb"[ \t\r\n]*\[")
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
