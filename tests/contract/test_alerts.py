@@ -26,7 +26,7 @@ ALERTS: dict[str, dict[str, Any]] = {
 def promtool(*arguments: str) -> None:
     program = shutil.which("promtool")
     if program is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+        pytest.skip("promtool is missing: 'apt-get install prometheus' brings it")
     done = subprocess.run(
         [program, *arguments], capture_output=True, text=True, timeout=60, cwd=CASES.parent
     )

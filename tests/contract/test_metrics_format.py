@@ -95,7 +95,7 @@ def test_nothing_of_a_request_is_told(exposition: dict[str, str]) -> None:
 def test_promtool_finds_nothing_to_say(exposition: dict[str, str]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
-        pytest.skip("promtool is not installed (Debian: prometheus)")
+        pytest.skip("promtool is missing: 'apt-get install prometheus' brings it")
     done = subprocess.run(
         [promtool, "check", "metrics"],
         input=exposition[TEXT],

@@ -68,7 +68,7 @@ class Redis:
 @pytest.fixture
 def redis_server(tmp_path: Path) -> Iterator[Redis]:
     if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not installed: counting across workers is not tested")
+        pytest.skip("redis-server is missing: 'apt-get install redis-server' brings it")
     server = Redis(tmp_path)
     server.start()
     yield server

@@ -180,7 +180,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         capture_output=True,
     )
     if mounted.returncode:
-        pytest.skip("mounting a small file system needs root and the right to mount")
+        pytest.skip("no right to mount a small tmpfs: run as root, with CAP_SYS_ADMIN")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
