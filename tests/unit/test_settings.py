@@ -33,7 +33,7 @@ def test_settings_do_not_change_and_secrets_do_not_show(monkeypatch: pytest.Monk
     settings = load_settings()
     assert "canary-token" not in repr(settings)
     with pytest.raises(ValueError, match="frozen"):
-        settings.airflow_port = 1  # type: ignore[misc]
+        settings.airflow_port = 1  # type: ignore[misc]  # that it cannot be set is the test
 
 
 def test_mlflow_is_the_embedded_one_unless_told(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -46,13 +47,13 @@ def server(tmp_path: Path, free_port: int) -> Callable[..., Component]:
     script = tmp_path / "server.py"
     script.write_text(SERVER)
 
-    def make(name: str = "server", **fields: object) -> Component:
+    def make(name: str = "server", **fields: Any) -> Component:
         return Component(
             name,
             (sys.executable, str(script), str(free_port)),
             {"PATH": "/usr/bin:/bin"},
             probe=f"http://127.0.0.1:{free_port}/",
-            **fields,  # type: ignore[arg-type]
+            **fields,
         )
 
     return make
