@@ -75,7 +75,7 @@ check: .venv/dev ## Check format, lint, types, import rules, dependencies, docs 
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry bc_pipeline
 	@$(BIN)/python -m pytest --quiet tests/contract/test_docs.py
-	@for name in install runtime serving dev; do \
+	@for name in install runtime serving cluster spark dev; do \
 	  cp requirements/$$name.txt .venv/$$name.lock; \
 	  $(MAKE) --no-print-directory lock-$$name OUT=.venv/$$name.lock && diff -q requirements/$$name.txt .venv/$$name.lock >/dev/null \
 	    || { echo "requirements/$$name.txt does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }; \
@@ -91,15 +91,22 @@ fmt: .venv/dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
-.PHONY: lock lock-install lock-runtime lock-serving lock-dev
-lock: .venv/installer lock-install lock-runtime lock-serving lock-dev ## Resolve the dependencies anew into requirements/
+.PHONY: lock lock-install lock-cluster lock-runtime lock-serving lock-spark lock-dev
+lock: .venv/installer lock-install lock-cluster lock-runtime lock-serving lock-spark lock-dev ## Resolve the dependencies anew into requirements/
 OUT = requirements/$(@:lock-%=%).txt
+RUNTIME := --extra serving --extra tracing --extra pipeline --extra airflow
 lock-install:
 	@$(LOCK) --group install --output-file $(OUT)
+# Airflow with Celery workers and PostgreSQL; everything else has the same versions.
+lock-cluster:
+	@$(LOCK) $(RUNTIME) --extra cluster pyproject.toml --output-file $(OUT)
 lock-runtime:
-	@$(LOCK) --all-extras pyproject.toml --output-file $(OUT)
+	@$(LOCK) $(RUNTIME) pyproject.toml --constraint requirements/cluster.txt --output-file $(OUT)
 # What the prediction service alone needs, on a machine or in an image of its own.
 lock-serving:
 	@$(LOCK) --extra serving --extra tracing pyproject.toml --constraint requirements/runtime.txt --output-file $(OUT)
+# Spark's driver and executors.
+lock-spark:
+	@$(LOCK) --extra spark pyproject.toml --constraint requirements/runtime.txt --output-file $(OUT)
 lock-dev:
-	@$(LOCK) --all-extras --group dev pyproject.toml --constraint requirements/runtime.txt --output-file $(OUT)
+	@$(LOCK) $(RUNTIME) --extra cluster --group dev pyproject.toml --constraint requirements/cluster.txt --output-file $(OUT)
