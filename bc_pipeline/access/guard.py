@@ -79,6 +79,13 @@ class Guard:
             _refuse_scope(caller, scope)
         return caller
 
+    def holder(self, headers: Headers) -> Caller | None:
+        """Who holds the one key that a request carries; None where `admit` must tell."""
+        try:
+            return self.ring.caller(_credentials(headers)[0])
+        except KeyRefused:
+            return None
+
     def _known(self, headers: Headers, query: bytes) -> Caller | None:
         """Who sent a request, as `admit`, whatever they may do."""
         if query:

@@ -72,6 +72,15 @@ class Limiter:
         """
         self._addresses.spend(network_of(address))
 
+    def has_room(self, address: str, key_id: str) -> bool:
+        """Whether one more request would be within all limits; counts nothing."""
+        network = network_of(address)
+        return (
+            self._keys.has_room(key_id)
+            and self._addresses.has_room(network)
+            and self._failures.has_room(network)
+        )
+
     def spend_failure(self, address: str) -> None:
         """Count a request that ended in a refusal.
 

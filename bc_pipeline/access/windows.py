@@ -84,6 +84,16 @@ class WindowCounter:
             return
         self._grant(identity, window, now)
 
+    def has_room(self, identity: str) -> bool:
+        """Whether an identity has anything left; counts nothing."""
+        window = self._windows.get(identity)
+        if window is None:
+            return True
+        if self._is_over(window, time.time()):
+            del self._windows[identity]
+            return True
+        return window.granted - window.left + window.elsewhere < self.limit
+
     def check(self, identity: str) -> None:
         """Refuse an identity that has nothing left; counts nothing.
 
@@ -91,14 +101,8 @@ class WindowCounter:
         ------
         RateLimited
         """
-        window = self._windows.get(identity)
-        if window is None:
-            return
-        now = time.time()
-        if self._is_over(window, now):
-            del self._windows[identity]
-        elif window.granted - window.left + window.elsewhere >= self.limit:
-            self._refuse(window, now)
+        if not self.has_room(identity):
+            self._refuse(self._windows[identity], time.time())
 
     def _grant(self, identity: str, window: Window | None, now: float) -> None:
         if window is None or self._is_over(window, now):

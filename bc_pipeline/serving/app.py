@@ -27,6 +27,7 @@ from bc_pipeline.serving.model.live import Live, LiveModel
 from bc_pipeline.serving.pages import documentation
 from bc_pipeline.serving.routes import ROUTERS
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.short_way import ShortWay
 from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.serving.telemetry.exposition import observe, watch
 from bc_pipeline.serving.telemetry.metrics import Metrics
@@ -35,12 +36,18 @@ from bc_pipeline.settings import Settings
 
 
 class Application(FastAPI):
-    """FastAPI with `Front` around everything, the framework's own outermost layer included."""
+    """FastAPI with `Front` around everything, the framework's own outermost layer included.
+
+    Attributes
+    ----------
+    short_way : ShortWay or None
+        For the server, which may ask it first.
+    """
 
     def __init__(self, services: Services, *, quick: bool, **options: Any) -> None:
         super().__init__(**options)
         self.state.services = services
-        self._quick = quick
+        self.short_way = ShortWay(services) if quick else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """What the frameworks' own do for us, without a coroutine of each."""
@@ -50,12 +57,12 @@ class Application(FastAPI):
         await self.middleware_stack(scope, receive, send)
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Front(super().build_middleware_stack(), self.state.services, quick=self._quick)
+        return Front(super().build_middleware_stack(), self.state.services)
 
 
 def create_app(
     settings: Settings, pinned: Live | None = None, *, worker: str = "worker", quick: bool = True
-) -> FastAPI:
+) -> Application:
     """Build the application of one worker.
 
     Parameters
@@ -66,7 +73,7 @@ def create_app(
     worker : str
         Name of this worker's part of the prediction log.
     quick : bool
-        Whether predictions take the short way of `Front`.
+        Whether predictions may take the `ShortWay`.
 
     Raises
     ------

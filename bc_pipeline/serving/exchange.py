@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from bc_pipeline.serving.services import Services
 
 _KEY = "bc_exchange"
-# ASGI extension of our protocol: writes a whole answer at once.
-WHOLE_ANSWER = "bc.whole_answer"
 
 
 class Exchange:
@@ -39,7 +37,7 @@ class Exchange:
 
     __slots__ = ("caller", "client", "id", "model", "route", "started", "status")
 
-    def __init__(self, scope: Scope, client: str) -> None:
+    def __init__(self, client: str) -> None:
         self.id = new_id()
         self.client = client
         self.started = time.perf_counter()
@@ -47,6 +45,9 @@ class Exchange:
         self.model: str | None = None
         self.route = "(other)"
         self.status = 0
+
+    def enter(self, scope: Scope) -> None:
+        """Be found by `exchange_of`."""
         scope[_KEY] = self
 
     @property

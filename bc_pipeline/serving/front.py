@@ -1,12 +1,7 @@
-"""The outermost layer: what holds for every request, and the short way of ``POST /predict``.
-
-The short way and the documented route end in the same `predict_body`; the layer only spares
-a prediction the framework's routing and request objects. A test holds both to the same bytes.
-"""
+"""The outermost layer of the application: what holds for every request."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from contextlib import suppress
 from http import HTTPStatus
 
@@ -16,29 +11,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bc_pipeline.errors import AddressRefused, KeyRefused, PipelineError, RateLimited
 from bc_pipeline.serving import problem_details
-from bc_pipeline.serving.admission import admit
-from bc_pipeline.serving.bodies.reading import read_body, require_json
-from bc_pipeline.serving.exchange import WHOLE_ANSWER, Exchange, headers_of
-from bc_pipeline.serving.predict import predict_body
+from bc_pipeline.serving.answers import security_headers
+from bc_pipeline.serving.exchange import Exchange, headers_of
 from bc_pipeline.serving.services import Services
 
 # nginx's number for a client that went away before the answer.
 CLIENT_GONE = 499
-PREDICT_PATHS = frozenset({"/predict", "/v1/predict"})
 # Whoever asks here decides whether the service is restarted or gets requests.
 _PROBES = frozenset(
     {"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
 )
 _FAILURES = frozenset({401, 403, 404, 405})
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_JSON = (b"content-type", b"application/json")
-_SECURITY = (
-    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-)
-_STRICT_TRANSPORT = (b"strict-transport-security", b"max-age=31536000")
 
 
 class Front:
@@ -47,22 +31,13 @@ class Front:
     An address that the service does not have may hold anything, so it is not logged; nor
     are query strings, headers or bodies. An error that nothing else handled becomes a
     problem with status 500 and a log line with the class of the error and its place.
-
-    Parameters
-    ----------
-    quick : bool
-        Whether predictions take the short way.
     """
 
-    def __init__(self, app: ASGIApp, services: Services, *, quick: bool = True) -> None:
+    def __init__(self, app: ASGIApp, services: Services) -> None:
         self._app = app
         self._services = services
-        self._quick = PREDICT_PATHS if quick else frozenset()
         self._probes = _PROBES | {f"/v2/models/{services.settings.service_problem}/ready"}
-        secure = services.settings.tls_cert_file is not None
-        self._security = [*_SECURITY, *([_STRICT_TRANSPORT] if secure else [])]
-        self._of_model: Sequence[tuple[bytes, bytes]] = ()
-        self._lines = b""
+        self._security = security_headers(services.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -70,20 +45,14 @@ class Front:
             return
         peer = scope["client"]
         client = self._services.addresses.client(peer[0] if peer else "", headers_of(scope))
-        exchange = Exchange(scope, client)
+        exchange = Exchange(client)
+        exchange.enter(scope)
         self._services.metrics.in_flight += 1
         try:
             full = self._room(client)
             if full is not None and not self._is_probe(scope):
                 await self._require_accepted(scope, full)
-            if (
-                scope["path"] in self._quick
-                and scope["method"] == "POST"
-                and not scope["query_string"]
-            ):
-                await self._predict(exchange, scope, receive, send)
-            else:
-                await self._pass_on(exchange, scope, receive, send)
+            await self._pass_on(exchange, scope, receive, send)
         except ClientDisconnect:
             exchange.status = CLIENT_GONE
         except PipelineError as error:
@@ -123,37 +92,6 @@ class Front:
         except KeyRefused:
             raise full from None
 
-    async def _predict(
-        self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
-    ) -> None:
-        """What the documented route does, without the framework around it."""
-        exchange.route = scope["path"]
-        headers = headers_of(scope)
-        await admit(self._services, scope, exchange, "predict")
-        require_json(headers)
-        reply = predict_body(self._services, exchange, await read_body(receive, headers))
-        exchange.status = 200
-        length = b"%d" % len(reply.body)
-        whole = scope.get("extensions", {}).get(WHOLE_ANSWER)
-        if whole is not None:
-            lines = b"%scontent-length: %s\r\nx-request-id: %s\r\n" % (
-                self._constant_lines(reply.headers),
-                length,
-                exchange.id.encode(),
-            )
-            if whole["write"](200, lines, reply.body):
-                return
-        given = [*reply.headers, (b"content-length", length), _JSON, *self._headers(exchange)]
-        await send({"type": "http.response.start", "status": 200, "headers": given})
-        await send({"type": "http.response.body", "body": reply.body})
-
-    def _constant_lines(self, of_model: Sequence[tuple[bytes, bytes]]) -> bytes:
-        """Lines of the headers that all answers of a model share, joined once for each model."""
-        if of_model is not self._of_model:
-            pairs = (*of_model, _JSON, *self._security)
-            self._of_model, self._lines = of_model, b"".join(b"%s: %s\r\n" % pair for pair in pairs)
-        return self._lines
-
     async def _pass_on(
         self, exchange: Exchange, scope: Scope, receive: Receive, send: Send
     ) -> None:
@@ -187,13 +125,10 @@ class Front:
         return [(b"x-request-id", exchange.id.encode()), *self._security]
 
     def _finish(self, exchange: Exchange, scope: Scope) -> None:
-        method, seconds = scope["method"], exchange.seconds
         if exchange.status in _FAILURES:
             # Raised, it says that the next request is one too many; this one has its answer.
             with suppress(RateLimited):
                 self._services.limiter.spend_failure(exchange.client)
+        method = scope["method"]
         known = method if method in _METHODS else "(other)"
-        self._services.metrics.answered(exchange.route, known, exchange.status, seconds)
-        self._services.log.write(exchange, known, seconds)
-        if self._services.tracing is not None:
-            self._services.tracing.record(exchange, headers_of(scope), known, seconds)
+        self._services.finish(exchange, known, headers_of(scope))

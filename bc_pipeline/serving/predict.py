@@ -18,7 +18,7 @@ from bc_pipeline.serving.model.live import Live
 from bc_pipeline.serving.services import Services
 
 UNUSUAL = "is outside the range of the rows that the model was trained on"
-_encoder = msgspec.json.Encoder()
+encode = msgspec.json.Encoder().encode
 
 
 class Notice(msgspec.Struct):
@@ -65,87 +65,112 @@ class Reply(msgspec.Struct, frozen=True):
     headers: Sequence[tuple[bytes, bytes]]
 
 
-def predict(
-    services: Services, exchange: Exchange, live: Live, samples: Sequence[Sample], route: str
-) -> list[Prediction]:
-    """Answer samples with one model, and have every answer in the log before it is given.
+def predict_one(
+    services: Services, exchange: Exchange, live: Live, sample: Sample, route: str
+) -> Prediction:
+    """Answer one sample, and have the answer in the log before it is given.
 
     Raises
     ------
     DegenerateModel
         Where the model gives no probability.
     RecordsAway
-        Where the answers cannot be recorded: then none is given.
+        Where the answer cannot be recorded: then it is not given.
     """
     exchange.model = live.version
-    rows = [live.pack(*sample.values) for sample in samples]
-    if len(rows) == 1:
-        positive = [live.predictor.positive_one(samples[0].values)]
-    else:
-        values = np.frombuffer(b"".join(rows)).reshape(len(rows), -1)
-        positive = live.predictor.positive(values).tolist()
-    manifest, labels = live.manifest, live.labels
-    threshold, version, digest = manifest.threshold, manifest.version, live.manifest_sha256
-    caller = exchange.caller.name if exchange.caller else ""
-    now, latency = time.time(), exchange.seconds
-    yes, no = labels.positive, labels.negative
-    answers, entries = [], []
-    for sample, row, probability in zip(samples, rows, positive, strict=True):
-        if not 0.0 <= probability <= 1.0:
-            raise DegenerateModel(
-                f"{version} did not answer with a probability.",
-                candidate=manifest.recipe.candidate,
-            )
-        called = probability > threshold
-        label = yes if called else no
-        identifier = new_id()
-        answers.append(
-            Prediction(
-                identifier,
-                label.code,
-                label.name,
-                probability if called else 1.0 - probability,
-                {yes.name: probability, no.name: 1.0 - probability},
-                threshold,
-                version,
-                digest,
-                ()
-                if live.trained.hold(sample.values)
-                else [Notice(name, UNUSUAL) for name in live.unusual(sample.values)],
-                msgspec.UNSET if sample.id is None else sample.id,
-            )
+    probability = live.predictor.positive_one(sample.values)
+    answer, entry = _call(live, sample, probability, time.time(), exchange, route)
+    _record(services, live, (answer,), (entry,))
+    return answer
+
+
+def predict(
+    services: Services, exchange: Exchange, live: Live, samples: Sequence[Sample], route: str
+) -> list[Prediction]:
+    """Answer samples with one model, all of them or none.
+
+    Raises
+    ------
+    DegenerateModel, RecordsAway
+        As `predict_one`.
+    """
+    if len(samples) == 1:
+        return [predict_one(services, exchange, live, samples[0], route)]
+    exchange.model = live.version
+    values = np.frombuffer(b"".join([live.pack(*sample.values) for sample in samples]))
+    positive = live.predictor.positive(values.reshape(len(samples), -1)).tolist()
+    now = time.time()
+    called = [
+        _call(live, sample, probability, now, exchange, route)
+        for sample, probability in zip(samples, positive, strict=True)
+    ]
+    answers = [answer for answer, _ in called]
+    _record(services, live, answers, [entry for _, entry in called])
+    return answers
+
+
+def _call(
+    live: Live, sample: Sample, probability: float, now: float, exchange: Exchange, route: str
+) -> tuple[Prediction, Entry]:
+    """What a probability means for the caller, and what is kept of it."""
+    if not 0.0 <= probability <= 1.0:
+        raise DegenerateModel(
+            f"{live.version} did not answer with a probability.",
+            candidate=live.manifest.recipe.candidate,
         )
-        entries.append(
-            Entry(
-                identifier,
-                now,
-                version,
-                digest,
-                probability,
-                called,
-                latency,
-                caller,
-                route,
-                row,
-                sample.id,
-            )
-        )
+    threshold = live.manifest.threshold
+    called = probability > threshold
+    yes, no = live.labels.positive, live.labels.negative
+    label = yes if called else no
+    identifier, caller = new_id(), exchange.caller
+    answer = Prediction(
+        identifier,
+        label.code,
+        label.name,
+        probability if called else 1.0 - probability,
+        {yes.name: probability, no.name: 1.0 - probability},
+        threshold,
+        live.version,
+        live.manifest_sha256,
+        ()
+        if live.trained.hold(sample.values)
+        else [Notice(name, UNUSUAL) for name in live.unusual(sample.values)],
+        msgspec.UNSET if sample.id is None else sample.id,
+    )
+    entry = Entry(
+        identifier,
+        now,
+        live.version,
+        live.manifest_sha256,
+        probability,
+        called,
+        exchange.seconds,
+        caller.name if caller else "",
+        route,
+        live.pack(*sample.values),
+        sample.id,
+    )
+    return answer, entry
+
+
+def _record(
+    services: Services, live: Live, answers: Sequence[Prediction], entries: Sequence[Entry]
+) -> None:
     if services.spool is not None:
         services.spool.append(entries)
-    services.metrics.predicted(version, sum(entry.positive for entry in entries), len(entries))
+    positive = len([entry for entry in entries if entry.positive])
+    services.metrics.predicted(live.version, positive, len(entries))
     for answer in answers:
         if answer.warnings:
             services.metrics.warned(notice.feature for notice in answer.warnings)
-    return answers
 
 
 def predict_body(services: Services, exchange: Exchange, body: bytes) -> Reply:
     """Answer the body of ``POST /v1/predict``."""
     live = services.live
     exchange.model = live.version
-    sample = live.reader.read(body)
-    answer = predict(services, exchange, live, (sample,), "predict")[0]
-    return Reply(_encoder.encode(answer), live.headers)
+    answer = predict_one(services, exchange, live, live.reader.read(body), "predict")
+    return Reply(encode(answer), live.headers)
 
 
 async def explain_body(services: Services, exchange: Exchange, body: bytes, route: str) -> Reply:
@@ -154,9 +179,9 @@ async def explain_body(services: Services, exchange: Exchange, body: bytes, rout
     exchange.model = live.version
     sample = live.reader.read(body)
     explanation = await asyncio.to_thread(_explain, live, sample)
-    answer = predict(services, exchange, live, (sample,), route)[0]
+    answer = predict_one(services, exchange, live, sample, route)
     answer.explanation = explanation
-    return Reply(_encoder.encode(answer), live.headers)
+    return Reply(encode(answer), live.headers)
 
 
 def _explain(live: Live, sample: Sample) -> Explanation:

@@ -11,6 +11,7 @@ from bc_pipeline.access.limits import Limiter
 from bc_pipeline.errors import NoChampion, RecordsAway
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.serving.airflow_calls import AirflowCalls
+from bc_pipeline.serving.exchange import Exchange
 from bc_pipeline.serving.model.folder import PinnedModel
 from bc_pipeline.serving.model.live import Live, LiveModel
 from bc_pipeline.serving.telemetry.access_log import AccessLog
@@ -72,6 +73,20 @@ class Services:
         """
         if self.spool is not None and not self.spool.state().writable:
             raise RecordsAway("The prediction log cannot be written.", "Try again.")
+
+    def finish(self, exchange: Exchange, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+        """Count and log a request that has its answer.
+
+        Parameters
+        ----------
+        method : str
+            From a fixed set: it becomes a label.
+        """
+        seconds = exchange.seconds
+        self.metrics.answered(exchange.route, method, exchange.status, seconds)
+        self.log.write(exchange, method, seconds)
+        if self.tracing is not None:
+            self.tracing.record(exchange, headers, method, seconds)
 
     async def watch_access(self) -> None:
         """Follow the key store and the issuer: a revoked key is refused without a restart."""

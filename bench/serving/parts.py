@@ -1,6 +1,6 @@
 """What one prediction costs inside the worker, part by part, without sockets.
 
-The application is the real one, called as uvicorn calls it; each part is the very function
+The short way is the real one, called as the protocol calls it; each part is the very function
 that the application runs. Thread time of many small batches: other load on the machine makes
 some of them slow, never fast, so the least is the best estimate and the median shows the noise.
 """
@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from fastapi import FastAPI
 
 from bc_pipeline.records.entry import Entry, new_id
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.exchange import Exchange
 from bc_pipeline.serving.predict import Prediction
 from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.short_way import ShortWay
 from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.settings import Settings
 from serving.volume import ENVIRONMENT, KEY, Volume
@@ -41,7 +41,7 @@ class Part:
 
 
 def measure_parts(volume: Volume, bodies: Sequence[bytes], batches: int) -> list[Part]:
-    """The whole application, then its parts, for one form of body."""
+    """The whole short way, then its parts, for one form of body."""
     return asyncio.run(_measure(volume, bodies, batches))
 
 
@@ -60,64 +60,35 @@ async def _measure(volume: Volume, bodies: Sequence[bytes], batches: int) -> lis
         # As the server does.
         gc.collect()
         gc.freeze()
-        whole = await _whole(app, bodies, batches)
+        assert app.short_way is not None
+        whole = _whole(app.short_way, bodies, batches)
         parts = _parts(services, bodies, batches)
     rest = Part(
-        "the rest: front, headers, body",
+        "the rest: the call, headers",
         whole.least - sum(part.least for part in parts),
         whole.median - sum(part.median for part in parts),
     )
     return [whole, *parts, rest]
 
 
-async def _whole(app: FastAPI, bodies: Sequence[bytes], batches: int) -> Part:
-    called = app.build_middleware_stack()
-    sent: list[dict[str, Any]] = []
+def _whole(short_way: ShortWay, bodies: Sequence[bytes], batches: int) -> Part:
+    def answer(index: int) -> None:
+        body = bodies[index % len(bodies)]
+        if short_way.answer("/predict", _headers(body), "127.0.0.1", body) is None:
+            raise RuntimeError("not answered")
 
-    async def send(message: Any) -> None:
-        sent.append(message)
-
-    taken = []
-    for _ in range(batches):
-        made = [_call(bodies[index % len(bodies)]) for index in range(_BATCH)]
-        began = time.thread_time()
-        for scope, receive in made:
-            await called(scope, receive, send)
-        taken.append((time.thread_time() - began) / _BATCH * 1e6)
-        if any(message.get("status", 200) != 200 for message in sent):
-            raise RuntimeError(f"answered {sent[-1]!r}")
-        sent.clear()
-    return Part("the whole application", min(taken), statistics.median(taken))
+    return _time("the whole short way", answer, batches)
 
 
-def _call(body: bytes) -> tuple[dict[str, Any], Callable[[], Any]]:
-    scope = {
-        "type": "http",
-        "asgi": {"version": "3.0", "spec_version": "2.3"},
-        "http_version": "1.1",
-        "server": ("127.0.0.1", 8000),
-        "client": ("127.0.0.1", 50000),
-        "scheme": "http",
-        "root_path": "",
-        "method": "POST",
-        "path": "/predict",
-        "raw_path": b"/predict",
-        "query_string": b"",
-        "headers": [
-            (b"host", b"127.0.0.1:8000"),
-            (b"user-agent", b"bench"),
-            (b"accept", b"application/json"),
-            (b"content-type", b"application/json"),
-            (b"x-api-key", KEY.encode()),
-            (b"content-length", b"%d" % len(body)),
-        ],
-        "state": {},
-    }
-
-    async def receive() -> dict[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
-
-    return scope, receive
+def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
+    return [
+        (b"host", b"127.0.0.1:8000"),
+        (b"user-agent", b"bench"),
+        (b"accept", b"application/json"),
+        (b"content-type", b"application/json"),
+        (b"x-api-key", KEY.encode()),
+        (b"content-length", b"%d" % len(body)),
+    ]
 
 
 def _parts(services: Services, bodies: Sequence[bytes], batches: int) -> list[Part]:
@@ -128,9 +99,8 @@ def _parts(services: Services, bodies: Sequence[bytes], batches: int) -> list[Pa
         services.limiter,
     )
     assert spool is not None
-    scope, _ = _call(bodies[0])
-    headers = scope["headers"]
-    exchange = Exchange(scope, "127.0.0.1")
+    headers = _headers(bodies[0])
+    exchange = Exchange("127.0.0.1")
     exchange.caller = services.guard.admit(headers, b"", "predict")
     exchange.route, exchange.model, exchange.status = "/predict", live.version, 200
     assert exchange.caller is not None
@@ -149,7 +119,7 @@ def _parts(services: Services, bodies: Sequence[bytes], batches: int) -> list[Pa
     def limits(index: int) -> None:
         client = services.addresses.client("127.0.0.1", headers)
         services.addresses.allowed(client)
-        limiter.check_failures(client)
+        limiter.has_room(client, "benchmark")
         limiter.spend_address(client)
         limiter.spend_key("benchmark")
 

@@ -12,7 +12,6 @@ import asyncio
 import fcntl
 import sys
 import termios
-from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -22,13 +21,10 @@ from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 from uvicorn.protocols.http.httptools_impl import (
     STATUS_LINE,
     HttpToolsProtocol,
-    RequestResponseCycle,
 )
 
 from bc_pipeline.errors import BodyTooSlow, RequestRefused
 from bc_pipeline.serving import problem_details
-from bc_pipeline.serving.exchange import WHOLE_ANSWER
-from bc_pipeline.serving.process.outbox import Outbox
 from bc_pipeline.serving.process.upgrades import Continued
 
 # What a request may spend on its line, headers, chunk sizes and trailers.
@@ -55,17 +51,10 @@ class _LateBody(bytearray):
 
 
 class Protocol(HttpToolsProtocol):
-    """One connection.
+    """One connection."""
 
-    Parameters
-    ----------
-    outbox : Outbox, optional
-        Of all connections of an event loop.
-    """
-
-    def __init__(self, *arguments: Any, outbox: Outbox | None = None, **named: Any) -> None:
+    def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._outbox = outbox or Outbox(self.loop)
         self._parting = False
         # Answered for good: what else comes is thrown away.
         self._refused = False
@@ -81,7 +70,6 @@ class Protocol(HttpToolsProtocol):
     # Bytes that arrive ------------------------------------------------------------------
 
     def data_received(self, data: bytes) -> None:
-        self._outbox.flush()
         if len(data) <= _PIECE:
             self._feed(data)
             return
@@ -132,7 +120,6 @@ class Protocol(HttpToolsProtocol):
         self.headers = []
         if self._parting:
             self.cycle.keep_alive = False
-        self.scope["extensions"] = {WHOLE_ANSWER: {"write": partial(self._answer, self.cycle)}}
 
     def on_body(self, body: bytes) -> None:
         self._received += len(body)
@@ -186,38 +173,6 @@ class Protocol(HttpToolsProtocol):
             self.transport.abort()
 
     # Answers ----------------------------------------------------------------------------
-
-    def _answer(
-        self, cycle: RequestResponseCycle, status: int, headers: bytes, body: bytes
-    ) -> bool:
-        """Write an answer as a whole, where uvicorn makes two and checks each header.
-
-        Parameters
-        ----------
-        headers : bytes
-            Lines with their ends, the length of the body among them.
-
-        Returns
-        -------
-        bool
-            False where it must go uvicorn's way, because more is to be seen to than to write:
-            nothing was written then.
-        """
-        if (
-            cycle.response_started
-            or cycle.disconnected
-            or not cycle.keep_alive
-            or self.flow.write_paused
-        ):
-            return False
-        cycle.response_started = cycle.response_complete = True
-        cycle.message_event.set()
-        given = [b"%s: %s\r\n" % pair for pair in cycle.default_headers]
-        whole = b"".join((STATUS_LINE[status], *given, headers, b"\r\n", body))
-        # Before the next request of the connection is begun, whose answer comes after this one.
-        self._outbox.put(self.transport, whole)
-        cycle.on_response()
-        return True
 
     def on_response_complete(self) -> None:
         """Without uvicorn's timer for each request: the sweep ends idle connections."""
@@ -273,16 +228,18 @@ class Protocol(HttpToolsProtocol):
                 self.transport.abort()
         elif phase and waited >= limit:
             if phase == "body":
-                self.cycle.body = _LateBody()
-                self.cycle.message_event.set()
+                self._end_body()
             elif phase in ("idle", "headers"):
                 self.transport.close()
             else:
                 self.transport.abort()
 
+    def _end_body(self) -> None:
+        self.cycle.body = _LateBody()
+        self.cycle.message_event.set()
+
     def _wait_of(self) -> tuple[str, object, int]:
         """What is waited for from the client: phase, what it is about, and how far it is."""
-        self._outbox.flush()
         transport, cycle = self.transport, self.cycle
         unsent = transport.get_write_buffer_size()
         if unsent:
@@ -298,12 +255,12 @@ class Protocol(HttpToolsProtocol):
                 return "unread", cycle, 0
             if self.flow.read_paused or isinstance(cycle.body, _LateBody):
                 return "", None, 0
-            return "body", cycle, self._received
+            return "body", self.scope, self._received
         if cycle is not None and not cycle.response_complete:
             return "", None, 0
         if self.scope is not None and "method" not in self.scope:
             return "headers", self.scope, 0
-        return "idle", cycle, 0
+        return "idle", self.scope, 0
 
 
 def _unacknowledged(transport: asyncio.Transport) -> int:

@@ -11,12 +11,14 @@ import sys
 import threading
 from collections.abc import Callable
 from types import FrameType
+from typing import Any
 
 import uvicorn
-from fastapi import FastAPI
 
+from bc_pipeline.serving.app import Application
 from bc_pipeline.serving.process.acceptor import Acceptor, Shares
 from bc_pipeline.serving.process.outbox import Outbox
+from bc_pipeline.serving.process.prompt import PromptProtocol
 from bc_pipeline.serving.process.protocol import Protocol
 from bc_pipeline.serving.process.tls import Certificates
 from bc_pipeline.serving.turns import Turns
@@ -43,7 +45,7 @@ class Server(uvicorn.Server):
 
     def __init__(
         self,
-        app: FastAPI,
+        app: Application,
         settings: Settings,
         announce: Callable[[], None],
         *,
@@ -65,11 +67,11 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=DRAIN_SECONDS,
             )
         )
+        self._short_way = app.short_way
         self._announce = announce
         self._launched = launched
         self._shares = shares
         self._acceptor: Acceptor | None = None
-        self._outbox: Outbox | None = None
         self._limit = settings.slow_client_seconds
         self._certificates = Certificates.of(settings)
         self._sweep: asyncio.Task[None] | None = None
@@ -125,12 +127,14 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
 
     def _connection(self) -> asyncio.Protocol:
-        return Protocol(
-            config=self.config,
-            server_state=self.server_state,
-            app_state=self.lifespan.state,
-            outbox=self._outbox,
-        )
+        shared: dict[str, Any] = {
+            "config": self.config,
+            "server_state": self.server_state,
+            "app_state": self.lifespan.state,
+        }
+        if self._short_way is None:
+            return Protocol(**shared)
+        return PromptProtocol(self._short_way, self._outbox, **shared)
 
     async def _sweep_now_and_then(self) -> None:
         loop = asyncio.get_running_loop()

@@ -15,7 +15,6 @@ from uvicorn.server import ServerState
 
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving import problem_details
-from bc_pipeline.serving.exchange import WHOLE_ANSWER
 from bc_pipeline.serving.process import protocol
 from bc_pipeline.serving.process.protocol import HEADER_LIMIT, STEADY_BYTES, UNREAD_BYTES, Protocol
 
@@ -35,13 +34,6 @@ class Application:
                 body = bytes(LARGE)
             elif scope["path"] == "/unread":
                 body = b"no"
-            elif scope["path"] == "/whole":
-                await self._read(receive)
-                if scope["extensions"][WHOLE_ANSWER]["write"](
-                    200, b"content-length: 5\r\n", b"whole"
-                ):
-                    return
-                body = b"parts"
             else:
                 body = b"%d" % await self._read(receive)
             await asyncio.sleep(0)
@@ -73,7 +65,8 @@ class Application:
 class Endpoint:
     """A server in a thread, with a sweep that is faster than the service's."""
 
-    def __init__(self) -> None:
+    def __init__(self, protocol: Callable[..., Protocol] = Protocol) -> None:
+        self._protocol = protocol
         self.app = Application()
         self.state = ServerState()
         self.loop = asyncio.new_event_loop()
@@ -88,7 +81,9 @@ class Endpoint:
         config.load()
         self._stop = asyncio.Event()
         server = await self.loop.create_server(
-            lambda: Protocol(config=config, server_state=self.state, app_state={}), "127.0.0.1", 0
+            lambda: self._protocol(config=config, server_state=self.state, app_state={}),
+            "127.0.0.1",
+            0,
         )
         self.address = server.sockets[0].getsockname()
         self._ready.set()
@@ -176,63 +171,6 @@ def test_requests_follow_each_other_on_one_connection(endpoint: Endpoint) -> Non
         client.shutdown(socket.SHUT_WR)
         assert rest(client).count(b"200 OK") >= 1
     assert endpoint.state.total_requests >= 5
-
-
-WHOLE = b"GET /whole HTTP/1.1\r\nHost: s\r\n\r\n"
-
-
-def test_a_whole_answer_is_one_among_others(endpoint: Endpoint) -> None:
-    with endpoint.connect() as client:
-        for request, body in ((WHOLE, b"whole"), (GET, b"0"), (WHOLE, b"whole")):
-            client.sendall(request)
-            assert one(client) == (200, body)
-        client.sendall(
-            WHOLE * 3 + GET + WHOLE + WHOLE.replace(b"s\r\n", b"s\r\nConnection: close\r\n")
-        )
-        bodies = [part.partition(b"\r\n\r\n")[2] for part in rest(client).split(b"HTTP/1.1 200 OK")]
-    assert bodies == [b"", b"whole", b"whole", b"whole", b"0", b"whole", b"parts"]
-    assert endpoint.state.total_requests == 9
-
-
-@pytest.mark.parametrize("change", [(b"s\r\n", b"s\r\nConnection: close\r\n"), (b"1.1", b"1.0")])
-def test_the_last_answer_of_a_connection_goes_the_ordinary_way(
-    endpoint: Endpoint, change: tuple[bytes, bytes]
-) -> None:
-    with endpoint.connect() as client:
-        client.sendall(WHOLE.replace(*change))
-        head, _, body = rest(client).partition(b"\r\n\r\n")
-    assert body == b"parts"
-    assert b"connection: close" in head
-
-
-def test_a_whole_answer_comes_before_what_is_said_of_the_bytes_after_it(
-    endpoint: Endpoint,
-) -> None:
-    for _ in range(20):
-        with endpoint.connect() as client:
-            client.sendall(WHOLE)
-            client.sendall(b"no HTTP at all\r\n\r\n")
-            first, *others = rest(client).split(b"HTTP/1.1 ")[1:]
-        assert first.startswith(b"200 OK")
-        assert [other[:3] for other in others] in ([], [b"400"])
-
-
-def test_the_end_of_the_service_loses_no_whole_answer(endpoint: Endpoint) -> None:
-    for _ in range(20):
-        with endpoint.connect() as client:
-            client.sendall(WHOLE)
-            endpoint.part()
-            # The last of a connection goes the ordinary way.
-            assert rest(client)[-5:] in (b"whole", b"parts")
-
-
-def test_a_whole_answer_has_the_headers_of_the_server(endpoint: Endpoint) -> None:
-    endpoint.state.default_headers = [(b"date", b"today")]
-    with endpoint.connect() as client:
-        client.sendall(WHOLE)
-        assert client.recv(65536) == (
-            b"HTTP/1.1 200 OK\r\ndate: today\r\ncontent-length: 5\r\n\r\nwhole"
-        )
 
 
 @pytest.mark.parametrize(
@@ -475,12 +413,12 @@ def test_offers_to_upgrade_among_pipelined_requests(endpoint: Endpoint) -> None:
     offers = [b"".join(post(HIDDEN, offer=H2C, chunked=chunked)) for chunked in (False, True)]
     without_body = GET.replace(b"s\r\n", b"s\r\n" + WEBSOCKET, 1)
     with endpoint.connect() as client:
-        client.sendall(GET + offers[0] + WHOLE + offers[1] + without_body + offers[0])
+        client.sendall(GET + offers[0] + GET + offers[1] + without_body + offers[0])
         client.sendall(GET.replace(b"s\r\n", b"s\r\nConnection: close\r\n"))
         answers = rest(client).split(b"HTTP/1.1 200 OK\r\n")
     bodies = [answer.partition(b"\r\n\r\n")[2] for answer in answers]
     hidden = b"%d" % len(HIDDEN)
-    assert bodies == [b"", b"0", hidden, b"whole", hidden, b"0", hidden, b"0"]
+    assert bodies == [b"", b"0", hidden, b"0", hidden, b"0", hidden, b"0"]
 
 
 def test_very_many_offers_to_upgrade_at_once(endpoint: Endpoint) -> None:

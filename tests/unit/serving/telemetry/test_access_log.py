@@ -23,7 +23,7 @@ from bc_pipeline.settings import Settings
 
 
 def exchange(route: str = "/v1/predict", status: int = 200) -> Exchange:
-    made = Exchange({}, "192.0.2.7")
+    made = Exchange("192.0.2.7")
     made.route, made.status, made.model = route, status, "v1"
     made.caller = Caller("ward-4", "k1", frozenset())
     return made
