@@ -94,6 +94,12 @@ class Settings(BaseSettings):
         default=None, description="That user's password; default: home/keys/airflow_password."
     )
 
+    # The prediction service, as the commands reach it ------------------------------------
+
+    service_url: str = Field(
+        default="", description="The prediction service; empty: the embedded server's address."
+    )
+
     # The prediction service: who may ask -------------------------------------------------
 
     service_keys_file: Path | None = Field(

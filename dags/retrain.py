@@ -18,7 +18,7 @@ from airflow.sdk import (
 )
 from bc_airflow.approval import ApproveRelease
 from bc_airflow.assets import champion_asset
-from bc_airflow.defaults import PROMOTION_POOL, START, task_defaults
+from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import retrain_guide
 from bc_airflow.release import APPROVAL_TASK, promote_or_skip
 from bc_airflow.runs import run_of
@@ -26,6 +26,7 @@ from bc_airflow.runs import run_of
 from bc_pipeline import steps
 from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.stack.pools import PROMOTION_POOL
 
 # One XCom per task: without this each key of what a step returns would be one more.
 step = partial(task, multiple_outputs=False)

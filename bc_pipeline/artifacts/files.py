@@ -32,8 +32,24 @@ def sha256_file(path: Path) -> str:
 
 
 def make_directory(path: Path) -> Path:
-    """Make a directory, with its parents, that the group of the volume can write."""
-    path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+    """Make a directory, with its parents, that the group of the volume can write.
+
+    What is there keeps its mode. A new one is given its mode by name: `mkdir` would leave to
+    the umask, and to the folder around, whether the group can write and inherits.
+    """
+    missing = []
+    above = path
+    while not above.is_dir():
+        missing.append(above)
+        above = above.parent
+    for folder in reversed(missing):
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            if not folder.is_dir():
+                raise
+            continue
+        folder.chmod(DIRECTORY_MODE)
     return path
 
 

@@ -39,28 +39,30 @@ def make_keys(private_path: Path, public_path: Path) -> None:
         PrivateFormat,
     )
 
-    with locked(private_path.parent / ".keys.lock"):
-        if not private_path.exists():
-            if public_path.exists():
-                raise ConfigError(
-                    f"The public key {public_path} has lost its private key {private_path}.",
-                    "Restore the private key, or move the public key away to start anew: "
-                    "versions signed before are then refused.",
-                    setting="BC_SIGNING_KEY_FILE",
-                )
-            made = Ed25519PrivateKey.generate()
-            pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-            write_atomic(private_path, pem, mode=PRIVATE_MODE)
-        # The private key comes first: a crash here leaves a half that can be completed.
-        public = _public_pem(_private_key(private_path))
-        if not public_path.exists():
-            write_atomic(public_path, public, mode=PUBLIC_MODE)
-        elif _public_pem(_public_key(public_path)) != public:
-            raise ConfigError(
-                f"{public_path} is not the public key of {private_path}.",
-                "Let BC_SIGNING_KEY_FILE and BC_VERIFY_KEY_FILE name two halves of one pair.",
-                setting="BC_VERIFY_KEY_FILE",
-            )
+    if not private_path.exists():
+        with locked(private_path.parent / ".keys.lock"):
+            if not private_path.exists():
+                if public_path.exists():
+                    raise ConfigError(
+                        f"The public key {public_path} has lost its private key {private_path}.",
+                        "Restore the private key, or move the public key away to start anew: "
+                        "versions signed before are then refused.",
+                        setting="BC_SIGNING_KEY_FILE",
+                    )
+                made = Ed25519PrivateKey.generate()
+                pem = made.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+                write_atomic(private_path, pem, mode=PRIVATE_MODE)
+    # The private key comes first: a crash here leaves a half that can be completed. It may
+    # stand in a folder that cannot be written, such as /run/secrets: nothing is locked there.
+    public = _public_pem(_private_key(private_path))
+    if not public_path.exists():
+        write_atomic(public_path, public, mode=PUBLIC_MODE)
+    elif _public_pem(_public_key(public_path)) != public:
+        raise ConfigError(
+            f"{public_path} is not the public key of {private_path}.",
+            "Let BC_SIGNING_KEY_FILE and BC_VERIFY_KEY_FILE name two halves of one pair.",
+            setting="BC_VERIFY_KEY_FILE",
+        )
 
 
 def sign(data: bytes, private_path: Path) -> bytes:

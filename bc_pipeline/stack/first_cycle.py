@@ -1,4 +1,7 @@
-"""What `up` does once the stack is ready: land, retrain, predict, score; each only if not done."""
+"""From a stack that runs to its first champion, prediction and batch score; only what is not done.
+
+`up` does it with the embedded stack, `cluster first-cycle` with the one that the settings name.
+"""
 
 from __future__ import annotations
 
@@ -14,17 +17,17 @@ from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.clock import format_time, now
-from bc_pipeline.errors import AirflowRefused, StackError
+from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.components import service_trust, service_url
+from bc_pipeline.stack.pools import POOLS
 from bc_pipeline.stack.secrets import read_secret
 
 PARSE_SECONDS = 90.0
 START_SECONDS = 20.0
 RUN_SECONDS = 900.0
 PICKUP_SECONDS = 10.0
-PROMOTION_POOL = "promotion"
 
 
 class Watcher(Protocol):
@@ -57,7 +60,8 @@ def run_first_cycle(
     with AirflowApi.of(settings) as airflow:
         for dag_id in (f"{problem}_retrain", f"{problem}_batch_score"):
             airflow.wait_for_dag(dag_id, PARSE_SECONDS)
-        airflow.make_pool(PROMOTION_POOL, 1, "One promotion at a time")
+        for pool in POOLS:
+            airflow.make_pool(*pool)
         if read_registry(store).production is None:
             landed = steps.land_demo(problem)
             tell(f"Landed the demo feed: {landed['files']} files.")
@@ -67,6 +71,43 @@ def run_first_cycle(
         if not any(store.scores.glob("*/*/manifest.json")):
             _first_batch_score(airflow, problem, watch)
     return {"prediction": prediction, "scores": steps.newest_scores(problem)}
+
+
+def wait_until_reached(settings: Settings, seconds: float, tell: Callable[[str], None]) -> None:
+    """Wait until Airflow lets the settings' user in, and the service answers: a 503 will do.
+
+    Raises
+    ------
+    AirflowAway, StackError
+        Where one of them does not come in time, or Airflow refuses the user.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            AirflowApi.of(settings).client.close()
+            break
+        except AirflowAway as error:
+            if time.monotonic() > deadline:
+                raise
+            tell(error.message)
+            time.sleep(1)
+    address = settings.service_url or service_url(settings)
+    while not _reached(settings, f"{address}/health"):
+        if time.monotonic() > deadline:
+            raise StackError(
+                f"The service at {address} does not answer.",
+                "Start it, or correct BC_SERVICE_URL.",
+            )
+        tell(f"The service at {address} does not answer.")
+        time.sleep(1)
+
+
+def _reached(settings: Settings, url: str) -> bool:
+    try:
+        httpx.get(url, timeout=5.0, trust_env=False, verify=service_trust(settings))
+    except httpx.HTTPError:
+        return False
+    return True
 
 
 def _first_retrain(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
@@ -143,7 +184,7 @@ def _first_prediction(settings: Settings, store: Store) -> dict[str, Any]:
             return answer
         if time.monotonic() > deadline:
             raise StackError(
-                f"The service has not picked up {champion.version}.", "See logs/service.log."
+                f"The service has not picked up {champion.version}.", "See the log of the service."
             )
         time.sleep(0.2)
 
@@ -151,7 +192,7 @@ def _first_prediction(settings: Settings, store: Store) -> dict[str, Any]:
 def _ask(settings: Settings, features: dict[str, float]) -> dict[str, Any]:
     try:
         response = httpx.post(
-            f"{service_url(settings)}/predict",
+            f"{settings.service_url or service_url(settings)}/predict",
             json=features,
             headers={"X-API-Key": read_secret(settings.api_key)},
             timeout=10.0,

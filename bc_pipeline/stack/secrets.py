@@ -1,4 +1,4 @@
-"""Keys and passwords of the embedded stack: made once, kept in files that only the user reads."""
+"""Keys and passwords of a stack: made once, kept in files that only the user reads."""
 
 from __future__ import annotations
 
@@ -65,11 +65,7 @@ def make_secrets(settings: Settings) -> Secrets:
     found = secrets_of(settings)
     found.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     for path in (found.airflow_password, found.airflow_viewer_password):
-        _make(path, secrets.token_urlsafe(32))
-    _make(settings.api_key, make_raw())
-    # The file is the only home of this key: what it holds counts, whoever wrote it.
-    raw = read_secret(settings.api_key)
-    import_key(settings.service_keys, LOCAL_KEY, ["admin"], raw, replacing=True)
+        make_password(path)
     for path in (found.jwt_secret, found.session_secret):
         _make(path, secrets.token_hex(32))
     _make(found.fernet_key, base64.urlsafe_b64encode(secrets.token_bytes(32)).decode())
@@ -78,8 +74,30 @@ def make_secrets(settings: Settings) -> Secrets:
         "viewer": read_secret(found.airflow_viewer_password),
     }
     write_atomic(found.airflow_users, json.dumps(users).encode(), mode=SECRET_MODE)
-    signing.make_keys(settings.signing_key, settings.verify_key)
+    make_keys(settings)
     return found
+
+
+def make_keys(settings: Settings) -> None:
+    """Make the pair that signs models and the key that the service lets in, where missing.
+
+    Raises
+    ------
+    ConfigError
+        Where files that are there do not belong together, or hold no key.
+    OSError
+        Where a missing one cannot be written.
+    """
+    _make(settings.api_key, make_raw())
+    # The file is the only home of this key: what it holds counts, whoever wrote it.
+    raw = read_secret(settings.api_key)
+    import_key(settings.service_keys, LOCAL_KEY, ["admin"], raw, replacing=True)
+    signing.make_keys(settings.signing_key, settings.verify_key)
+
+
+def make_password(path: Path) -> None:
+    """Make a password that nobody can guess, where there is none yet."""
+    _make(path, secrets.token_urlsafe(32))
 
 
 def _make(path: Path, value: str) -> None:

@@ -13,8 +13,6 @@ from bc_pipeline.errors import PipelineError, TransientError
 OWNER = "bc-pipeline"
 # Early enough for a backfill over a year; nothing is caught up by itself.
 START = datetime(2025, 1, 5, tzinfo=UTC)
-# One slot: two releases never run side by side. The stack makes the pool when it starts.
-PROMOTION_POOL = "promotion"
 APPROVAL_TIMEOUT = timedelta(days=3)
 
 # The first rule that matches decides. What the taxonomy does not know, a killed worker or a

@@ -59,6 +59,19 @@ def test_an_existing_pair_stays(keys: tuple[Path, Path]) -> None:
     assert [path.read_bytes() for path in keys] == before
 
 
+def test_nothing_is_written_beside_a_private_key_that_is_there(
+    keys: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """It may be a secret that is mounted: its folder cannot be written."""
+    secret = tmp_path / "secrets" / "signing_key"
+    secret.parent.mkdir()
+    secret.write_bytes(keys[0].read_bytes())
+    public = tmp_path / "volume" / "verify.pem"
+    signing.make_keys(secret, public)
+    assert public.read_bytes() == keys[1].read_bytes()
+    assert list(secret.parent.iterdir()) == [secret]
+
+
 def test_a_crash_between_the_two_files_is_mended(keys: tuple[Path, Path]) -> None:
     public = keys[1].read_bytes()
     keys[1].unlink()

@@ -1,0 +1,160 @@
+"""`bc-pipeline cluster init` against a real PostgreSQL and a real Airflow, as Compose runs it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+
+from bc_pipeline.access.keys import list_keys
+from tests.unit.records.postgres import Postgres
+
+PROGRAM = Path(sys.executable).with_name("bc-pipeline")
+PASSWORD = "correct horse battery staple"
+CONNECTION = {"conn_type": "http", "host": "example.org", "password": "connection-canary"}
+
+
+class Deployment:
+    """What every machine of it shares: the environment, the secrets' files, the volume."""
+
+    def __init__(self, folder: Path, database: Postgres) -> None:
+        self.folder, self.database = folder, database
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
+        self.home = folder / "volume"
+        self.connections = self.secret("connections.json", json.dumps({"hospital": CONNECTION}))
+        url = f"postgresql+psycopg2://bc:{Postgres.PASSWORD}@/postgres?host={database.folder}"
+        files = {
+            "DATABASE__SQL_ALCHEMY_CONN": self.secret("airflow_db_url", url),
+            "CORE__FERNET_KEY": self.secret(
+                "fernet_key", "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
+            ),
+            "API_AUTH__JWT_SECRET": self.secret("jwt_secret", "j" * 64),
+            "API__SECRET_KEY": self.secret("api_secret_key", "s" * 64),
+            "CELERY__BROKER_URL": self.secret("celery_broker_url", "redis://127.0.0.1:1/0"),
+            "CELERY__RESULT_BACKEND": self.secret("celery_result_url", "db+" + url),
+        }
+        self.environment = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith(("AIRFLOW", "BC_"))
+        } | {
+            "BC_HOME": str(self.home),
+            "BC_AIRFLOW_PASSWORD_FILE": str(self.secret("airflow_admin_password", PASSWORD)),
+            "AIRFLOW__CORE__EXECUTOR": "CeleryExecutor",
+            "AIRFLOW__CORE__AUTH_MANAGER": (
+                "airflow.providers.fab.auth_manager.fab_auth_manager.FabAuthManager"
+            ),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            **{f"AIRFLOW__{option}_CMD": f"cat {path}" for option, path in files.items()},
+        }
+
+    def secret(self, name: str, text: str) -> Path:
+        path = self.secrets / name
+        path.write_text(text + "\n")
+        path.chmod(0o600)
+        return path
+
+    def init(self, machine: str, *words: str) -> subprocess.Popen[str]:
+        environment = self.environment | {"AIRFLOW_HOME": str(self.folder / machine)}
+        return subprocess.Popen(
+            [PROGRAM, "cluster", "init", "--json", *words],
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def rows(self, statement: str) -> list[tuple[Any, ...]]:
+        with psycopg.connect(self.database.url()) as connection:
+            return connection.execute(statement).fetchall()
+
+
+@pytest.fixture(scope="module")
+def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]:
+    database = Postgres()
+    try:
+        yield Deployment(tmp_path_factory.mktemp("deployment"), database)
+    finally:
+        database.remove()
+
+
+def answer(process: subprocess.Popen[str], code: int = 0) -> Any:
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == code, out + err
+    for secret in (PASSWORD, Postgres.PASSWORD, CONNECTION["password"]):
+        assert secret not in out + err
+    return json.loads(out)
+
+
+def test_two_machines_prepare_one_deployment_at_once(deployment: Deployment) -> None:
+    words = ("--connections", str(deployment.connections))
+    both = [deployment.init(name, *words) for name in ("one", "two")]
+    # The database comes up while they wait for it.
+    threading.Timer(4, deployment.database.start).start()
+    found = [answer(process) for process in both]
+    done = {(each["pools"]["promotion"], each["user"]) for each in found}
+    assert done == {("made", "made"), ("kept", "kept")}
+
+    assert deployment.rows("SELECT slots FROM slot_pool WHERE pool = 'promotion'") == [(1,)]
+    roles = """
+        SELECT u.username, r.name FROM ab_user u
+        JOIN ab_user_role ur ON ur.user_id = u.id JOIN ab_role r ON r.id = ur.role_id
+    """
+    assert deployment.rows(roles) == [("admin", "Admin")]
+    (connection,) = deployment.rows("SELECT host, password, is_encrypted FROM connection")
+    assert connection[0] == "example.org"
+    assert connection[2]
+    assert CONNECTION["password"] not in connection[1]
+
+
+def test_what_the_files_say_counts_when_it_runs_again(deployment: Deployment) -> None:
+    before = {path: path.read_bytes() for path in (deployment.home / "keys").glob("*")}
+    deployment.secret("airflow_admin_password", "another one")
+    with psycopg.connect(deployment.database.url()) as connection:
+        connection.execute("UPDATE slot_pool SET slots = 7 WHERE pool = 'promotion'")
+    again = answer(deployment.init("one"))
+    assert (again["pools"]["promotion"], again["user"]) == ("changed", "changed")
+    assert deployment.rows("SELECT slots FROM slot_pool WHERE pool = 'promotion'") == [(1,)]
+    assert {path: path.read_bytes() for path in (deployment.home / "keys").glob("*")} == before
+    assert [key.name for key in list_keys(deployment.home / "keys" / "service_keys.json")] == [
+        "local"
+    ]
+
+
+def test_the_group_reads_what_it_needs_and_no_more(deployment: Deployment) -> None:
+    keys = deployment.home / "keys"
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in keys.iterdir()}
+    assert modes["signing.pem"] == modes["api_key"] == 0o600
+    assert modes["verify.pem"] == 0o644
+    assert modes["service_keys.json"] == 0o640
+    assert stat.S_IMODE(keys.stat().st_mode) == 0o2750
+    for folder in ("models/wdbc/versions", "data/wdbc/landing", "audit", "scores/wdbc"):
+        assert stat.S_IMODE((deployment.home / folder).stat().st_mode) == 0o2775, folder
+    if os.geteuid() == 0:
+        owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in deployment.home.rglob("*")}
+        assert owners == {(50000, 0)}
+
+
+def test_everything_that_is_wrong_is_named_at_once(deployment: Deployment, tmp_path: Path) -> None:
+    for name in ("fernet_key", "airflow_admin_password"):
+        (deployment.secrets / name).write_text("")
+    deployment.environment.pop("AIRFLOW__API_AUTH__JWT_SECRET_CMD")
+    refused = answer(deployment.init("one", "--connections", str(tmp_path / "none.json")), code=3)
+    message = refused["error"]["message"]
+    for wrong in (
+        "AIRFLOW__CORE__FERNET_KEY_CMD reads",
+        "AIRFLOW__API_AUTH__JWT_SECRET is not set",
+        "BC_AIRFLOW_PASSWORD_FILE names",
+        "none.json cannot be read",
+    ):
+        assert wrong in message
