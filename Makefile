@@ -75,12 +75,29 @@ check: .venv/dev ## Check format, lint, types, import rules, dependencies, docs 
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry bc_pipeline
 	@$(BIN)/python -m pytest --quiet tests/contract/test_docs.py
-	@for name in install runtime serving cluster spark dev; do \
+	@for name in install runtime serving cluster spark mlflow dev; do \
 	  cp requirements/$$name.txt .venv/$$name.lock; \
 	  $(MAKE) --no-print-directory lock-$$name OUT=.venv/$$name.lock && diff -q requirements/$$name.txt .venv/$$name.lock >/dev/null \
 	    || { echo "requirements/$$name.txt does not fit pyproject.toml: run 'make lock'." >&2; exit 1; }; \
 	done
 	@echo "All checks passed."
+
+# BASE, TAG and ENGINE may be given; IMAGES chooses some, and BUILD_ARGS go to the engine.
+.PHONY: images
+images: ## Build the images with docker or podman, and report their sizes
+	@$(PYTHON) docker/build.py $(IMAGES) $(if $(BASE),--base $(BASE)) $(if $(TAG),--tag $(TAG)) \
+	  $(if $(ENGINE),--engine $(ENGINE)) $(foreach word,$(BUILD_ARGS),--argument=$(word))
+
+.PHONY: sbom
+sbom: .venv/dev ## Write what each image is made of to build/sbom, as CycloneDX
+	@mkdir -p build/sbom
+	@for name in $(or $(IMAGES),$(basename $(notdir $(wildcard docker/*.Dockerfile)))); do \
+	  file=docker/$$name.Dockerfile; lock=$$(sed -n 's/.*install\.sh \(.*\.txt\)$$/\1/p' $$file); \
+	  root=; if grep -q package.sh $$file; then root="--pyproject pyproject.toml --mc-type application"; fi; \
+	  PYTHONWARNINGS=ignore $(BIN)/cyclonedx-py requirements $$root --output-reproducible \
+	    --output-file build/sbom/bc-pipeline-$$name.cdx.json requirements/$$lock || exit 1; \
+	  echo "build/sbom/bc-pipeline-$$name.cdx.json"; \
+	done
 
 .PHONY: bench
 bench: .venv/dev ## Run the benchmarks: ratios, side by side
@@ -91,8 +108,8 @@ fmt: .venv/dev ## Format the code and mend what the linter can
 	@$(BIN)/ruff format $(SOURCES)
 	@$(BIN)/ruff check --fix $(SOURCES)
 
-.PHONY: lock lock-install lock-cluster lock-runtime lock-serving lock-spark lock-dev
-lock: .venv/installer lock-install lock-cluster lock-runtime lock-serving lock-spark lock-dev ## Resolve the dependencies anew into requirements/
+.PHONY: lock lock-install lock-cluster lock-runtime lock-serving lock-spark lock-mlflow lock-dev
+lock: .venv/installer lock-install lock-cluster lock-runtime lock-serving lock-spark lock-mlflow lock-dev ## Resolve the dependencies anew into requirements/
 OUT = requirements/$(@:lock-%=%).txt
 RUNTIME := --extra serving --extra tracing --extra pipeline --extra airflow
 lock-install:
@@ -108,5 +125,8 @@ lock-serving:
 # Spark's driver and executors.
 lock-spark:
 	@$(LOCK) --extra spark pyproject.toml --constraint requirements/runtime.txt --output-file $(OUT)
+# The server of MLflow, without Airflow and without the package.
+lock-mlflow:
+	@$(LOCK) --group mlflow --constraint requirements/cluster.txt --output-file $(OUT)
 lock-dev:
 	@$(LOCK) $(RUNTIME) --extra cluster --group dev pyproject.toml --constraint requirements/cluster.txt --output-file $(OUT)

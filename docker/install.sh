@@ -11,6 +11,10 @@ if [ -f /run/secrets/registry ]; then
   . /run/secrets/registry
   set +a
 fi
+# uv does not read pip's settings.
+if [ -n "${PIP_INDEX_URL:-}" ]; then
+  export UV_DEFAULT_INDEX="${UV_DEFAULT_INDEX:-$PIP_INDEX_URL}"
+fi
 if [ -f /run/secrets/ca ]; then
   export PIP_CERT=/run/secrets/ca SSL_CERT_FILE=/run/secrets/ca
 fi
