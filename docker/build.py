@@ -36,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
     if engine is None:
         sys.stderr.write(
             "No container engine answers. Start Docker, or install podman "
-            "(Debian: apt-get install podman buildah runc), and call this again.\n"
+            "(Debian: apt-get install podman runc), and call this again.\n"
         )
         return 3
     labels = {"VERSION": _version(), "REVISION": _revision()}
