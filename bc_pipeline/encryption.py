@@ -47,9 +47,9 @@ class Cipher:
     def __init__(self, key: bytes, *former: bytes) -> None:
         from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-        self.key_id = _key_id(key)
+        self.key_id = key_id_of(key)
         self._nonce_key = hashlib.sha256(b"nonce" + key).digest()
-        self._keys = {_key_id(each): AESGCM(each) for each in (key, *former)}
+        self._keys = {key_id_of(each): AESGCM(each) for each in (key, *former)}
 
     @property
     def key_ids(self) -> frozenset[str]:
@@ -104,11 +104,22 @@ class Cipher:
         return MAGIC + key_id + nonce + sealed
 
 
-def _key_id(key: bytes) -> str:
+def key_id_of(key: bytes) -> str:
+    """Names a key without telling it."""
     return hashlib.sha256(b"key id" + key).digest()[:_ID_BYTES].hex()
 
 
 def load_cipher(path: Path, setting: str) -> Cipher:
+    """The cipher of a key file; see `read_keys`.
+
+    Raises
+    ------
+    ConfigError
+    """
+    return Cipher(*read_keys(path, setting))
+
+
+def read_keys(path: Path, setting: str) -> list[bytes]:
     """Read a key file: 64 hexadecimal digits, as ``openssl rand -hex 32`` writes them.
 
     Further lines of that form are keys of before: they open what they encrypted.
@@ -125,4 +136,4 @@ def load_cipher(path: Path, setting: str) -> Cipher:
         keys = []
     if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise ConfigError(f"{path} does not hold a 256-bit key.", remedy, setting=setting)
-    return Cipher(*keys)
+    return keys

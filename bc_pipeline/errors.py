@@ -28,7 +28,9 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── NotReleasable       the version's verdict or approval does not allow it
     │   ├── GenerationReplayed  the registry is older than what was already served
     │   ├── DecryptionFailed    encrypted bytes do not open with the key at hand
-    │   └── AuditBroken         the hash chain of the audit log does not hold
+    │   ├── AuditBroken         the hash chain of the audit log does not hold
+    │   ├── BackupInvalid       a backup is damaged, cut short, or not one
+    │   └── StoreUnfit          the volume is of another format, or was restored in part only
     ├── RequestRefused          a request to the service is not taken
     │   ├── BodyUnreadable      the body is not in the format that it is declared as
     │   ├── BodyTooLarge
@@ -365,6 +367,31 @@ class AuditBroken(StoreError):
     code: ClassVar[str] = "audit-broken"
 
     line: int = 0
+
+
+@dataclass(eq=False)
+class BackupInvalid(StoreError):
+    """A backup is damaged, cut short, or none at all."""
+
+    code: ClassVar[str] = "backup-invalid"
+
+    path: str = ""
+
+
+@dataclass(eq=False)
+class StoreUnfit(StoreError):
+    """The volume as a whole is of a format that this release does not use, or is half restored.
+
+    Attributes
+    ----------
+    found, known : int
+        Format of the volume, and the one of this release.
+    """
+
+    code: ClassVar[str] = "store-unfit"
+
+    found: int = 0
+    known: int = 0
 
 
 @dataclass(eq=False)

@@ -180,6 +180,12 @@ class Settings(BaseSettings):
     artifact_key_file: Path | None = Field(
         default=None, description="AES-256 key that encrypts new models at rest; none: plain."
     )
+    backup_key_file: Path | None = Field(
+        default=None, description="AES-256 key that encrypts backups."
+    )
+    backup_passphrase_file: Path | None = Field(
+        default=None, description="Passphrase that encrypts backups, where there is no key."
+    )
     otlp_endpoint: str = Field(
         default="", description="OpenTelemetry collector that gets traces; empty: none are made."
     )

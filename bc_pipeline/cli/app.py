@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from bc_pipeline import __version__
-from bc_pipeline.cli import cluster, operations, records, stack, workflow
+from bc_pipeline.cli import backup, cluster, operations, records, stack, workflow
 from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
 
 app = typer.Typer(
@@ -60,3 +60,4 @@ cluster.register(app)
 workflow.register(app)
 operations.register(app)
 records.register(app)
+backup.register(app)

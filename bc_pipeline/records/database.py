@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlalchemy import exc
@@ -19,6 +19,9 @@ from sqlalchemy import exc
 from bc_pipeline.artifacts.files import FILE_MODE, make_directory
 from bc_pipeline.errors import ConfigError, DataError, RecordsAway
 from bc_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from alembic.config import Config
 
 FILE_NAME = "predictions.sqlite"
 NEWER = "newer-release"
@@ -28,6 +31,7 @@ _CONNECT_SECONDS = 2
 _STATEMENT_MS = 20_000
 # Any number will do that nobody else uses as a lock in the same database.
 _MIGRATION_LOCK = 0x62635F7265636F72
+_MIGRATIONS = Path(__file__).parent / "migrations"
 
 
 class Database:
@@ -97,20 +101,33 @@ class Database:
         ):
             yield connection
 
-    def migrate(self) -> None:
-        """Bring the tables up to this release; several may try at once.
+    @contextmanager
+    def one_moment(self) -> Iterator[sa.Connection]:
+        """A transaction that only reads, and sees one moment however long it takes.
+
+        Raises
+        ------
+        RecordsAway
+        """
+        with self._errors(), self.engine.connect() as connection:
+            if not self.is_sqlite:
+                connection.execution_options(
+                    isolation_level="REPEATABLE READ", postgresql_readonly=True
+                )
+            with connection.begin():
+                yield connection
+
+    def migrate(self, target: str = "head") -> None:
+        """Bring the tables up to this release, or to a migration; several may try at once.
 
         Raises
         ------
         RecordsAway
         """
         from alembic import command
-        from alembic.config import Config
         from alembic.util import CommandError
 
-        config = Config()
-        config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        config.set_main_option("path_separator", "os")
+        config = _alembic()
         with self.writing() as connection:
             if not self.is_sqlite:
                 # SQLite has its one write lock already.
@@ -122,7 +139,7 @@ class Database:
                     connection.execute(sa.schema.CreateSchema(self._schema))
             config.attributes["connection"] = connection
             try:
-                command.upgrade(config, "head")
+                command.upgrade(config, target)
             except CommandError:
                 # Its tables are at a migration that is not among ours.
                 self.last_error = NEWER
@@ -144,6 +161,17 @@ class Database:
             return str(
                 connection.execute(sa.text("SELECT version_num FROM alembic_version")).scalar_one()
             )
+
+    def has_tables(self) -> bool:
+        """Whether migrations ever made tables here.
+
+        Raises
+        ------
+        RecordsAway
+        """
+        with self.reading() as connection:
+            schema = None if self.is_sqlite else self._schema
+            return sa.inspect(connection).has_table("alembic_version", schema=schema)
 
     def close(self) -> None:
         """End the connections; the next use makes new ones."""
@@ -193,6 +221,28 @@ def open_database(settings: Settings) -> Database:
     if url.get_backend_name() == "sqlite":
         return _opened(url, schema)
     return _opened(url.set(drivername="postgresql+psycopg"), schema)
+
+
+def newest_migration() -> str:
+    """The migration that `Database.migrate` leads to."""
+    from alembic.script import ScriptDirectory
+
+    return str(ScriptDirectory.from_config(_alembic()).get_current_head())
+
+
+def _alembic() -> Config:
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.set_main_option("path_separator", "os")
+    return config
+
+
+def file_database(path: Path) -> Database:
+    """The database in an SQLite file, which is made where it is missing."""
+    _make_file(path)
+    return Database(sa.URL.create("sqlite", database=str(path)), "")
 
 
 def _make_file(path: Path) -> None:

@@ -36,6 +36,7 @@ from bc_pipeline.stack.state import (
     stop_groups,
     supervisor_runs,
 )
+from bc_pipeline.stack.upgrade import upgrade_volume
 
 STOP_SECONDS = 30.0
 GAVE_UP_RESTARTS = 3
@@ -50,6 +51,8 @@ def start(settings: Settings) -> bool:
     ------
     ConfigError
         Where the machine is not fit: every reason, each with its remedy.
+    StoreUnfit
+        Where the volume is of a later release, or was restored in part only.
     """
     make_directory(settings.home)
     with locked(state_file(settings).with_suffix(".lock")):
@@ -59,6 +62,7 @@ def start(settings: Settings) -> bool:
         if state is not None:
             stop_groups(list(state.processes), grace=5)
         require_machine(settings)
+        upgrade_volume(settings)
         make_secrets(settings)
         for folder in ("airflow", "mlflow", "logs"):
             make_directory(settings.home / folder)

@@ -15,6 +15,7 @@ import psutil
 
 from bc_pipeline.artifacts.sealed import key_needed
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import read_format, require_store
 from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
 from bc_pipeline.errors import ConfigError, NoChampion, PipelineError
 from bc_pipeline.promotion import audit
@@ -128,6 +129,7 @@ def volume(settings: Settings) -> Iterator[Finding]:
         yield Finding(
             name, key.is_file(), str(key), f"'make up' makes it; or set {name} to a file."
         )
+    yield _store(settings)
     models = settings.home / "models"
     for folder in sorted(models.iterdir()) if models.is_dir() else []:
         store = Store(settings.home, folder.name)
@@ -136,6 +138,15 @@ def volume(settings: Settings) -> Iterator[Finding]:
         yield _encryption(settings, store)
         if store.problem == settings.service_problem:
             yield _generation(settings, store)
+
+
+def _store(settings: Settings) -> Finding:
+    """Whether the volume as a whole is of this release's format."""
+    try:
+        require_store(settings.home)
+    except PipelineError as error:
+        return Finding("store", False, error.message, error.remedy)
+    return Finding("store", True, f"format {read_format(settings.home)}")
 
 
 def _champion(settings: Settings, store: Store) -> Finding:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from bc_pipeline.clock import now
-from bc_pipeline.steps.run import Result, Room, Run, enter
+from bc_pipeline.steps.run import Result, Room, Run, enter, enter_first
 
 if TYPE_CHECKING:
     from bc_pipeline.data.records import BatchRecord
@@ -20,7 +20,7 @@ def land_demo(problem: str) -> Result:
     """Land the demo feed: a base a year ago and weekly files up to now."""
     from bc_pipeline.data.feed import write_demo_feed
 
-    room = enter(problem)
+    room = enter_first(problem)
     landed = write_demo_feed(room.problem, room.store, now())
     return {"files": len(landed), "landing": str(room.store.landing)}
 
@@ -29,7 +29,7 @@ def ingest_one(problem: str, path: Path, arrived_at: datetime | None = None) -> 
     """Turn one file into a batch; it arrived when it was last modified, unless told."""
     from bc_pipeline.data.ingest import ingest_file
 
-    room = enter(problem)
+    room = enter_first(problem)
     return ingest_file(path, room.problem, room.store, arrived_at)
 
 
@@ -42,7 +42,7 @@ def ingest(run: Run) -> Result:
     """Turn every landed file into a batch; a refused file is reported and stops no other."""
     from bc_pipeline.data.ingest import ingest_landing
 
-    room = enter(run.problem)
+    room = enter_first(run.problem)
     report = ingest_landing(room.problem, room.store)
     for name, error in report.refused:
         structlog.get_logger().warning("file_refused", file=name, error=error)

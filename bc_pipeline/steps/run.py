@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import claim_store, require_store
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings, load_settings
@@ -51,5 +52,21 @@ class Room:
 
 
 def enter(problem: str) -> Room:
+    """What the steps of a problem work with.
+
+    Raises
+    ------
+    ConfigError
+    StoreUnfit
+        Where the volume is not of this release's format, or was restored in part only.
+    """
     settings = load_settings()
+    require_store(settings.home)
     return Room(settings, get_problem(problem), Store(settings.home, problem))
+
+
+def enter_first(problem: str) -> Room:
+    """As `enter`, for the steps that a volume begins with: the volume is told its format."""
+    room = enter(problem)
+    claim_store(room.settings.home)
+    return room

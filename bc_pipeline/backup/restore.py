@@ -1,0 +1,232 @@
+"""Bringing a backup back: everything is read and checked aside, and then put in place.
+
+Files are written to a folder inside of their volume, so that a rename puts them in place also
+where the volume is a mount. As long as that folder is there, the volume counts as half
+restored, and nothing starts on it. Models come last, in one rename: before it, no reader finds
+a champion.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bc_pipeline.artifacts.files import DIRECTORY_MODE, locked, make_directory, sync_directory
+from bc_pipeline.artifacts.store_format import RESTORING
+from bc_pipeline.backup import contents
+from bc_pipeline.backup.archive import Manifest, Sink
+from bc_pipeline.backup.check import require_sound
+from bc_pipeline.backup.verify import Checked, Tell, open_backup, silent, trusted_key
+from bc_pipeline.clock import now
+from bc_pipeline.errors import ConfigError, StackError
+from bc_pipeline.records import segments
+from bc_pipeline.records.database import FILE_NAME
+from bc_pipeline.records.transfer import loading
+from bc_pipeline.settings import Settings
+from bc_pipeline.stack.state import load_state, supervisor_runs
+
+_KEYS_MODE = 0o700
+_SET_ASIDE = ".before-restore-"
+
+
+@dataclass(frozen=True)
+class Restored:
+    """What was brought back.
+
+    Attributes
+    ----------
+    set_aside : tuple of Path
+        Folders with what stood there before; nothing reads them any more.
+    database : str
+        Where the records went: ``file``, ``postgresql``, ``sqlite`` or, without records, none.
+    """
+
+    home: Path
+    checked: Checked
+    set_aside: tuple[Path, ...]
+    database: str
+
+
+def restore_backup(
+    settings: Settings, backup: Path, *, replace: bool = False, tell: Tell = silent
+) -> Restored:
+    """Restore a backup into the volume, the records folder and the database of the settings.
+
+    Parameters
+    ----------
+    replace : bool
+        Set aside, in the same folder, what stands there already; otherwise it is in the way.
+
+    Raises
+    ------
+    ConfigError
+        Where a folder is not empty, or the database is not.
+    StackError
+        Where something runs on the volume.
+    BackupInvalid, DecryptionFailed, StoreUnfit
+        Nothing was put in place.
+    RecordsAway, TransientError
+    """
+    roots = {"home": settings.home, "records": contents.records_root(settings)}
+    _require_stopped(settings, roots["records"])
+    # Where the log stands on the volume, as it does by default, it is moved with it.
+    inside = roots["records"] == settings.home / contents.RECORDS
+    tops = [settings.home] if inside else [roots["records"], settings.home]
+    for top in tops:
+        _require_room(top, replace=replace)
+    with locked(make_directory(settings.home) / ".restore.lock", timeout=1.0):
+        staging = {name: _staged(root, settings.home, inside) for name, root in roots.items()}
+        for top in tops:
+            _begin(top)
+        placing = False
+        try:
+            checked = _read(settings, backup, staging, tell)
+            with _records_loaded(settings, staging["records"], checked.manifest) as database:
+                placing = True
+                set_aside = [folder for top in tops for folder in _put_in_place(top)]
+        except BaseException:
+            if not placing:
+                # Nothing is half restored.
+                for top in tops:
+                    shutil.rmtree(top / RESTORING, ignore_errors=True)
+            raise
+        for top in tops:
+            _end(top)
+    return Restored(settings.home, checked, tuple(set_aside), database)
+
+
+def _staged(root: Path, home: Path, inside: bool) -> Path:
+    """Where files of a root are written first."""
+    return home / RESTORING / root.name if inside and root != home else root / RESTORING
+
+
+def _require_stopped(settings: Settings, records: Path) -> None:
+    runs = supervisor_runs(load_state(settings))
+    for problem in contents.folders_below(records):
+        lock = records / problem / segments.DRAIN_LOCK
+        runs = runs or (lock.exists() and segments.is_held(lock))
+    if runs:
+        raise StackError(
+            f"A stack or a service runs on {settings.home}.",
+            "Stop it, or restore into another folder: --home.",
+        )
+
+
+def _require_room(top: Path, *, replace: bool) -> None:
+    if not replace and (found := _standing(top)):
+        raise ConfigError(
+            f"{top} is not empty: {', '.join(path.name for path in found[:5])}.",
+            "Restore into an empty folder; or give --replace, which sets aside what is there.",
+            setting="home",
+        )
+
+
+def _standing(top: Path) -> list[Path]:
+    """What stands in a folder, without what restores and locks leave there."""
+    try:
+        return sorted(path for path in top.iterdir() if not path.name.startswith("."))
+    except FileNotFoundError:
+        return []
+
+
+def _begin(top: Path) -> None:
+    """An empty folder to restore into, where an earlier try may have left one."""
+    folder = make_directory(top) / RESTORING
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(mode=_KEYS_MODE)
+    sync_directory(top)
+
+
+def _read(settings: Settings, backup: Path, staging: dict[str, Path], tell: Tell) -> Checked:
+    """Write every file aside, durably, and check them all."""
+
+    @contextmanager
+    def receive(name: str) -> Iterator[Sink]:
+        final = _place(staging, name)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        with os.fdopen(os.open(final, flags, 0o600), "wb") as stream:
+            yield stream.write
+            stream.flush()
+            os.fsync(stream.fileno())
+
+    manifest = open_backup(backup, settings, receive, tell)
+    for entry in manifest.entries:
+        path = _place(staging, entry.name)
+        path.chmod(entry.mode & 0o777)
+        os.utime(path, ns=(entry.modified, entry.modified))
+    tell("checking signatures, digests and the audit log", None)
+    home = staging["home"]
+    # The check takes locks, and so leaves hidden files beside what it looks at.
+    key = trusted_key(settings, manifest, home / ".verify.pem")
+    checked = require_sound(home, manifest, key)
+    for path in [*home.rglob(".*")]:
+        path.unlink()
+    for folder in staging.values():
+        _settle(folder)
+    return Checked(manifest, checked)
+
+
+def _place(staging: dict[str, Path], name: str) -> Path:
+    root, _, rest = name.partition("/")
+    return staging[root] / rest
+
+
+def _settle(top: Path) -> None:
+    """Give folders their modes, and make the names in them durable."""
+    if not top.exists():
+        return
+    for folder, _, _ in os.walk(top):
+        path = Path(folder)
+        if path != top or top.name != RESTORING:
+            keys = contents.KEYS in path.relative_to(top).parts[:1]
+            path.chmod(_KEYS_MODE if keys else DIRECTORY_MODE)
+        sync_directory(path)
+
+
+@contextmanager
+def _records_loaded(settings: Settings, staged: Path, manifest: Manifest) -> Iterator[str]:
+    """Load the records into the database that is set; without one, they stay a file.
+
+    They are there for good when the block, which puts the files in place, has ended.
+    """
+    name = f"{settings.service_problem}/{FILE_NAME}"
+    if f"{contents.RECORDS}/{name}" not in manifest.databases:
+        yield ""
+    elif settings.records_url is None:
+        yield "file"
+    else:
+        copy = staged / name
+        with loading(settings, copy) as kind:
+            copy.unlink()
+            yield kind
+
+
+def _put_in_place(top: Path) -> Iterator[Path]:
+    """Rename what was staged in a folder to its names there; models last.
+
+    Yields
+    ------
+    Path
+        The folder that what stood there before was moved to, if any.
+    """
+    before = _standing(top)
+    if before:
+        aside = make_directory(top / f"{_SET_ASIDE}{now():%Y%m%dT%H%M%SZ}")
+        for path in before:
+            path.rename(aside / path.name)
+        yield aside
+    staged = sorted((top / RESTORING).iterdir(), key=lambda path: path.name == contents.MODELS)
+    for path in staged:
+        path.rename(top / path.name)
+        sync_directory(top)
+
+
+def _end(top: Path) -> None:
+    (top / RESTORING).rmdir()
+    sync_directory(top)
