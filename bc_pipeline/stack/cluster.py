@@ -20,6 +20,7 @@ from bc_pipeline.stack import airflow_programs
 from bc_pipeline.stack.pools import POOLS
 from bc_pipeline.stack.secrets import make_keys, make_password
 from bc_pipeline.stack.shared_volume import Owner, give, make_folders
+from bc_pipeline.stack.upgrade import upgrade_volume
 
 # Each process of Airflow must have the same: one that makes up its own cannot read what
 # another has written or signed.
@@ -146,9 +147,13 @@ def _why_unreadable(path: Path) -> str:
 
 
 def _prepare_volume(settings: Settings) -> Iterator[str]:
-    """Make folders and keys; what cannot be made is named."""
+    """Upgrade it, make folders and keys; what cannot be made is named."""
     try:
+        upgrade_volume(settings)
         make_folders(settings)
+    except PipelineError as error:
+        yield str(error).rstrip(".")
+        return
     except OSError as error:
         yield _not_writable(settings, error)
         return
