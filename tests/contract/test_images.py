@@ -6,12 +6,19 @@ import json
 import os
 import re
 import runpy
+import socket
+import ssl
 import subprocess
 import sys
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any, NamedTuple
 
 import pytest
+
+from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
 FILES = sorted((ROOT / "docker").glob("*.Dockerfile"))
@@ -262,6 +269,68 @@ def test_a_build_that_fails_ends_with_its_code(engines: Any, tmp_path: Path) -> 
 
 def test_the_default_base_is_that_of_the_files() -> None:
     assert f"ARG BASE={runpy.run_path(str(BUILD))['BASE']}\n" in FILES[0].read_text()
+
+
+# What asks a container for its health ----------------------------------------------------
+
+
+class Answers(BaseHTTPRequestHandler):
+    """Answers ``/livez`` with 200, and every other path with 503."""
+
+    def do_GET(self) -> None:
+        self.send_response(200 if self.path == "/livez" else 503)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None:
+        """Keep still."""
+
+
+@pytest.fixture(params=["http", "https"])
+def server(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[str, int, Path]]:
+    """Its scheme and port, and its certificate, which no loopback address is in."""
+    certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
+    Authority().issue(certificate, key)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Answers) as found:
+        if request.param == "https":
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            context.load_cert_chain(certificate, key)
+            found.socket = context.wrap_socket(found.socket, server_side=True)
+        thread = Thread(target=found.serve_forever, args=(0.05,))
+        thread.start()
+        yield request.param, found.server_port, certificate
+        found.shutdown()
+        thread.join()
+
+
+def probe(url: str) -> int:
+    program = [sys.executable, "-I", ROOT / "docker" / "probe.py", url]
+    proxy = {"http_proxy": "http://127.0.0.1:9", "https_proxy": "http://127.0.0.1:9"}
+    return subprocess.run(program, env=proxy, stdout=subprocess.DEVNULL).returncode
+
+
+def test_the_probe_tells_what_the_server_says(server: tuple[str, int, Path]) -> None:
+    scheme, port, _ = server
+    assert probe(f"{scheme}://127.0.0.1:{port}/livez") == 0
+    assert probe(f"{scheme}://127.0.0.1:{port}/readyz") == 1
+
+
+def test_the_probe_says_that_nobody_listens() -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert probe(f"http://127.0.0.1:{taken.getsockname()[1]}/livez") == 1
+
+
+def test_the_health_check_of_the_service_follows_its_settings(
+    server: tuple[str, int, Path],
+) -> None:
+    scheme, port, certificate = server
+    (check,) = rests(stages(ROOT / "docker" / "service.Dockerfile")[-1], "HEALTHCHECK")
+    command = json.loads(check.partition(" CMD ")[2])
+    command[-1] = command[-1].replace("/opt/probe.py", str(ROOT / "docker" / "probe.py"))
+    environment = {"PATH": str(Path(sys.executable).parent) + ":/bin", "BC_SERVICE_PORT": str(port)}
+    if scheme == "https":
+        environment["BC_TLS_CERT_FILE"] = str(certificate)
+    assert subprocess.run(command, env=environment).returncode == 0
 
 
 # What the images are made of -------------------------------------------------------------
