@@ -131,19 +131,20 @@ def loading(settings: Settings, source: Path) -> Iterator[str]:
     database = open_database(settings)
     try:
         require_empty(database)
-        with _file(source) as copy:
-            copy.migrate()
-            database.migrate()
-            with copy.reading() as rows, database.writing() as sink:
-                _copy_rows(rows, sink)
-                if not database.is_sqlite:
-                    sink.execute(
-                        sa.text(
-                            "SELECT setval(pg_get_serial_sequence('outcomes', 'seq'), "
-                            "(SELECT coalesce(max(seq), 0) + 1 FROM outcomes), false)"
-                        )
+        database.migrate()
+        with database.writing() as sink:
+            with _file(source) as copy:
+                copy.migrate()
+                with copy.reading() as rows:
+                    _copy_rows(rows, sink)
+            if not database.is_sqlite:
+                sink.execute(
+                    sa.text(
+                        "SELECT setval(pg_get_serial_sequence('outcomes', 'seq'), "
+                        "(SELECT coalesce(max(seq), 0) + 1 FROM outcomes), false)"
                     )
-                yield database.engine.dialect.name
+                )
+            yield database.engine.dialect.name
     finally:
         database.close()
 

@@ -22,6 +22,17 @@ from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
 from tests.conftest import Fitted, Releases
+from tests.unit.records.postgres import Postgres
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import threading
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.store import Store
@@ -22,11 +23,13 @@ from bc_pipeline.errors import (
     ConfigError,
     DecryptionFailed,
     NotStored,
+    RecordsAway,
     StackError,
     StoreUnfit,
 )
 from bc_pipeline.problems import get_problem
 from bc_pipeline.promotion import audit
+from bc_pipeline.records.database import open_database
 from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
 from bc_pipeline.records.predictions import find_prediction
@@ -34,6 +37,7 @@ from bc_pipeline.records.segments import listed, spool_folder
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
 from tests.unit.backup.conftest import an_entry, promote, put, recorded_ids
+from tests.unit.records.postgres import Postgres
 
 
 @pytest.fixture
@@ -397,6 +401,52 @@ def test_records_may_stand_in_a_folder_of_their_own(
     assert not (tmp_path / "new-records" / ".restore").exists()
     with pytest.raises(ConfigError, match="new-records is not empty"):
         restore_backup(new.model_copy(update={"home": tmp_path / "third"}), made.path)
+
+
+def test_records_may_go_into_another_database_and_back(
+    volume: Settings, shelf: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    """SQLite to PostgreSQL and from there to SQLite, with what waits in the log."""
+    ids = recorded_ids(volume)
+    made = make_backup(volume, shelf / "sqlite")
+    server = elsewhere(volume, records_url=SecretStr(postgres.emptied()))
+    assert restore_backup(server, made.path).database == "postgresql"
+    assert list(server.records.glob("predictions*")) == []
+    drainer = Drainer(server, threading.Event())
+    assert drainer.run(once=True)
+    drainer.close()
+
+    again = make_backup(server, shelf / "postgresql")
+    assert again.checked.manifest.databases["records/wdbc/predictions.sqlite"] == "postgresql 0001"
+    assert b"canary" not in again.path.read_bytes()
+    third = volume.model_copy(update={"home": tmp_path / "third"})
+    assert restore_backup(third, again.path).database == "file"
+    assert set(ids) < set(recorded_ids(third))
+    assert len(recorded_ids(third)) == len(ids) + 1
+    outcome = find_prediction(third, ids[0]).outcome
+    assert outcome is not None
+    open_database(third).close()
+    open_database(server).close()
+
+
+def test_a_database_that_is_not_empty_is_left_alone(
+    volume: Settings, shelf: Path, postgres: Postgres, tmp_path: Path
+) -> None:
+    made = make_backup(volume, shelf / "b")
+    url = SecretStr(postgres.emptied())
+    restore_backup(elsewhere(volume, records_url=url), made.path)
+    other = volume.model_copy(update={"home": tmp_path / "third", "records_url": url})
+    with pytest.raises(ConfigError, match="holds records already"):
+        restore_backup(other, made.path)
+    assert visible(other.home) == set()
+    assert not (other.home / ".restore").exists()
+    away = other.model_copy(
+        update={"records_url": SecretStr(f"postgresql://bc:canary@/bc?host={tmp_path}")}
+    )
+    with pytest.raises(RecordsAway) as caught:
+        restore_backup(away, made.path)
+    assert "canary" not in str(caught.value)
+    assert visible(other.home) == set()
 
 
 def test_a_backup_of_a_later_store_is_refused(

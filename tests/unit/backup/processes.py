@@ -1,0 +1,124 @@
+"""Backups and restores that are killed at one of their steps; run by test_crash.py.
+
+Usage: processes.py {backup|restore} PLAN.json REPORT.json. It is a program of its own so that
+it can fork: the test's process holds threads.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import require_store
+from bc_pipeline.artifacts.versions import open_champion, read_registry
+from bc_pipeline.backup.make import make_backup
+from bc_pipeline.backup.restore import restore_backup
+from bc_pipeline.backup.verify import verify_backup
+from bc_pipeline.errors import PipelineError, StoreUnfit
+from bc_pipeline.promotion import audit
+from bc_pipeline.settings import Settings
+from tests.unit.promotion.processes import Countdown, forked, waited
+
+
+def killed_at(step: int, work: Callable[[], Any]) -> int:
+    """Run in a child that is killed at its n-th step; its exit code, or minus the signal."""
+
+    def run() -> None:
+        Countdown(step).install()
+        work()
+
+    return waited(forked(run))
+
+
+def backup(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
+    """Kill a backup at every n-th step, and look at what it left."""
+    seen = []
+    for step in range(1, 100_000, plan["stride"]):
+        shelf = Path(plan["room"]) / str(step)
+        shelf.mkdir()
+        target = shelf / "backup"
+        code = killed_at(step, lambda target=target: make_backup(settings, target))
+        named = target.exists()
+        if named:
+            verify_backup(target, settings)
+        unnamed = [_checked(path, settings) for path in shelf.iterdir() if path != target]
+        again = make_backup(settings, target, force=True)
+        scratch = [path.name for path in settings.home.glob(".backup-*")]
+        seen.append(
+            {
+                "code": code,
+                "named": named,
+                "unnamed": unnamed,
+                "again": again.checked.checked,
+                "scratch": scratch,
+            }
+        )
+        shutil.rmtree(shelf)
+        if code == 0:
+            return seen
+    raise AssertionError("the backup never ended")
+
+
+def _checked(path: Path, settings: Settings) -> dict[str, int] | None:
+    """What a file without its name holds, where it opens."""
+    try:
+        return verify_backup(path, settings).checked
+    except PipelineError:
+        return None
+
+
+def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
+    """Kill a restore at every n-th step, and look at what it left."""
+    seen = []
+    file = Path(plan["file"])
+    for step in range(1, 100_000, plan["stride"]):
+        home = Path(plan["room"]) / str(step)
+        new = settings.model_copy(update={"home": home})
+        code = killed_at(step, lambda new=new: restore_backup(new, file))
+        state = _state(new)
+        champion = read_registry(Store(home, "wdbc")).production
+        restore_backup(new, file, replace=True)
+        seen.append(
+            {
+                "code": code,
+                "state": state,
+                "champion": champion is not None,
+                "again": _state(new),
+            }
+        )
+        shutil.rmtree(home)
+        if code == 0:
+            return seen
+    raise AssertionError("the restore never ended")
+
+
+def _state(settings: Settings) -> str:
+    """What a command that starts on the volume would find."""
+    try:
+        require_store(settings.home)
+    except StoreUnfit:
+        return "refused"
+    if not settings.home.exists() or not any(settings.home.glob("[!.]*")):
+        return "empty"
+    store = Store(settings.home, "wdbc")
+    audit.verify(store)
+    open_champion(store, settings.verify_key).verify_all()
+    names = {path.name for path in settings.home.glob("[!.]*")}
+    return "whole" if {"audit", "data", "keys", "models", "records"} <= names else "part"
+
+
+if __name__ == "__main__":
+    mode, plan_file, report_file = sys.argv[1:]
+    # A killed process loses nothing that the kernel has; waiting for the disk would only
+    # make hundreds of rounds slow.
+    os.fsync = lambda descriptor: None
+    plan = json.loads(Path(plan_file).read_text())
+    settings = Settings(home=Path(plan["home"]), backup_key_file=Path(plan["key"]))
+    report = {"backup": backup, "restore": restore}[mode](plan, settings)
+    Path(report_file).write_text(json.dumps(report))
