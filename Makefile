@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installer: requirements/install.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
@@ -57,6 +57,18 @@ logs: .venv/runtime ## Follow the stack's logs (Ctrl-C ends it)
 .PHONY: doctor
 doctor: .venv/runtime ## Check this machine and the volume, with remedies
 	@$(BIN)/bc-pipeline doctor
+
+.PHONY: secrets
+secrets: .venv/runtime ## Make the secrets of a deployment in containers, where missing
+	@$(BIN)/bc-pipeline compose secrets
+
+.PHONY: compose-up
+compose-up: .venv/runtime ## Start the containers, wait for health, run the first cycle (PROFILES="...")
+	@$(BIN)/bc-pipeline compose up $(PROFILES:%=--profile %)
+
+.PHONY: compose-down
+compose-down: .venv/runtime ## Stop the containers; the volumes stay
+	@$(BIN)/bc-pipeline compose down
 
 .PHONY: test
 test: .venv/dev ## Run every test, the real processes too

@@ -9,7 +9,7 @@ import structlog
 import typer
 
 from bc_pipeline import __version__
-from bc_pipeline.cli import backup, cluster, operations, records, stack, workflow
+from bc_pipeline.cli import backup, cluster, compose, operations, records, stack, workflow
 from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
 
 app = typer.Typer(
@@ -61,3 +61,4 @@ workflow.register(app)
 operations.register(app)
 records.register(app)
 backup.register(app)
+app.add_typer(compose.app, name="compose", rich_help_panel="Stack")

@@ -79,6 +79,37 @@ def create(
             _hand_over(raw, entry, out, as_json=as_json)
 
 
+@app.command("import")
+def import_(
+    name: Annotated[str, typer.Option("--name", help="Who uses the key.")],
+    scope: Annotated[
+        list[str],
+        typer.Option("--scope", help=f"What it allows; again for more: {', '.join(SCOPES)}."),
+    ],
+    key_file: Annotated[
+        Path, typer.Option("--key-file", help="The key, as the deployment's secret.")
+    ],
+    as_json: AsJson = False,
+) -> None:
+    """Let a key in that was made elsewhere; other live keys of that name are revoked.
+
+    A key that is known already changes nothing, so a deployment may do this at each start.
+
+    Example: `bc-pipeline keys import --name prometheus --scope read --key-file prometheus_key`
+    """
+    with output.errors_as_exit_codes(as_json=as_json):
+        try:
+            raw = key_file.read_text(encoding="utf-8").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(
+                f"The key in {key_file} cannot be read ({type(error).__name__}).",
+                "Name a file that holds one key.",
+                setting="key-file",
+            ) from None
+        entry = keys.import_key(load_settings().service_keys, name, scope, raw, replacing=True)
+        output.report("Key", _shown(entry), as_json=as_json)
+
+
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
     """Show every key that was made: its id, name, scopes and state; never the key.

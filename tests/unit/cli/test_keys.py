@@ -118,3 +118,25 @@ def test_the_machine_s_own_key_is_replaced_in_its_file(settings: Settings) -> No
 )
 def test_what_cannot_be_done_says_so(words: tuple[str, ...]) -> None:
     assert answer(*words, code=3)["error"]["code"] == "config"
+
+
+def test_a_key_of_the_deployment_is_let_in_once_and_replaces_its_forerunner(
+    settings: Settings, tmp_path: Path
+) -> None:
+    raws = ["canary-of-the-first-key-0123456789", "canary-of-the-second-key-012345678"]
+    path = tmp_path / "prometheus_key"
+    words = ("import", "--name", "prometheus", "--scope", "read", "--key-file", str(path))
+    for raw in raws:
+        path.write_text(f"{raw}\n")
+        for _ in range(2):
+            told = answer(*words)
+            assert (told["name"], told["scopes"], told["state"]) == ("prometheus", ["read"], "live")
+            assert "canary" not in run(*words).output
+    assert [accepted(settings, raw) for raw in raws] == [False, True]
+    assert len(answer("list")["keys"]) == 2
+
+
+def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    missing = ("import", "--name", "a", "--scope", "read", "--key-file", str(tmp_path / "none"))
+    assert answer(*missing, code=3)["error"]["setting"] == "key-file"
+    assert answer("list")["keys"] == []

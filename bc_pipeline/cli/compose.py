@@ -1,0 +1,83 @@
+"""Commands of a deployment in containers: compose secrets, up, down."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bc_pipeline.cli import output
+from bc_pipeline.cli.options import AsJson
+from bc_pipeline.settings import load_settings
+
+HEALTHY_SECONDS = 600.0
+
+app = typer.Typer(help="A deployment in containers; `docs/deployment.md` tells more.")
+
+
+@app.command("secrets")
+def secrets(
+    folder: Annotated[
+        Path | None, typer.Option("--folder", help="Default: secrets/ in the checkout.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the secrets of a deployment in containers, where they are missing.
+
+    Nothing that is there is changed. Example: `bc-pipeline compose secrets`
+    """
+    from bc_pipeline.stack.container_secrets import make_container_secrets
+
+    with output.errors_as_exit_codes(as_json=as_json):
+        place = folder or load_settings().project_dir / "secrets"
+        made = make_container_secrets(place)
+        result = {"folder": str(place), "made": made}
+        output.report("Secrets", result, as_json=as_json)
+
+
+@app.command("up")
+def up(
+    profile: Annotated[
+        list[str] | None,
+        typer.Option("--profile", help="observability, spark or flower; again for more."),
+    ] = None,
+    seconds: Annotated[
+        float, typer.Option("--seconds", min=1, help="How long containers may take to be well.")
+    ] = HEALTHY_SECONDS,
+    first_cycle: Annotated[
+        bool,
+        typer.Option(
+            "--first-cycle/--no-first-cycle",
+            help="Bring a new deployment to its first champion, prediction and batch score.",
+        ),
+    ] = True,
+) -> None:
+    """Start the containers, wait until they are well, and run the first cycle.
+
+    A second call repairs what is down; it does not train again.
+
+    Examples: `bc-pipeline compose up`, `bc-pipeline compose up --profile observability`
+    """
+    from bc_pipeline.stack import containers
+
+    with output.errors_as_exit_codes(as_json=False):
+        project = load_settings().project_dir
+        containers.start(project, profile or (), seconds, output.say)
+        if first_cycle:
+            code = containers.run_command(project, "cluster", "first-cycle")
+            if code:
+                raise typer.Exit(code)
+
+
+@app.command("down")
+def down() -> None:
+    """Stop and remove the containers of every profile; the volumes stay.
+
+    Example: `bc-pipeline compose down`
+    """
+    from bc_pipeline.stack import containers
+
+    with output.errors_as_exit_codes(as_json=False):
+        containers.stop(load_settings().project_dir)
+    output.say("The containers are gone; the volumes stay.")
