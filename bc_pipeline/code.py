@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable
 from functools import cache
 from pathlib import Path
 
@@ -15,9 +16,14 @@ def code_version() -> str:
 
     It does not need git, so a wheel and an image give what their checkout gives.
     """
-    root = Path(__file__).parent
+    return f"{__version__}+{sources_digest(Path(__file__).parent)[:8]}"
+
+
+def sources_digest(folder: Path, more: Iterable[Path] = ()) -> str:
+    """SHA-256 over names and bytes of a folder's Python files, and of more files, by name."""
+    found = {path.relative_to(folder).as_posix(): path for path in folder.rglob("*.py")}
     digest = hashlib.sha256()
-    for path in sorted(root.rglob("*.py")):
-        digest.update(path.relative_to(root).as_posix().encode() + b"\0")
+    for name, path in [*sorted(found.items()), *sorted((path.name, path) for path in more)]:
+        digest.update(name.encode() + b"\0")
         digest.update(path.read_bytes() + b"\0")
-    return f"{__version__}+{digest.hexdigest()[:8]}"
+    return digest.hexdigest()

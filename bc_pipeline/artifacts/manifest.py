@@ -7,7 +7,8 @@ from typing import Any
 from bc_pipeline.artifacts.evidence import Kind, Record
 from bc_pipeline.schema import FeatureSchema, Labels
 
-MANIFEST_FORMAT = 1
+# Format 2 says which DAG code ran; what format 1 has is a part of it.
+MANIFEST_FORMAT = 2
 REGISTRY_FORMAT = 1
 
 
@@ -28,6 +29,29 @@ class Recipe(Record, frozen=True):
     seed: int
 
 
+class DagCode(Record, frozen=True):
+    """Which code of the DAG ran, where Airflow ran it.
+
+    Attributes
+    ----------
+    version_id : str
+        Airflow's id of the DAG's version: its page and its REST API tell the rest.
+    bundle : str or None
+        Name of the bundle that the DAG's file was taken from; None in a trial without one.
+    bundle_version : str or None
+        The commit, of a Git bundle; None for a folder, which keeps no versions.
+    sha256 : str
+        Over the DAG's file and the code on Airflow's side (`bc_airflow`). The rest of the
+        code has a version of its own.
+    """
+
+    dag_id: str
+    version_id: str
+    bundle: str | None
+    bundle_version: str | None
+    sha256: str
+
+
 class Lineage(Record, frozen=True):
     """Where a version comes from.
 
@@ -39,6 +63,8 @@ class Lineage(Record, frozen=True):
         False for a backfilled run: its verdict is kept, the pointer does not move.
     validation : str
         Id of the expectation suite's result for the dataset.
+    dag : DagCode or None
+        None where no DAG ran, or the release that made the version did not say.
     """
 
     dataset: str
@@ -53,6 +79,7 @@ class Lineage(Record, frozen=True):
     interval_start: str | None
     interval_end: str | None
     live: bool
+    dag: DagCode | None = None
 
 
 class Manifest(Record, frozen=True, kw_only=True):

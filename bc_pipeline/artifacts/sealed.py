@@ -305,6 +305,8 @@ class _Format(msgspec.Struct):
 def require_format(data: bytes, known: int, path: Path) -> None:
     """Look at a record's format number, before the strict reader meets unknown fields.
 
+    Earlier formats are read: a new field has a default.
+
     Raises
     ------
     ArtifactCorrupt
@@ -313,9 +315,9 @@ def require_format(data: bytes, known: int, path: Path) -> None:
         found = msgspec.json.decode(data, type=_Format).format
     except msgspec.MsgspecError as error:
         raise ArtifactCorrupt(f"{path.name} cannot be read: {error}.", path=str(path)) from None
-    if found != known:
+    if not 1 <= found <= known:
         raise ArtifactCorrupt(
-            f"{path.name} has format {found}; this code reads format {known}.",
+            f"{path.name} has format {found}; this code reads up to format {known}.",
             "Use the release of bc-pipeline that wrote it, or a later one.",
             path=str(path),
         )

@@ -129,6 +129,15 @@ def registry(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
     output.show_table("Versions", ("version",), [[name] for name in result["versions"]])
 
 
+def _dag_text(dag: dict[str, Any] | None) -> str | None:
+    if dag is None:
+        return None
+    place = (
+        f"{dag['bundle']} at {dag['bundle_version']}" if dag["bundle_version"] else dag["bundle"]
+    )
+    return f"{dag['dag_id']} from {place}, sources {dag['sha256'][:12]}"
+
+
 def verdict(
     version: Annotated[str, typer.Argument(help="A version; default: the champion.")] = "",
     problem: ProblemName = "wdbc",
@@ -152,9 +161,12 @@ def verdict(
         "champion",
         "as_of",
         "run_id",
+        "code_version",
         "reasons",
     )
-    output.show_fields("Verdict", {name: found[name] for name in shown})
+    output.show_fields(
+        "Verdict", {name: found[name] for name in shown} | {"dag": _dag_text(found["dag"])}
+    )
     output.show_table(
         "Checks",
         ("passed", "rule", "champion", "challenger", "bound"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from bc_pipeline.artifacts.evidence import Comparison, Evaluation, Interval, Score
-from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.manifest import DagCode, Manifest
 from bc_pipeline.evaluation.importance import Importance
 from bc_pipeline.evaluation.metrics import METRICS
 from bc_pipeline.problems.base import Problem
@@ -110,10 +110,18 @@ def _recipe(problem: Problem, manifest: Manifest) -> list[str]:
     params = ", ".join(f"{name} = {value}" for name, value in recipe.params.items())
     target = problem.selection.sensitivity_target
     return [
-        f"{recipe.title}, recipe `{recipe.recipe}`, code `{manifest.lineage.code_version}`.",
+        f"{recipe.title}, recipe `{recipe.recipe}`.",
+        f"Code `{manifest.lineage.code_version}`{_dag(manifest.lineage.dag)}.",
         f"Parameters: {params}; seed {recipe.seed}.",
         f"Threshold {manifest.threshold:.6g}, for a sensitivity of {target:g} out of fold.",
     ]
+
+
+def _dag(dag: DagCode | None) -> str:
+    if dag is None:
+        return ""
+    version = f" at `{dag.bundle_version}`" if dag.bundle_version else ""
+    return f", DAG `{dag.dag_id}` of bundle `{dag.bundle}`{version}, sources `{dag.sha256[:12]}`"
 
 
 def _results(evaluation: Evaluation) -> str:

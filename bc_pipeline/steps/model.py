@@ -201,6 +201,7 @@ def draft_manifest(
             interval_start=run.interval_start,
             interval_end=run.interval_end,
             live=run.live,
+            dag=run.dag,
         ),
         files={},
     )

@@ -50,6 +50,8 @@ def _verdict(files: VersionFiles) -> dict[str, Any]:
         "f1": files.manifest.metrics.get("f1"),
         "as_of": lineage.as_of,
         "run_id": lineage.run_id,
+        "code_version": lineage.code_version,
+        "dag": msgspec.to_builtins(lineage.dag),
         "live": lineage.live,
         **msgspec.to_builtins(found),
     }

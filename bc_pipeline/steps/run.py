@@ -5,8 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from bc_pipeline.artifacts.evidence import Record
+from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import claim_store, require_store
+from bc_pipeline.code import code_version
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings, load_settings
@@ -31,6 +34,8 @@ class Run:
         False for a backfilled run: it leaves a verdict and moves no pointer.
     looks_back : bool
         True for a backfilled run: its data may be older than the champion's.
+    dag : DagCode or None
+        Which code of the DAG runs; None on the command line.
     """
 
     problem: str
@@ -40,6 +45,19 @@ class Run:
     interval_end: str | None = None
     live: bool = True
     looks_back: bool = False
+    dag: DagCode | None = None
+
+
+class Origin(Record, frozen=True):
+    """Which run made something, and which code it ran."""
+
+    run_id: str
+    code_version: str
+    dag: DagCode | None
+
+
+def origin_of(run: Run) -> Origin:
+    return Origin(run.run_id, code_version(), run.dag)
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from bc_pipeline.artifacts.files import (
 from bc_pipeline.artifacts.versions import VersionFiles, open_champion
 from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import DataError, Defect, FileRefused, NotStored, TransientError
-from bc_pipeline.steps.run import Result, Room, Run, enter
+from bc_pipeline.steps.run import Origin, Result, Room, Run, enter, origin_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,9 +46,11 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
         Ids of the scoring suite's results, in portions of the rows.
     reports : tuple of dict
         For each input file, what came of it.
+    origin : Origin or None
+        None in format 1, which did not say.
     """
 
-    format: int = 1
+    format: int = 2
     problem: str
     version: str
     manifest_sha256: str
@@ -61,6 +63,7 @@ class ScoresManifest(Record, frozen=True, kw_only=True):
     rejected: int
     validations: tuple[str, ...]
     reports: tuple[dict[str, object], ...]
+    origin: Origin | None = None
 
 
 def score(problem: str, source: Path, target: Path, progress: Progress | None = None) -> Result:
@@ -130,6 +133,7 @@ def batch_score(run: Run, source: str | None = None) -> Result:
                 rejected=sum(report.rejected for report in reports),
                 validations=tuple(name for _, names in done for name in names),
                 reports=tuple(msgspec.to_builtins(report) for report in reports),
+                origin=origin_of(run),
             )
             (staged / MANIFEST).write_bytes(encode_record(manifest))
     stored = read_record(final / MANIFEST, ScoresManifest)

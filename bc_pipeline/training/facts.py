@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from bc_pipeline.artifacts.evidence import Evaluation, Verdict
 from bc_pipeline.artifacts.files import decode_record
+from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.versions import ESTIMATOR, EVALUATION, MODEL, VERDICT, VersionFiles
 from bc_pipeline.training.results import CandidateRecord
 
@@ -59,7 +60,7 @@ class VersionFacts:
             "bc.run_id": lineage.run_id,
             "bc.code_version": lineage.code_version,
             "bc.manifest_sha256": self.files.manifest_sha256,
-        }
+        } | _dag_tags(lineage.dag)
 
     @property
     def params(self) -> dict[str, str]:
@@ -136,6 +137,17 @@ def candidate_params(record: CandidateRecord) -> dict[str, str]:
 
 def candidate_metrics(record: CandidateRecord) -> dict[str, float]:
     return _finite("cv", record.metrics)
+
+
+def _dag_tags(dag: DagCode | None) -> dict[str, str]:
+    if dag is None:
+        return {}
+    return {
+        "bc.dag": dag.dag_id,
+        "bc.dag_version": dag.version_id,
+        "bc.dag_bundle": f"{dag.bundle or 'none'}@{dag.bundle_version or 'unversioned'}",
+        "bc.dag_sha256": dag.sha256,
+    }
 
 
 def _finite(prefix: str, metrics: Mapping[str, float | None]) -> dict[str, float]:

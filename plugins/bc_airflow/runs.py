@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk import get_current_context
 
+from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.clock import format_time, parse_time
+from bc_pipeline.code import sources_digest
 from bc_pipeline.steps import Run
 
 
@@ -38,6 +41,21 @@ def run_of(problem: str) -> Run:
         interval_end=_text(dag_run.data_interval_end),
         live=not is_backfill(context) or bool(params.get("promote_backfill")),
         looks_back=is_backfill(context),
+        dag=dag_code(context),
+    )
+
+
+def dag_code(context: Any) -> DagCode:
+    """Which code of the DAG this task runs: the very files, and what Airflow calls them."""
+    task = context["ti"]
+    # `dag.test()` runs a DAG that it has at hand, from no bundle.
+    bundle = getattr(task, "bundle_instance", None)
+    return DagCode(
+        dag_id=task.dag_id,
+        version_id=str(task.dag_version_id),
+        bundle=bundle.name if bundle else None,
+        bundle_version=bundle.version if bundle else None,
+        sha256=sources_digest(Path(__file__).parent, [Path(context["dag"].fileloc)]),
     )
 
 

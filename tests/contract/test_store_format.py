@@ -15,7 +15,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
 from bc_pipeline.artifacts import sealed, signing, versions
-from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
+from bc_pipeline.artifacts.manifest import DagCode, Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ArtifactCorrupt, PipelineError, SignatureInvalid
@@ -32,6 +32,13 @@ CONTENT = {
     "figures/roc.png": b"picture",
 }
 SHA256 = "sha256"
+DAG = {
+    "dag_id": "wdbc_retrain",
+    "version_id": "0199f0a0-0000-7000-8000-000000000000",
+    "bundle": "dags",
+    "bundle_version": "9fceb02d0ae598e95dc970b74767f19372d61af8",
+    "sha256": "e" * 64,
+}
 
 
 class Volume:
@@ -57,7 +64,19 @@ class Volume:
             metrics={"f1": 0.9, "roc_auc": None},
             libraries={"numpy": "2"},
             lineage=Lineage(
-                "d", ("b",), "2026-11-15T00:00:00Z", "s", 455, 114, "v", "c", "r", None, None, True
+                "d",
+                ("b",),
+                "2026-11-15T00:00:00Z",
+                "s",
+                455,
+                114,
+                "v",
+                "c",
+                "r",
+                None,
+                None,
+                True,
+                DagCode(**DAG),
             ),
             files={},
         )
@@ -126,7 +145,7 @@ def test_the_layout_of_the_volume(volume: Volume) -> None:
 
 def test_the_fields_of_a_manifest(volume: Volume) -> None:
     plain = json.loads(volume.read("manifest.json"))
-    assert plain["format"] == 1
+    assert plain["format"] == 2
     plain["training_range"] = {}
     label = {
         f"labels.{side}{field}"
@@ -142,7 +161,8 @@ def test_the_fields_of_a_manifest(volume: Volume) -> None:
         "lineage", "lineage.dataset", "lineage.batches", "lineage.as_of", "lineage.split_salt",
         "lineage.train_rows", "lineage.holdout_rows", "lineage.validation",
         "lineage.code_version", "lineage.run_id", "lineage.interval_start",
-        "lineage.interval_end", "lineage.live",
+        "lineage.interval_end", "lineage.live", "lineage.dag",
+        *(f"lineage.dag.{field}" for field in DAG),
         "files",
         *(f"files.{name}" for name in CONTENT),
         *(f"files.{name}.{field}" for name in CONTENT for field in ("sha256", "size")),
@@ -264,11 +284,24 @@ def test_a_version_that_was_swapped_for_another_signed_one_is_refused(volume: Vo
 
 
 def test_a_later_format_is_refused_in_plain_words(volume: Volume) -> None:
-    data = volume.read("manifest.json").replace(b'"format": 1', b'"format": 2')
+    data = volume.read("manifest.json").replace(b'"format": 2', b'"format": 3')
     (volume.folder / "manifest.json").write_bytes(data)
     (volume.folder / "manifest.sig").write_bytes(signing.sign(data, volume.private))
-    with pytest.raises(ArtifactCorrupt, match="format 2; this code reads format 1"):
+    with pytest.raises(ArtifactCorrupt, match="format 3; this code reads up to format 2"):
         volume.open()
+
+
+def test_a_manifest_of_format_1_is_read_as_before(volume: Volume) -> None:
+    """It said nothing of a DAG."""
+    plain = json.loads(volume.read("manifest.json"))
+    del plain["lineage"]["dag"]
+    plain["format"] = 1
+    data = json.dumps(plain).encode()
+    (volume.folder / "manifest.json").write_bytes(data)
+    (volume.folder / "manifest.sig").write_bytes(signing.sign(data, volume.private))
+    files = versions.open_stored(volume.store, NAME, volume.public)
+    files.verify_all()
+    assert (files.manifest.format, files.manifest.lineage.dag) == (1, None)
 
 
 def test_the_form_of_an_encrypted_model(volume: Volume) -> None:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from bc_pipeline.errors import (
     ExpectationsFailed,
     NoChampion,
@@ -41,6 +43,7 @@ class Run:
     interval_end: str | None = None
     live: bool = True
     looks_back: bool = False
+    dag: Any = None
 
 
 def _scenario() -> dict[str, Any]:
@@ -56,7 +59,8 @@ def _call(step: str, run: Run, **arguments: Any) -> Any:
         earlier = calls.read_text().splitlines() if calls.exists() else []
         tries = sum(json.loads(line)["step"] == step for line in earlier)
         with calls.open("a") as stream:
-            stream.write(json.dumps({"step": step, "run": vars(run)} | arguments) + "\n")
+            told = vars(run) | {"dag": msgspec.to_builtins(run.dag)}
+            stream.write(json.dumps({"step": step, "run": told} | arguments) + "\n")
         failures = scenario.get("failures", {}).get(step)
         if failures and tries < failures["times"]:
             raise _ERRORS[failures["error"]]

@@ -8,11 +8,14 @@ import json
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
 from bc_pipeline import steps
+from bc_pipeline.code import sources_digest
 
+ROOT = Path(__file__).parents[2]
 RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
 VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
 REJECTED = {"decide": {"passed": False, "reasons": ["F1 too low", "Brier too high"]}}
@@ -28,7 +31,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "passed": {"dag": RETRAIN, "logical_date": "2026-01-07T00:00:00+00:00"},
     "no date": {"dag": RETRAIN},
     "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
-    "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "2026-99-99"}},
+    # Of the form that Airflow may check, and before the first moment that there is in UTC.
+    "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "0001-01-01T00:00:00+05:00"}},
     "rejected": {"dag": RETRAIN, "answers": REJECTED},
     "rejected, approval on": {"dag": RETRAIN, "answers": REJECTED, "conf": ASK},
     "unchanged": {"dag": RETRAIN, "answers": UNCHANGED},
@@ -178,6 +182,19 @@ def test_as_of_is_the_end_of_the_interval(played: dict[str, Played]) -> None:
     assert run["interval_start"] == "2025-12-28T00:00:00Z"
     assert run["interval_end"] == run["as_of"] == "2026-01-04T00:00:00Z"
     assert run["live"] is True
+
+
+def test_a_run_says_which_code_of_the_dag_it_runs(played: dict[str, Played]) -> None:
+    retrain, score = (played[name].run["dag"] for name in ("passed", "scored"))
+    assert (retrain["dag_id"], score["dag_id"]) == ("wdbc_retrain", "wdbc_batch_score")
+    # Where the file came from is for a real run to say: `dag.test()` takes it from no bundle.
+    assert retrain["bundle"] is retrain["bundle_version"] is None
+    assert UUID(retrain["version_id"])
+    # The plugin's code is the same, the file of the DAG is another.
+    assert retrain["sha256"] != score["sha256"]
+    assert retrain["sha256"] == sources_digest(
+        ROOT / "plugins" / "bc_airflow", [ROOT / "dags" / "retrain.py"]
+    )
 
 
 def test_as_of_is_the_moment_of_asking_without_a_date(played: dict[str, Played]) -> None:

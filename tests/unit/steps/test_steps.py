@@ -10,12 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import to_builtins
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.files import sha256_file
+from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
+from bc_pipeline.code import code_version
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     AuditBroken,
@@ -182,6 +185,30 @@ def test_batch_scores_stand_once_for_interval_champion_and_inputs(
     with (folder / "fruit.scores.csv").open() as stream:
         assert {row["prediction"] for row in csv.DictReader(stream)} == {"5", "7"}
     assert steps.newest_scores("toy") == str(folder)
+
+
+def test_manifests_say_which_code_made_them(toy: Problem, land: Land, volume: Store) -> None:
+    source = land("base.csv", 1, "2026-02-01")
+    dag = DagCode("toy_retrain", "0199f0a0", "dags", "9fceb02", "e" * 64)
+    run = replace(week(1), dag=dag)
+    version = judge(run)["version"]
+    steps.promote(run, version)
+    lineage = json.loads((volume.version(version) / "manifest.json").read_text())["lineage"]
+    assert (lineage["code_version"], lineage["dag"]) == (code_version(), to_builtins(dag))
+    # Which DAG asked for it is not what a version is made of.
+    assert judge(week(1))["version"] == version
+    assert steps.verdict("toy", version)["dag"]["bundle_version"] == "9fceb02"
+    card = (volume.version(version) / "card.md").read_text()
+    assert "DAG `toy_retrain` of bundle `dags` at `9fceb02`, sources `eeeeeeeeeeee`" in card
+
+    scores = volume.home / steps.batch_score(run, source=str(source))["output"] / "manifest.json"
+    origin = {"run_id": "run-1", "code_version": code_version(), "dag": to_builtins(dag)}
+    plain = json.loads(scores.read_text())
+    assert plain["origin"] == origin
+    # A manifest of the release before says nothing of it, and is found all the same.
+    del plain["origin"]
+    scores.write_text(json.dumps(plain | {"format": 1}))
+    assert steps.batch_score(run, source=str(source))["scored"] == plain["scored"]
 
 
 def test_a_bad_file_does_not_keep_the_scores_of_the_others_back(
