@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bc_pipeline.schema import FeatureSchema, Labels
@@ -23,42 +22,57 @@ from bc_pipeline.tables.columns import (
     named_columns,
 )
 from bc_pipeline.tables.lines import Chunk, LineSource, check_quotes, refusal
+from bc_pipeline.tables.places import Openable
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bc_pipeline.tables.checks import RowFaults
+    from bc_pipeline.tables.parts import Part
     from bc_pipeline.tables.rows import Kind, SplitRows
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
 
 
 class CsvReader(TableReader):
-    """A CSV file, opened: its header is known and it has at least one row."""
+    """A CSV file, opened: its header is known and it has at least one row.
+
+    Parameters
+    ----------
+    part : Part, optional
+        What is read of the file; the whole of it unless told.
+    columns : Columns, optional
+        Those of the file, for a part that has no header.
+    """
 
     def __init__(
         self,
-        path: Path,
+        source: Openable,
         schema: FeatureSchema,
         labels: Labels | None,
         *,
         read_labels: bool,
         block_bytes: int,
+        part: Part | None = None,
+        columns: Columns | None = None,
     ) -> None:
-        self.source = path.name
+        self.source = source.name
         self.rows_read = 0
         self._schema = schema
         self._labels = labels
-        self._lines = LineSource(path, block_bytes)
+        self._lines = LineSource(source, block_bytes, part)
         try:
             self.bytes_total = self._lines.bytes_total
             self._chunks = self._lines.chunks()
-            self._columns, self._first = self._open(read_labels)
+            self._first: Chunk | None = None
+            if columns is None:
+                columns, self._first = self._open(read_labels)
+            self.columns = columns
         except BaseException:
             self._lines.close()
             raise
-        self.dialect = self._columns.dialect
-        self.has_ids = self._columns.identifier is not None
+        self.dialect = self.columns.dialect
+        self.has_ids = self.columns.identifier is not None
         self.bytes_done = 0
 
     @property
@@ -69,7 +83,8 @@ class CsvReader(TableReader):
         self._lines.close()
 
     def __iter__(self) -> Iterator[Block]:
-        yield self._block(self._first)
+        if self._first is not None:
+            yield self._block(self._first)
         for chunk in self._chunks:
             yield self._block(chunk)
         self.bytes_done = self._lines.bytes_done
@@ -130,7 +145,7 @@ class CsvReader(TableReader):
         from bc_pipeline.tables.checks import RowFaults, make_block, read_codes, read_ids
 
         check_quotes(chunk, self.source)
-        columns, count = self._columns, len(chunk)
+        columns, count = self.columns, len(chunk)
         faults = RowFaults()
         values = np.full((count, len(columns.features)), np.nan)
         split = self._values(chunk, values, faults)
@@ -163,7 +178,7 @@ class CsvReader(TableReader):
 
         from bc_pipeline.tables.rows import split_rows
 
-        columns = self._columns
+        columns = self.columns
         text: dict[int, Kind] = {
             position: "text"
             for position in (columns.identifier, columns.label, columns.unnamed)
@@ -195,7 +210,7 @@ class CsvReader(TableReader):
         from bc_pipeline.tables.numbers import parse_numbers, plain_numbers
 
         doubtful = []
-        for index, position in enumerate(self._columns.features):
+        for index, position in enumerate(self.columns.features):
             column = plain_numbers(split.columns[position])
             if column is None:
                 doubtful.append(index)
@@ -205,7 +220,7 @@ class CsvReader(TableReader):
             return
         # All in one: what is looked for in text costs more per call than per cell.
         count = len(split.rows)
-        together = [split.columns[self._columns.features[index]] for index in doubtful]
+        together = [split.columns[self.columns.features[index]] for index in doubtful]
         parsed, bad = parse_numbers(pa.concat_arrays(together))
         values[np.ix_(split.rows, np.array(doubtful))] = parsed.reshape(len(doubtful), count).T
         for place, index in enumerate(doubtful):

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bc_pipeline.errors import Defect, FileRefused
+from bc_pipeline.tables.places import Openable
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from bc_pipeline.tables.parts import Part
 
 MAX_LINE_BYTES = 1 << 16
 MAX_BLANK_LINES = 10_000
@@ -73,15 +76,18 @@ class LineSource:
 
     ``\n``, ``\r\n`` and a lone ``\r`` all end a line. Blank lines at the end of the file
     are dropped; those between rows stay. The chunks never break a line, so row and line
-    numbers do not depend on `block_bytes`.
+    numbers do not depend on `block_bytes`, nor on the parts that a file is read in.
     """
 
-    def __init__(self, path: Path, block_bytes: int) -> None:
-        self._source = path.name
+    def __init__(self, source: Openable, block_bytes: int, part: Part | None = None) -> None:
+        self._source = source.name
         self._block_bytes = block_bytes
-        self._stream = path.open("rb")
+        self._stream = source.open("rb")
         self._digest = hashlib.sha256()
-        self.bytes_total = path.stat().st_size
+        self._start, self._first_line = (part.start, part.first_line) if part else (0, 1)
+        end = part.end if part else self._stream.seek(0, os.SEEK_END)
+        self._stream.seek(self._start)
+        self.bytes_total = end - self._start
         self.bytes_done = 0
 
     @property
@@ -100,7 +106,7 @@ class LineSource:
         FileRefused
             For anything but UTF-8 text of lines of sensible length; names the line.
         """
-        carry, line, blank = b"", 1, 0
+        carry, line, blank = b"", self._first_line, 0
         for text in self._texts():
             carry += text
             cut = carry.rfind(b"\n") + 1
@@ -121,8 +127,8 @@ class LineSource:
 
     def _texts(self) -> Iterator[bytes]:
         r"""The file piece by piece, every line end a ``\n``, the last line ended too."""
-        held, first, last = b"", True, b"\n"
-        while piece := self._stream.read(max(self._block_bytes, _LONGEST_MARK)):
+        held, first, last = b"", self._start == 0, b"\n"
+        while piece := self._stream.read(self._next_bytes()):
             self._digest.update(piece)
             self.bytes_done += len(piece)
             if first:
@@ -138,6 +144,9 @@ class LineSource:
             yield piece
         if held or last != b"\n":
             yield b"\n"
+
+    def _next_bytes(self) -> int:
+        return min(max(self._block_bytes, _LONGEST_MARK), self.bytes_total - self.bytes_done)
 
     def _without_mark(self, piece: bytes) -> bytes:
         for mark, meaning in _MARKS.items():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
@@ -13,6 +13,7 @@ from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels
 from bc_pipeline.tables.blocks import Block, TableReader
 from bc_pipeline.tables.columns import Columns, named_columns
 from bc_pipeline.tables.lines import refusal
+from bc_pipeline.tables.places import Openable
 
 MAGIC = b"PAR1"
 _PAGE_BUFFER = 1 << 16
@@ -25,24 +26,25 @@ class ParquetReader(TableReader):
 
     def __init__(
         self,
-        path: Path,
+        source: Openable,
         schema: FeatureSchema,
         labels: Labels | None,
         *,
         read_labels: bool,
         block_bytes: int,
     ) -> None:
-        self.source = path.name
+        self.source = source.name
         self.rows_read = 0
         self.bytes_done = 0
-        self.bytes_total = path.stat().st_size
         self._schema = schema
         self._labels = labels
         self._batch_rows = max(1, block_bytes // (8 * len(schema.features)))
         # The footer is read first and the rows out of order: the digest takes a pass of its
         # own, over the same open file.
-        self._stream = path.open("rb")
+        self._stream = source.open("rb")
         try:
+            self.bytes_total = self._stream.seek(0, os.SEEK_END)
+            self._stream.seek(0)
             self._sha256 = hashlib.file_digest(self._stream, "sha256").hexdigest()
             self._file, self._columns = self._open(read_labels)
         except BaseException:
