@@ -14,16 +14,14 @@ import os
 import time
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import msgspec
-
-from bc_pipeline.artifacts.files import write_atomic, write_record
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.data.findings import Finding, checkable, describe
+from bc_pipeline.data.findings import Finding, checkable
+from bc_pipeline.data.outcomes import Outcome, keep, outcome_of, require_passed
 from bc_pipeline.data.reports import Section, ValidationRecord, escaped, publish
 from bc_pipeline.data.suites import (
     Purpose,
@@ -33,7 +31,7 @@ from bc_pipeline.data.suites import (
     table_digest,
     with_rule_columns,
 )
-from bc_pipeline.errors import ExpectationsFailed, SuiteBroken
+from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
 
 if TYPE_CHECKING:
@@ -46,27 +44,6 @@ __all__ = ["Outcome", "ValidationRecord", "check", "library", "validate", "valid
 _RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
 # Ours, on an expectation while it runs: results come back in another order.
 _POSITION = "position"
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a suite found in a table.
-
-    Attributes
-    ----------
-    failed, warnings : tuple of Finding
-        Of critical expectations, and of those that only warn; in the suite's order.
-    results : tuple of dict
-        Every expectation with what was found, as JSON values.
-    """
-
-    failed: tuple[Finding, ...]
-    warnings: tuple[Finding, ...]
-    results: tuple[dict[str, Any], ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.failed
 
 
 def validate(
@@ -138,21 +115,7 @@ def validate_table(
     validation = hashlib.sha256(f"{suite.sha256} {table_digest(frame)}".encode()).hexdigest()[:16]
     results, page = store.validation_results(validation), store.validation_page(validation)
     report = page if docs or page.is_file() else results
-    record = ValidationRecord(
-        validation=validation,
-        problem=problem.name,
-        purpose=purpose,
-        suite_sha256=suite.sha256,
-        rows=len(frame),
-        expectations=len(suite.declared),
-        passed=outcome.passed,
-        failed=tuple(finding.text for finding in outcome.failed),
-        warnings=tuple(finding.text for finding in outcome.warnings),
-        report=report.relative_to(store.home).as_posix(),
-    )
-    plain = {"validation": validation, "suite": suite.name, "results": outcome.results}
-    write_atomic(results, msgspec.json.format(msgspec.json.encode(plain), indent=2) + b"\n")
-    write_record(store.validation_record(validation), record)
+    record = keep(store, suite, validation, len(frame), outcome, report)
     if docs:
         publish(
             store, record, _result_sections(suite, outcome), _suite_sections(suite), suite.notes
@@ -168,15 +131,7 @@ def validate_table(
         warnings=len(record.warnings),
         seconds=round(time.monotonic() - started, 3),
     )
-    if not record.passed:
-        raise ExpectationsFailed(
-            f"{len(record.failed)} of {record.expectations} expectations of suite {suite.name} "
-            f"failed on {record.rows} rows: {'; '.join(record.failed)}.",
-            f"See {report}.",
-            suite=suite.name,
-            failed=record.failed,
-            report=str(report),
-        )
+    require_passed(record, suite, report)
     return record
 
 
@@ -198,16 +153,12 @@ def check(problem: Problem, suite: SuiteFile, frame: pd.DataFrame) -> Outcome:
     again = frame.columns.duplicated()
     twice = sorted({str(name) for name in frame.columns[again]})
     results = _run(suite, with_rule_columns(frame.loc[:, ~again], problem.schema))
-    failed = [
+    outcome = outcome_of(results)
+    failed = tuple(
         Finding("duplicate_column", (name,), f"columns: {name} is there more than once")
         for name in twice
-    ]
-    doubted: list[Finding] = []
-    for result in results:
-        if not result["success"]:
-            finding = describe(result["type"], result["kwargs"], result["result"])
-            (failed if result["severity"] == "critical" else doubted).append(finding)
-    return Outcome(tuple(failed), tuple(doubted), results)
+    )
+    return replace(outcome, failed=failed + outcome.failed)
 
 
 @cache
