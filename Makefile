@@ -38,6 +38,14 @@ help: ## List the commands
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --compile-bytecode --require-hashes --requirement requirements/dev.txt
 	@touch $@
 
+# Spark's driver and executors have an environment of their own; see docs/operations.md.
+.venv/spark/ready: .venv/installer requirements/install.txt requirements/spark.txt pyproject.toml
+	@echo "Installing Spark's environment (the first time takes a minute or two)"
+	@$(PYTHON) -m venv .venv/spark
+	@$(BIN)/uv pip install --quiet --python .venv/spark/bin/python --compile-bytecode --require-hashes --requirement requirements/install.txt --requirement requirements/spark.txt
+	@$(BIN)/uv pip install --quiet --python .venv/spark/bin/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
 .PHONY: up
 up: .venv/runtime ## Set up, start the stack, run the first retrain, predict and score
 	@$(BIN)/bc-pipeline up
@@ -70,8 +78,9 @@ compose-up: .venv/runtime ## Start the containers, wait for health, run the firs
 compose-down: .venv/runtime ## Stop the containers; the volumes stay
 	@$(BIN)/bc-pipeline compose down
 
+# Spark runs on Java: where there is none, its tests are skipped.
 .PHONY: test
-test: .venv/dev ## Run every test, the real processes too
+test: .venv/dev $(if $(shell command -v java),.venv/spark/ready) ## Run every test, the real processes too
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
 	@$(BIN)/python -m pytest tests/e2e
 

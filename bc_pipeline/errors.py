@@ -122,6 +122,16 @@ class PipelineError(Exception):
         return {"code": self.code} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
 
 
+def error_of(told: Mapping[str, Any]) -> PipelineError:
+    """An error that another process told by `PipelineError.to_dict`, in words alone."""
+    kinds, found = [PipelineError], PipelineError
+    for kind in kinds:
+        kinds += kind.__subclasses__()
+        if kind.code == told["code"] and found is PipelineError:
+            found = kind
+    return found(told["message"], told["remedy"])
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Defect):
         return value.to_dict()

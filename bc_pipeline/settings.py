@@ -100,6 +100,24 @@ class Settings(BaseSettings):
         default="", description="The prediction service; empty: the embedded server's address."
     )
 
+    # Batch scoring on a Spark cluster ----------------------------------------------------
+
+    spark_master: str = Field(
+        default="", description="Spark cluster that scores large batches; empty: there is none."
+    )
+    spark_python: Path | None = Field(
+        default=None,
+        description="Python of the environment with pyspark; default: .venv/spark/bin/python.",
+    )
+    spark_above_mb: int = Field(
+        default=1024,
+        ge=0,
+        description="Size of a batch, in MiB, from which the engine `auto` takes Spark.",
+    )
+    spark_scores: str = Field(
+        default="", description="Path or URL where Spark writes scores; empty: on the volume."
+    )
+
     # The prediction service: who may ask -------------------------------------------------
 
     service_keys_file: Path | None = Field(
@@ -292,6 +310,10 @@ class Settings(BaseSettings):
     @property
     def tracking_uri(self) -> str:
         return self.mlflow_tracking_uri or f"http://{self.host}:{self.mlflow_port}"
+
+    @property
+    def spark_interpreter(self) -> Path:
+        return self.spark_python or self.project_dir / ".venv" / "spark" / "bin" / "python"
 
     @property
     def expectations_dir(self) -> Path:

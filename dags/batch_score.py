@@ -35,9 +35,19 @@ def batch_score(problem: Problem) -> DAG:
                 None,
                 type=["null", "string"],
                 title="Source",
-                description="Path of a CSV or Parquet file, as the tasks' machine sees it. "
+                description="Path of a CSV or Parquet file or of a folder of them, or a pattern, "
+                "as the tasks' machine sees it; for Spark also a URL. "
                 "Empty: every file that waits in the worklist.",
-            )
+            ),
+            "engine": Param(
+                "auto",
+                type="string",
+                enum=["auto", "local", "spark"],
+                title="Engine",
+                description="Where to score: this machine, or the Spark cluster that "
+                "BC_SPARK_MASTER names. Auto takes the cluster, if there is one, for a URL or "
+                "for BC_SPARK_ABOVE_MB and more.",
+            ),
         },
         default_args=task_defaults(),
     ) as dag:

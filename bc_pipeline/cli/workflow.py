@@ -200,6 +200,27 @@ def score(
         output.report("Scores", result, as_json=as_json)
 
 
+def batch_score(
+    source: Annotated[
+        str, typer.Argument(help="File, folder, pattern or URL. Default: the worklist.")
+    ] = "",
+    engine: Annotated[
+        str, typer.Option(metavar="auto|local|spark", help="This machine, or a Spark cluster.")
+    ] = "auto",
+    as_of: AsOf = "",
+    problem: ProblemName = "wdbc",
+    as_json: AsJson = False,
+) -> None:
+    """Score files with the champion into a folder of the volume, as the DAG does.
+
+    Example: `bc-pipeline batch-score 's3://bucket/patients/*.parquet' --engine spark`
+    """
+    with output.errors_as_exit_codes(as_json=as_json):
+        with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
+            result = steps.batch_score(_run(problem, as_of), source or None, engine)
+        output.report("Scores", result, as_json=as_json)
+
+
 def run(
     problem: ProblemName = "wdbc",
     as_of: AsOf = "",
@@ -269,6 +290,17 @@ def verify_repro(
 
 
 def register(app: typer.Typer) -> None:
-    for command in (ingest, validate, snapshot, train, evaluate, decide, promote, score, run):
+    for command in (
+        ingest,
+        validate,
+        snapshot,
+        train,
+        evaluate,
+        decide,
+        promote,
+        score,
+        batch_score,
+        run,
+    ):
         app.command(rich_help_panel="Workflow")(command)
     app.command("verify-repro", rich_help_panel="Workflow")(verify_repro)

@@ -23,6 +23,8 @@ from bc_pipeline.tables import (
     Block,
     Kind,
     Layout,
+    Openable,
+    TableReader,
     TableWriter,
     open_table,
     open_writer,
@@ -76,7 +78,7 @@ def score_file(
     predictor: Predictor,
     schema: FeatureSchema,
     labels: Labels,
-    source: Path,
+    source: Openable,
     target: Path,
     *,
     progress: Progress | None = None,
@@ -93,7 +95,7 @@ def score_file(
 
     Parameters
     ----------
-    source : Path
+    source : Path or Place
         A label column in it is ignored.
     progress, validate : callable or None
         What they raise ends the run.
@@ -111,24 +113,62 @@ def score_file(
     ConfigError
         Where the target is the source, or is named as another format.
     """
+    with open_table(source, schema, labels, read_labels=False, block_bytes=block_bytes) as reader:
+        _check_target(source, target, _aside(target), _layout(reader))
+        return score_table(
+            reader, predictor, schema, labels, target, progress=progress, validate=validate
+        ).report
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What came of a table.
+
+    Attributes
+    ----------
+    reasons : Counter of str
+        How many defects of each kind the rejected rows have, the kinds in order of appearance.
+    """
+
+    report: ScoreReport
+    reasons: Counter[str]
+
+
+def score_table(
+    reader: TableReader,
+    predictor: Predictor,
+    schema: FeatureSchema,
+    labels: Labels,
+    target: Path,
+    *,
+    progress: Progress | None = None,
+    validate: Validate | None = None,
+    may_be_empty: bool = False,
+) -> Scored:
+    """`score_file` of a table that is open, or of a part of one.
+
+    Parameters
+    ----------
+    may_be_empty : bool
+        Whether it is no error that no row at all could be scored.
+
+    Raises
+    ------
+    FileRefused, SchemaMismatch, RowsRejected, ModelError
+    """
     started = perf_counter()
     if predictor.manifest.feature_schema.names != schema.names:
         raise SchemaMismatch(
             f"Model {predictor.manifest.version} takes other features than the schema's.",
             source=predictor.manifest.version,
         )
-    aside = target.with_name(f"{target.stem}.rejected.csv")
+    aside = _aside(target)
     with ExitStack() as stack:
-        reader = stack.enter_context(
-            open_table(source, schema, labels, read_labels=False, block_bytes=block_bytes)
-        )
-        layout: Layout = "parquet" if reader.dialect == "parquet" else "csv"
-        _check_target(source, target, aside, layout)
         # What is staged first is published last: the scores appear when all else is there.
         staged = stack.enter_context(staged_file(target))
         scores = _Scores(predictor, labels)
         with ExitStack() as writers:
-            output = writers.enter_context(open_writer(staged, scores.columns, layout))
+            output = writers.enter_context(open_writer(staged, scores.columns, _layout(reader)))
             rejects = _Rejects(aside, stack, writers)
             portions = _Portions(validate)
             for block in reader:
@@ -141,8 +181,8 @@ def score_file(
                 if progress is not None:
                     progress(reader.rows_read, reader.bytes_done, reader.bytes_total)
             portions.finish()
-        if not scores.rows:
-            raise rejects.nothing_left(source.name)
+        if not scores.rows and not may_be_empty:
+            raise nothing_left(reader.source, rejects.rows, rejects.reasons)
         if not rejects.rows:
             aside.unlink(missing_ok=True)
         output_sha256 = sha256_file(staged)
@@ -153,7 +193,7 @@ def score_file(
         positive=scores.positive,
         version=predictor.manifest.version,
         dialect=reader.dialect,
-        source=source.name,
+        source=reader.source,
         source_sha256=reader.sha256,
         output=target.name,
         output_sha256=output_sha256,
@@ -168,11 +208,29 @@ def score_file(
         rejected=report.rejected,
         seconds=round(perf_counter() - started, 3),
     )
-    return report
+    return Scored(report, rejects.reasons)
 
 
-def _check_target(source: Path, target: Path, aside: Path, layout: Layout) -> None:
-    if source.resolve() in {target.resolve(), aside.resolve()}:
+def nothing_left(source: str, rows: int, reasons: Counter[str]) -> RowsRejected:
+    """The error of a table none of whose rows could be scored."""
+    most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS_TOLD))
+    return RowsRejected(
+        f"None of the {rows} rows of {source} can be scored ({most}).",
+        "Check its columns and units.",
+        read=rows,
+    )
+
+
+def _layout(reader: TableReader) -> Layout:
+    return "parquet" if reader.dialect == "parquet" else "csv"
+
+
+def _aside(target: Path) -> Path:
+    return target.with_name(f"{target.stem}.rejected.csv")
+
+
+def _check_target(source: Openable, target: Path, aside: Path, layout: Layout) -> None:
+    if isinstance(source, Path) and source.resolve() in {target.resolve(), aside.resolve()}:
         raise ConfigError(
             f"The scores of {source.name} would replace it.",
             "Name another output.",
@@ -278,7 +336,7 @@ class _Rejects:
 
     def __init__(self, path: Path, published: ExitStack, writers: ExitStack) -> None:
         self.rows = 0
-        self._reasons: Counter[str] = Counter()
+        self.reasons: Counter[str] = Counter()
         self._path = path
         self._published = published
         self._writers = writers
@@ -292,7 +350,7 @@ class _Rejects:
             self._writer = self._writers.enter_context(open_writer(staged, self.columns, "csv"))
         told = [(row, defect) for row, found in block.defects.items() for defect in found]
         self.rows += len(block.defects)
-        self._reasons.update(
+        self.reasons.update(
             f"{defect.column}: {defect.reason}" if defect.column else defect.reason
             for _, defect in told
         )
@@ -303,14 +361,4 @@ class _Rejects:
                 "column": [defect.column for _, defect in told],
                 "reason": [defect.reason for _, defect in told],
             }
-        )
-
-    def nothing_left(self, source: str) -> RowsRejected:
-        most = "; ".join(
-            f"{count} x {reason}" for reason, count in self._reasons.most_common(_REASONS_TOLD)
-        )
-        return RowsRejected(
-            f"None of the {self.rows} rows of {source} can be scored ({most}).",
-            "Check its columns and units.",
-            read=self.rows,
         )

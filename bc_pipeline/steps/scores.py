@@ -5,65 +5,38 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Record
 from bc_pipeline.artifacts.files import (
     encode_record,
     read_record,
-    sha256_bytes,
     sha256_file,
     staged_directory,
 )
 from bc_pipeline.artifacts.versions import VersionFiles, open_champion
-from bc_pipeline.clock import parse_time
-from bc_pipeline.errors import DataError, Defect, FileRefused, NotStored, TransientError
-from bc_pipeline.steps.run import Origin, Result, Room, Run, enter, origin_of
+from bc_pipeline.errors import DataError, Defect, FileRefused, TransientError
+from bc_pipeline.steps.batches import (
+    MANIFEST,
+    ScoresManifest,
+    batch_name,
+    choose_engine,
+    find_inputs,
+    interval_of,
+    output_stems,
+)
+from bc_pipeline.steps.run import Result, Room, Run, enter, origin_of
+from bc_pipeline.steps.spark_job import score_on_spark
+from bc_pipeline.tables import Openable, Place
 
 if TYPE_CHECKING:
     import numpy as np
 
     from bc_pipeline.scoring.stream import ScoreReport
 
-MANIFEST = "manifest.json"
-SUFFIXES = (".csv", ".parquet")
 Progress = Callable[[int, int, int], None]
-
-
-class ScoresManifest(Record, frozen=True, kw_only=True):
-    """What a folder of batch scores was made of; the format of its ``manifest.json``.
-
-    Attributes
-    ----------
-    inputs : dict of str to str
-        Name of each input file, and its SHA-256.
-    refused : dict of str to str
-        Name of each input file that could not be scored, and why.
-    validations : tuple of str
-        Ids of the scoring suite's results, in portions of the rows.
-    reports : tuple of dict
-        For each input file, what came of it.
-    origin : Origin or None
-        None in format 1, which did not say.
-    """
-
-    format: int = 2
-    problem: str
-    version: str
-    manifest_sha256: str
-    interval_start: str | None
-    as_of: str
-    inputs: dict[str, str]
-    refused: dict[str, str]
-    read: int
-    scored: int
-    rejected: int
-    validations: tuple[str, ...]
-    reports: tuple[dict[str, object], ...]
-    origin: Origin | None = None
 
 
 def score(problem: str, source: Path, target: Path, progress: Progress | None = None) -> Result:
@@ -79,7 +52,7 @@ def score(problem: str, source: Path, target: Path, progress: Progress | None = 
     return dict(msgspec.to_builtins(report)) | {"validations": list(validations)}
 
 
-def batch_score(run: Run, source: str | None = None) -> Result:
+def batch_score(run: Run, source: str | None = None, engine: str = "local") -> Result:
     """Score every file of the worklist that had arrived by the run's as-of time.
 
     The scores stand in a folder that is named by the interval, the champion and the
@@ -88,7 +61,9 @@ def batch_score(run: Run, source: str | None = None) -> Result:
     Parameters
     ----------
     source : str, optional
-        A file or folder to score instead of the worklist.
+        A file, folder or pattern to score instead of the worklist; for Spark also a URL.
+    engine : {"auto", "local", "spark"}
+        Whether this machine scores or a Spark cluster; ``auto`` goes by the inputs' size.
 
     Raises
     ------
@@ -97,27 +72,55 @@ def batch_score(run: Run, source: str | None = None) -> Result:
         Where there is nothing to score.
     FileRefused
         Naming the files that could not be scored, after the scores of the rest were written.
+    ConfigError
+        Where the engine cannot be had, or cannot read the source.
     TransientError
-        Where a file changed while it was scored.
+        Where a file changed while it was scored, or the cluster gave up.
     """
     room = enter(run.problem)
     champion = _champion(room)
-    paths = _inputs(room, run, source)
-    inputs = {path.name: sha256_file(path) for path in paths}
-    digest = sha256_bytes(msgspec.json.encode(inputs, order="deterministic"))[:8]
+    found = find_inputs(room, run, source)
+    if choose_engine(engine, found, room.settings) == "spark":
+        output, stored = score_on_spark(room, run, champion, found)
+    else:
+        output, stored = _score_here(room, run, champion, [each.place for each in found])
+    output = output.removeprefix(f"{room.store.home}/")
+    if stored.refused:
+        raise FileRefused(
+            f"{len(stored.refused)} of {len(stored.inputs)} files could not be scored; "
+            f"the scores of the rest are in {output}.",
+            "Correct these files, or take them out of the worklist.",
+            source=str(source or room.store.worklist),
+            defects=tuple(Defect(f"{name}: {why}") for name, why in stored.refused.items()),
+        )
+    return {
+        "output": output,
+        "version": stored.version,
+        "read": stored.read,
+        "scored": stored.scored,
+        "rejected": stored.rejected,
+    }
+
+
+def _score_here(
+    room: Room, run: Run, champion: VersionFiles, places: Sequence[Place]
+) -> tuple[str, ScoresManifest]:
+    """Score files on this machine; gives the folder of the scores and its manifest."""
+    inputs = {place.name: sha256_file(Path(place.url)) for place in places}
     version = champion.manifest.version
-    interval = parse_time(run.interval_start or run.as_of)
-    final = room.store.scores / f"{interval:%Y%m%dT%H%M%SZ}" / f"{version}-{digest}"
+    interval = interval_of(run.interval_start, run.as_of)
+    final = room.store.scores / interval / batch_name(version, inputs)
     if not final.exists():
         with staged_directory(final) as staged:
             refused: dict[str, str] = {}
             done = []
-            for path, name in zip(paths, _output_names(paths), strict=True):
+            for place, name in zip(places, _output_names(places), strict=True):
                 try:
-                    done.append(_score(room, champion, path, staged / name))
+                    report, validated = _score(room, champion, place, staged / name)
+                    done.append((_placed(report, name), validated))
                 except DataError as error:
                     # A bad file must not keep the scores of the others back.
-                    refused[path.name] = str(error)
+                    refused[place.name] = str(error)
             reports = [report for report, _ in done]
             _require_unchanged(inputs, reports)
             manifest = ScoresManifest(
@@ -136,22 +139,7 @@ def batch_score(run: Run, source: str | None = None) -> Result:
                 origin=origin_of(run),
             )
             (staged / MANIFEST).write_bytes(encode_record(manifest))
-    stored = read_record(final / MANIFEST, ScoresManifest)
-    if stored.refused:
-        raise FileRefused(
-            f"{len(stored.refused)} of {len(stored.inputs)} files could not be scored; "
-            f"the scores of the rest are in {final.relative_to(room.store.home)}.",
-            "Correct these files, or take them out of the worklist.",
-            source=str(source or room.store.worklist),
-            defects=tuple(Defect(f"{name}: {why}") for name, why in stored.refused.items()),
-        )
-    return {
-        "output": str(final.relative_to(room.store.home)),
-        "version": stored.version,
-        "read": stored.read,
-        "scored": stored.scored,
-        "rejected": stored.rejected,
-    }
+    return str(final), read_record(final / MANIFEST, ScoresManifest)
 
 
 def newest_scores(problem: str) -> str | None:
@@ -161,32 +149,20 @@ def newest_scores(problem: str) -> str | None:
     return str(newest.parent) if newest else None
 
 
-def _inputs(room: Room, run: Run, source: str | None) -> list[Path]:
-    """The files to score, by name; several of one name would overwrite each other."""
-    place = Path(source) if source else room.store.worklist
-    if place.is_file():
-        return [place]
-    by = parse_time(run.as_of).timestamp()
-    found = sorted(
-        path
-        for path in (place.iterdir() if place.is_dir() else ())
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        # In whole seconds, as the as-of time is.
-        and int(path.stat().st_mtime) <= by
+def _placed(report: ScoreReport, name: str) -> ScoreReport:
+    """The report of a file with its outputs named by their path in the batch's folder."""
+    folder = PurePosixPath(name).parent
+    aside = report.rejected_file
+    return msgspec.structs.replace(
+        report, output=name, rejected_file=str(folder / aside) if aside else None
     )
-    if not found:
-        raise NotStored(
-            f"There is no CSV or Parquet file in {place} that had arrived by {run.as_of}.",
-            "Put files to score there, or name a source.",
-        )
-    return found
 
 
-def _output_names(paths: Sequence[Path]) -> list[str]:
-    """Names of the scores; two inputs of one stem would write over each other's."""
-    alike = len({path.stem for path in paths}) < len(paths)
-    return [f"{path.name if alike else path.stem}.scores{path.suffix.lower()}" for path in paths]
+def _output_names(places: Sequence[Place]) -> list[str]:
+    stems = output_stems([place.name for place in places])
+    return [
+        f"{stem}.scores{place.suffix.lower()}" for stem, place in zip(stems, places, strict=True)
+    ]
 
 
 def _require_unchanged(inputs: Mapping[str, str], reports: Sequence[ScoreReport]) -> None:
@@ -208,7 +184,7 @@ def _champion(room: Room) -> VersionFiles:
 def _score(
     room: Room,
     champion: VersionFiles,
-    source: Path,
+    source: Openable,
     target: Path,
     progress: Progress | None = None,
 ) -> tuple[ScoreReport, tuple[str, ...]]:

@@ -50,7 +50,9 @@ with the reason.
 |---|---|
 | score now | **Trigger**; leave the form as it is |
 | score one file | **Trigger** with `source`, a path on the machine that runs the tasks |
-| score without Airflow | `bc-pipeline score IN OUT` |
+| score a folder, a pattern or a URL | **Trigger** with `source` |
+| score on a Spark cluster, or not | **Trigger** with `engine`; `auto` goes by the size |
+| score without Airflow | `bc-pipeline score IN OUT`, or `bc-pipeline batch-score SOURCE` |
 
 The same input, interval and version are scored once: running again gives the same files.
 A run is **skipped**, with the reason in its log, while there is no champion or nothing waits.

@@ -15,6 +15,8 @@ from bc_pipeline.errors import NoChampion, NotStored
 def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
     """Score the Param ``source``, or all that waits, and update the Asset of the scores.
 
+    The Param ``engine`` says where: on this machine, or on a Spark cluster.
+
     Raises
     ------
     AirflowSkipException
@@ -23,9 +25,10 @@ def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
         Where a source was named and is not there: somebody asked for it.
     """
     context = get_current_context()
-    source = context["params"].get("source")
+    params = context["params"]
+    source = params.get("source")
     try:
-        scored = steps.batch_score(run_of(problem), source=source)
+        scored = steps.batch_score(run_of(problem), source=source, engine=params["engine"])
     except NoChampion as error:
         raise AirflowSkipException(str(error)) from None
     except NotStored as error:

@@ -141,8 +141,8 @@ def record(run: Run) -> dict[str, Any]:
     return _call("record", run) or {"mirrored": 1, "failed": 0}
 
 
-def batch_score(run: Run, source: str | None = None) -> dict[str, Any]:
-    return _call("batch_score", run, source=source) or {
+def batch_score(run: Run, source: str | None = None, engine: str = "local") -> dict[str, Any]:
+    return _call("batch_score", run, source=source, engine=engine) or {
         "output": "scores/2026-01-04",
         "version": VERSION,
         "read": 9,

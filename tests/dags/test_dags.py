@@ -96,7 +96,12 @@ def test_params_of_retrain(retrain: dict[str, Any]) -> None:
 
 
 def test_params_of_batch_score(score: dict[str, Any]) -> None:
-    assert {name: param["default"] for name, param in score["params"].items()} == {"source": None}
+    params = score["params"]
+    assert {name: param["default"] for name, param in params.items()} == {
+        "source": None,
+        "engine": "auto",
+    }
+    assert params["engine"]["enum"] == ["auto", "local", "spark"]
 
 
 def test_order_of_the_tasks(retrain: dict[str, Any]) -> None:

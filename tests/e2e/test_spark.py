@@ -1,0 +1,308 @@
+"""Batch scoring on a real Spark cluster gives what one machine gives, whatever happens to it."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import json
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+from pyarrow import parquet
+
+from bc_pipeline import steps
+from bc_pipeline.artifacts.files import sha256_file
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.versions import MANIFEST, read_registry
+from bc_pipeline.errors import FileRefused
+from bc_pipeline.problems import get_problem
+from bc_pipeline.steps import Run
+from bc_pipeline.steps.spark_job import SparkAnswer, SparkJob, run_driver
+from bc_pipeline.tables import find_tables
+from tests.contract.hostile_csv import FILES
+from tests.e2e.spark_cluster import PYTHON, SparkCluster, spark_cluster, why_not
+from tests.e2e.volume import make_releases
+
+pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+
+BOUND = 1e-12
+NAMES = get_problem("wdbc").schema.names
+# Of each kind of trouble one: what refuses a file, what rejects a row, what only looks odd.
+NASTY = {
+    "a name twice",
+    "header alone",
+    "semicolons",
+    "quote inside a field",
+    "Latin-1 after UTF-8",
+    "Parquet magic",
+    "ragged rows",
+    "blank line between rows",
+    "all kinds of line ends",
+    "thousands separator",
+    "1e400",
+    "parts that do not fit",
+    "formula for an id",
+    "empty id",
+}
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A volume with a champion."""
+    path = tmp_path_factory.mktemp("spark") / "home"
+    make_releases(path, 1)
+    return path
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SparkCluster]:
+    with spark_cluster(tmp_path_factory.mktemp("cluster")) as running:
+        yield running
+
+
+@pytest.fixture(autouse=True)
+def settings_of_spark(home: Path, cluster: SparkCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BC_HOME", str(home))
+    monkeypatch.setenv("BC_SPARK_MASTER", cluster.master)
+    monkeypatch.setenv("BC_SPARK_PYTHON", str(PYTHON))
+    monkeypatch.setenv("SPARK_LOCAL_IP", "127.0.0.1")
+
+
+def rows_of(count: int, seed: int = 1) -> np.ndarray:
+    reference = get_problem("wdbc").load_reference().values
+    return reference[np.random.default_rng(seed).integers(0, len(reference), count)]
+
+
+def write_csv(path: Path, values: np.ndarray, *, spoilt: int = 0, ids: bool = True) -> Path:
+    """Rows with ids; each `spoilt`-th one has a word for a number, a blank line before it."""
+    lines = [",".join(("id", *NAMES) if ids else NAMES)]
+    for row, numbers in enumerate(values.tolist()):
+        cells = [*([f"p{row}"] if ids else []), *map(repr, numbers)]
+        if spoilt and row % spoilt == 0:
+            lines.append("")
+            cells[-1] = "much"
+        lines.append(",".join(cells))
+    path.write_text("\r\n".join(lines))
+    return path
+
+
+def run(day: int) -> Run:
+    return Run("wdbc", "r", "2035-01-01T00:00:00Z", interval_start=f"2030-01-{day:02d}T00:00:00Z")
+
+
+def batch(source: Path | str, engine: str, day: int) -> dict[str, Any]:
+    """The manifest of a batch, whether files of it were refused or not."""
+    with contextlib.suppress(FileRefused):
+        steps.batch_score(run(day), str(source), engine)
+    (found,) = Store(Path(os.environ["BC_HOME"]), "wdbc").scores.glob(f"203001{day:02d}*/*")
+    manifest: dict[str, Any] = json.loads((found / MANIFEST).read_text())
+    return manifest | {"folder": found}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    """Rows of a file, or of a folder's parts in order."""
+    parts = sorted(path.iterdir()) if path.is_dir() else [path]
+    rows: list[dict[str, Any]] = []
+    for part in parts:
+        if part.suffix == ".parquet":
+            rows += parquet.read_table(part).to_pylist()
+        else:
+            with part.open(newline="") as stream:
+                rows += csv.DictReader(stream)
+    return rows
+
+
+def assert_alike(here: dict[str, Any], there: dict[str, Any]) -> None:
+    """The batch of one machine and that of Spark say the same of every row."""
+    assert there["inputs"] == here["inputs"]
+    told = [
+        {name: why.split(" See ")[0] for name, why in batch["refused"].items()}
+        for batch in (here, there)
+    ]
+    assert told[0] == told[1]
+    for name in ("version", "manifest_sha256", "read", "scored", "rejected"):
+        assert there[name] == here[name], name
+    assert len(there["reports"]) == len(here["reports"])
+    for ours, theirs in zip(here["reports"], there["reports"], strict=True):
+        for name in ("source", "source_sha256", "dialect", "read", "scored", "positive"):
+            assert theirs[name] == ours[name], (name, ours["source"])
+        assert_same_scores(here["folder"] / ours["output"], there["folder"] / theirs["output"])
+        assert bool(ours["rejected_file"]) == bool(theirs["rejected_file"])
+        if ours["rejected_file"]:
+            expected = read(here["folder"] / ours["rejected_file"])
+            assert read(there["folder"] / theirs["rejected_file"]) == expected
+
+
+def assert_same_scores(here: Path, there: Path) -> None:
+    expected, found = read(here), read(there)
+    exact = ("id", "prediction", "label", "model_version")
+    assert [[row[name] for name in exact] for row in found] == [
+        [row[name] for name in exact] for row in expected
+    ]
+    for name in ("probability", "probability_malignant"):
+        apart = [abs(float(a[name]) - float(b[name])) for a, b in zip(found, expected, strict=True)]
+        assert max(apart) <= BOUND
+
+
+def snapshot_of(folder: Path) -> dict[str, tuple[int, str]]:
+    return {
+        path.relative_to(folder).as_posix(): (path.stat().st_mtime_ns, sha256_file(path))
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def job(home: Path, master: str, source: Path, day: int, **changes: Any) -> SparkJob:
+    pointer = read_registry(Store(home, "wdbc")).production
+    assert pointer is not None
+    known = {
+        "problem": "wdbc",
+        "version": pointer.version,
+        "manifest_sha256": pointer.manifest_sha256,
+        "master": master,
+        "inputs": tuple(found.place for found in find_tables(str(source))),
+        "root": str(home / "scores" / "wdbc"),
+        "interval_start": run(day).interval_start,
+        "as_of": run(day).as_of,
+    }
+    return SparkJob(**(known | changes))
+
+
+def test_a_folder_of_nasty_files_comes_out_as_on_one_machine(tmp_path: Path) -> None:
+    for hostile in FILES:
+        if hostile.name in NASTY:
+            (tmp_path / f"{hostile.name}.csv").write_bytes(hostile.make())
+    write_csv(tmp_path / "sound.csv", rows_of(500))
+    again = write_csv(tmp_path / "repeated.csv", rows_of(40))
+    with again.open("a") as stream:
+        stream.write("\n" + again.read_text().splitlines()[-1])
+    here, there = batch(tmp_path, "local", 1), batch(tmp_path, "spark", 2)
+    assert_alike(here, there)
+    # The names of the corpus are all known: none is left out by a slip of the pen.
+    assert len(there["inputs"]) == len(NASTY) + 2
+    assert "2 of 41 values are not unique" in there["refused"]["repeated.csv"]
+    assert there["reports"]
+    assert there["rejected"]
+
+    before = snapshot_of(there["folder"].parents[1])
+    assert batch(tmp_path, "spark", 2) == there
+    assert snapshot_of(there["folder"].parents[1]) == before
+
+
+def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
+    tmp_path: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(2):
+        folder = tmp_path / "in" / f"site={number}"
+        folder.mkdir(parents=True)
+        values = rows_of(300, number)
+        values[7 * number, 0] = np.nan
+        columns = {"id": [f"p{row}" for row in range(300)]} | dict(
+            zip(NAMES, values.T, strict=True)
+        )
+        parquet.write_table(pa.table(columns), folder / "part-0.parquet")
+    pattern = str(tmp_path / "in" / "*" / "part-?.parquet")
+    here = batch(pattern, "local", 3)
+    monkeypatch.setenv("BC_SPARK_SCORES", f"file://{tmp_path}/out")
+    result = steps.batch_score(run(4), f"file://{pattern}", "auto")
+    folder = Path(result["output"].removeprefix("file://"))
+    there = json.loads((folder / MANIFEST).read_text()) | {"folder": folder}
+    assert_alike(here, there)
+    assert sorted(there["inputs"]) == ["site=0/part-0.parquet", "site=1/part-0.parquet"]
+    assert there["rejected"] == 2
+    written = set(snapshot_of(folder))
+    named = {
+        part["name"]
+        for report in there["reports"]
+        for part in (*report["parts"], *report["rejected_parts"])
+    }
+    assert written == named | {MANIFEST}
+
+
+TAMPERED = """
+import sys
+from dataclasses import replace
+import msgspec
+from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.versions import MODEL, open_stored
+from bc_pipeline.errors import PipelineError
+from bc_pipeline.scoring.parts import ship
+from bc_pipeline.settings import load_settings
+from bc_pipeline.steps.spark_driver import score
+from bc_pipeline.steps.spark_job import SparkJob
+
+job = msgspec.json.decode(sys.stdin.buffer.read(), type=SparkJob)
+settings = load_settings()
+files = open_stored(Store(settings.home, job.problem), job.version, settings.verify_key)
+sound = ship(files, settings.verify_key)
+graph = bytearray(sound.files[MODEL])
+graph[len(graph) // 2] ^= 1
+changed = {
+    "model": replace(sound, files=sound.files | {MODEL: bytes(graph)}),
+    "code": replace(sound, code="0.1.0+00000000"),
+}
+for shipment in changed.values():
+    try:
+        score(job, shipment)
+    except PipelineError as error:
+        print(error.code, error)
+"""
+
+
+def test_executors_refuse_a_tampered_model_and_other_code(
+    tmp_path: Path, home: Path, cluster: SparkCluster
+) -> None:
+    write_csv(tmp_path / "sound.csv", rows_of(50))
+    done = subprocess.run(
+        [PYTHON, "-P", "-c", TAMPERED],
+        input=msgspec.json.encode(job(home, cluster.master, tmp_path, 5)),
+        capture_output=True,
+        timeout=200,
+        env=os.environ | {"PYSPARK_PYTHON": str(PYTHON)},
+        check=True,
+    )
+    told = done.stdout.decode().splitlines()
+    assert told[-2].startswith("artifact-corrupt model.onnx of version v0 is not the file that")
+    assert told[-1].startswith("config The executor runs bc-pipeline ")
+    assert not list((home / "scores").rglob("20300105*"))
+
+
+def test_a_killed_worker_changes_nothing_in_the_result(
+    tmp_path: Path, home: Path, cluster: SparkCluster
+) -> None:
+    source = tmp_path / "in"
+    source.mkdir()
+    write_csv(source / "large.csv", rows_of(30_000), spoilt=997)
+    write_csv(source / "unnamed.csv", rows_of(3_000), ids=False)
+    asked = job(home, cluster.master, source, 7, part_bytes=1 << 18)
+    answers: list[SparkAnswer] = []
+    driver = threading.Thread(target=lambda: answers.append(run_driver(PYTHON, asked)))
+    driver.start()
+    interval = home / "scores" / "wdbc" / "20300107T000000Z"
+    while driver.is_alive() and not list(interval.glob(".*/*/part-*")):
+        time.sleep(0.01)
+    victim = cluster.workers[0]
+    executor = cluster.executor_of(victim)
+    assert executor is not None
+    os.kill(executor, signal.SIGKILL)
+    victim.kill()
+    seen = len(list(interval.glob(".*/*/part-*")))
+    driver.join(250)
+    (answer,) = answers
+    assert answer.error is None
+    there = json.loads((interval / Path(answer.output).name / MANIFEST).read_text())
+    parts = sum(len(report["parts"]) for report in there["reports"])
+    # It was killed in the middle: some parts stood there, and some did not.
+    assert 0 < seen < parts
+    assert parts > 20
+    assert_alike(batch(source, "local", 6), there | {"folder": Path(answer.output)})
