@@ -27,6 +27,7 @@ from bc_pipeline.artifacts.versions import MANIFEST, read_registry
 from bc_pipeline.errors import FileRefused
 from bc_pipeline.problems import get_problem
 from bc_pipeline.steps import Run
+from bc_pipeline.steps.run import origin_of
 from bc_pipeline.steps.spark_job import SparkAnswer, SparkJob, run_driver
 from bc_pipeline.tables import find_tables
 from tests.contract.hostile_csv import FILES
@@ -174,6 +175,7 @@ def job(home: Path, master: str, source: Path, day: int, **changes: Any) -> Spar
         "root": str(home / "scores" / "wdbc"),
         "interval_start": run(day).interval_start,
         "as_of": run(day).as_of,
+        "origin": origin_of(run(day)),
     }
     return SparkJob(**(known | changes))
 
@@ -239,6 +241,7 @@ from bc_pipeline.errors import PipelineError
 from bc_pipeline.scoring.parts import ship
 from bc_pipeline.settings import load_settings
 from bc_pipeline.steps.spark_driver import score
+from bc_pipeline.steps.run import origin_of
 from bc_pipeline.steps.spark_job import SparkJob
 
 job = msgspec.json.decode(sys.stdin.buffer.read(), type=SparkJob)
