@@ -193,7 +193,7 @@ class _Backup:
 
     def _add_records(self, problem: str, folder: Path) -> None:
         settings = self.settings.model_copy(update={"service_problem": problem})
-        for path in sorted(folder.glob("*.json")):
+        for path in sorted(folder.glob("[!.]*.json")):
             self._add(f"records/{problem}/{path.name}", path)
         for path in contents.files_below(segments.quarantine_folder(folder), self.left_out):
             self._add(f"records/{problem}/{path.relative_to(folder).as_posix()}", path)

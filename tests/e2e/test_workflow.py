@@ -9,7 +9,9 @@ import csv
 import json
 import os
 import signal
+import sqlite3
 import threading
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -248,6 +250,35 @@ def test_a_killed_process_comes_back(stack: Stack) -> None:
 
     wait_until(is_back, 30, "the service is restarted")
     assert stack.command("status")["ready"]
+
+
+def test_the_running_stack_is_backed_up_with_its_databases(
+    stack: Stack, airflow: AirflowApi, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text(os.urandom(32).hex())
+    machine = stack.environment | {"BC_BACKUP_KEY_FILE": str(tmp_path / "key")}
+    runs = {run["dag_run_id"] for run in airflow.runs("wdbc_retrain")}
+    made = run_command(machine, "backup", str(tmp_path))
+    assert made.returncode == 0, made.stderr
+    told = json.loads(made.stdout)
+    new = tmp_path / "new"
+    done = run_command(machine, "restore", told["file"], "--home", str(new))
+    assert done.returncode == 0, done.stderr
+    found = {}
+    for name, query in (
+        ("airflow/airflow.db", "SELECT run_id FROM dag_run"),
+        ("mlflow/mlflow.db", "SELECT name FROM experiments"),
+    ):
+        assert f"home/{name}" in told["databases"]
+        with closing(sqlite3.connect(new / name)) as database:
+            found[name] = {row[0] for row in database.execute(query)}
+    assert runs <= found["airflow/airflow.db"]
+    assert "wdbc" in found["mlflow/mlflow.db"]
+    restored = machine | {"BC_HOME": str(new)}
+    assert run_command(restored, "audit", "verify").returncode == 0
+    assert run_command(restored, "registry").stdout == run_command(machine, "registry").stdout
+    refused = run_command(machine, "restore", told["file"], "--replace")
+    assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "stack")
 
 
 def test_down_ends_every_process(stack: Stack) -> None:

@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
 import pytest
 
-from bc_pipeline.artifacts.store_format import STORE_FORMAT, claim_store, read_format
+from bc_pipeline.artifacts.store_format import STORE_FORMAT, read_format
 from bc_pipeline.errors import StackError, StoreUnfit
+from bc_pipeline.records import database as records_database
 from bc_pipeline.records.database import open_database
+from bc_pipeline.records.drain import Drainer
+from bc_pipeline.records.predictions import find_prediction
+from bc_pipeline.records.transfer import loading, snapshot
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack import upgrade as upgrading
 from bc_pipeline.stack.state import ProcessState, StackState, save_state
 from bc_pipeline.stack.upgrade import STEPS, Step, upgrade, upgrade_volume
 from bc_pipeline.steps.run import enter
@@ -31,6 +37,8 @@ def _note(name: str) -> Step:
     return Step(f"write {name}", apply)
 
 
+STORE = Path(__file__).parents[2] / "contract" / "fixtures" / "store_1"
+RECORDED = "01a1ff57-fa10-7008-bd9d-34591f78f251"
 LATER = {1: _note("a"), 2: _note("b")}
 
 
@@ -116,39 +124,60 @@ def test_a_later_volume_is_left_alone(old: Settings) -> None:
     assert json.loads((old.home / "store.json").read_text()) == {"format": 7}
 
 
-def test_steps_refuse_a_volume_that_is_not_of_this_release(
-    old: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_steps_refuse_a_volume_that_is_not_of_this_release(old: Settings) -> None:
     enter("wdbc")
     (old.home / "store.json").write_text('{"format": 7}')
     with pytest.raises(StoreUnfit):
         enter("wdbc")
 
 
-def test_a_database_is_upgraded_with_the_volume(
-    old: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+@pytest.fixture
+def later_migration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """A migration of a later release, beside those of this one."""
-    import shutil
-
-    from bc_pipeline.records import database as module
-
-    claim_store(old.home)
-    database = open_database(old)
-    database.migrate()
-    assert upgrade(old).database == "0001"
     later = tmp_path / "migrations"
-    shutil.copytree(module._MIGRATIONS, later)
+    shutil.copytree(records_database._MIGRATIONS, later)
     (later / "versions" / "v0002_later.py").write_text(
         "import sqlalchemy as sa\nfrom alembic import op\n"
         "revision, down_revision, branch_labels, depends_on = '0002', '0001', None, None\n"
         "def upgrade():\n    op.add_column('predictions', sa.Column('ward', sa.Text))\n"
     )
-    monkeypatch.setattr(module, "_MIGRATIONS", later)
-    told = upgrade(old, dry_run=True)
+    monkeypatch.setattr(records_database, "_MIGRATIONS", later)
+
+
+@pytest.fixture
+def stored(settings: Settings) -> Iterator[Settings]:
+    """The store of the first release, whose database is at the first migration."""
+    shutil.copytree(STORE, settings.home)
+    yield settings
+    open_database(settings).close()
+
+
+def test_a_database_is_upgraded_with_the_volume(stored: Settings, later_migration: None) -> None:
+    told = upgrade(stored, dry_run=True)
     assert (told.database_found, told.database) == ("0001", "0002")
-    assert database.revision() == "0001"
-    done = upgrading.upgrade(old)
+    assert open_database(stored).revision() == "0001"
+    done = upgrade(stored)
     assert (done.database_found, done.database) == ("0001", "0002")
-    assert database.revision() == "0002"
-    database.close()
+    assert open_database(stored).revision() == "0002"
+    assert find_prediction(stored, RECORDED).outcome is not None
+
+
+def test_a_database_is_upgraded_by_the_drainer(stored: Settings, later_migration: None) -> None:
+    drainer = Drainer(stored, threading.Event())
+    assert drainer.run(once=True)
+    drainer.close()
+    assert open_database(stored).revision() == "0002"
+    assert find_prediction(stored, RECORDED).drained
+
+
+def test_an_older_database_is_backed_up_as_it_is_and_restored_into_a_later_one(
+    stored: Settings, later_migration: None, tmp_path: Path
+) -> None:
+    copy = tmp_path / "copy.sqlite"
+    assert snapshot(stored, copy) == "sqlite 0001"
+    target = Settings(home=tmp_path / "new", records_url=f"sqlite:///{tmp_path / 'other.sqlite'}")
+    with loading(target, copy):
+        pass
+    assert open_database(target).revision() == "0002"
+    assert find_prediction(target, RECORDED).outcome is not None
+    open_database(target).close()
