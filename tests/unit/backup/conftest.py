@@ -123,3 +123,25 @@ def recorded_ids(settings: Settings) -> list[str]:
         return [row[0] for row in database.execute("SELECT id FROM predictions ORDER BY id")]
     finally:
         database.close()
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Path:
+    folder = tmp_path / "shelf"
+    folder.mkdir()
+    return folder
+
+
+def elsewhere(volume: Settings, **changes: object) -> Settings:
+    """Settings of a new machine."""
+    home = volume.home.with_name("new")
+    return volume.model_copy(update={"home": home} | changes)
+
+
+def visible(folder: Path) -> set[str]:
+    return {
+        path.relative_to(folder).as_posix()
+        for path in folder.rglob("*")
+        if path.is_file()
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+    }
