@@ -11,7 +11,7 @@ import pytest
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
-from bc_pipeline.backup.make import make_backup
+from bc_pipeline.backup.make import Made, make_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.backup.verify import verify_backup
 from bc_pipeline.errors import (
@@ -141,6 +141,24 @@ def test_registry_and_audit_log_are_of_one_moment(volume: Settings, shelf: Path)
     generations = [each.checked.manifest.generations["wdbc"] for each in made]
     assert generations == sorted(set(generations))
     assert read_registry(store).generation > generations[-1]
+
+
+def test_a_backup_waits_for_a_release_under_way(volume: Settings, shelf: Path) -> None:
+    store = Store(volume.home, "wdbc")
+    made: list[Made] = []
+    thread = threading.Thread(target=lambda: made.append(make_backup(volume, shelf / "b")))
+    with locked(store.registry_lock):
+        before = store.registry.read_bytes()
+        promote(store, "v1")
+        after = store.registry.read_bytes()
+        # As in the midst of it: the two files disagree.
+        store.registry.write_bytes(before)
+        thread.start()
+        thread.join(1.0)
+        assert thread.is_alive()
+        store.registry.write_bytes(after)
+    thread.join()
+    assert [each.checked.manifest.generations for each in made] == [{"wdbc": 2}]
 
 
 def test_no_record_falls_between_log_and_database(volume: Settings, shelf: Path) -> None:
