@@ -82,6 +82,7 @@ def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
         new = settings.model_copy(update={"home": home})
         code = killed_at(step, lambda new=new: restore_backup(new, file))
         state = _state(new)
+        areas = [path.name for path in home.glob("[!.]*")]
         champion = read_registry(Store(home, "wdbc")).production
         restore_backup(new, file, replace=True)
         seen.append(
@@ -89,6 +90,7 @@ def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
                 "code": code,
                 "state": state,
                 "champion": champion is not None,
+                "areas": areas,
                 "again": _state(new),
             }
         )
