@@ -8,14 +8,21 @@ a champion.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from bc_pipeline.artifacts.files import DIRECTORY_MODE, locked, make_directory, sync_directory
+from bc_pipeline.artifacts.files import (
+    DIRECTORY_MODE,
+    locked,
+    make_directory,
+    staged_file,
+    sync_directory,
+)
 from bc_pipeline.artifacts.store_format import RESTORING
 from bc_pipeline.backup import contents
 from bc_pipeline.backup.archive import Manifest, Sink
@@ -126,11 +133,16 @@ def _require_room(top: Path, *, replace: bool) -> None:
 
 
 def _standing(top: Path) -> list[Path]:
-    """What stands in a folder, without what restores and locks leave there."""
+    """What stands in a folder; hidden files, empty folders and empty mounts do not count."""
     try:
-        return sorted(path for path in top.iterdir() if not path.name.startswith("."))
+        found = sorted(path for path in top.iterdir() if not path.name.startswith("."))
     except FileNotFoundError:
         return []
+    return [path for path in found if not path.is_dir() or _holds_files(path)]
+
+
+def _holds_files(folder: Path) -> bool:
+    return any(not name.startswith(".") for _, _, names in os.walk(folder) for name in names)
 
 
 def _begin(top: Path) -> None:
@@ -219,12 +231,42 @@ def _put_in_place(top: Path) -> Iterator[Path]:
     if before:
         aside = make_directory(top / f"{_SET_ASIDE}{now():%Y%m%dT%H%M%SZ}")
         for path in before:
-            path.rename(aside / path.name)
+            _move(path, aside / path.name)
         yield aside
     staged = sorted((top / RESTORING).iterdir(), key=lambda path: path.name == contents.MODELS)
     for path in staged:
-        path.rename(top / path.name)
+        _move(path, top / path.name)
         sync_directory(top)
+
+
+def _move(source: Path, target: Path) -> None:
+    """Rename; around mounts, and into folders that are there, one by one, files last."""
+    _prune(target)
+    if not target.exists():
+        try:
+            source.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.EBUSY, errno.EXDEV):
+                raise
+        else:
+            return
+    if source.is_dir():
+        make_directory(target)
+        for path in sorted(source.iterdir(), key=lambda path: (not path.is_dir(), path.name)):
+            _move(path, target / path.name)
+        sync_directory(target)
+        _prune(source)
+    else:
+        with staged_file(target) as staged:
+            shutil.copy2(source, staged)
+        source.unlink()
+
+
+def _prune(top: Path) -> None:
+    """Remove folders in which nothing stands; mounts stay."""
+    for folder, _, _ in os.walk(top, topdown=False):
+        with suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _end(top: Path) -> None:

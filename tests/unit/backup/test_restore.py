@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import sqlite3
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import SecretStr
@@ -242,6 +244,57 @@ def test_a_database_that_is_not_empty_is_left_alone(
         restore_backup(away, made.path)
     assert "canary" not in str(caught.value)
     assert visible(other.home) == set()
+
+
+def test_folders_that_were_made_before_are_filled(volume: Settings, shelf: Path) -> None:
+    """As a deployment is prepared: empty folders, and locks that somebody took."""
+    made = make_backup(volume, shelf / "b")
+    new = elsewhere(volume)
+    for name in ("data/wdbc/landing", "models/wdbc/versions", "records/wdbc", "keys"):
+        (new.home / name).mkdir(parents=True)
+    put(new.home / "models" / "wdbc" / ".registry.lock", b"")
+    assert restore_backup(new, made.path).set_aside == ()
+    assert audit.verify(Store(new.home, "wdbc")).lines == 2
+    assert make_backup(new, shelf / "again").checked.checked == made.checked.checked
+
+
+def test_mounts_on_the_volume_are_filled_and_emptied(
+    volume: Settings, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A rename onto, of or across a mount fails as the system has it fail."""
+    made = make_backup(volume, shelf / "b")
+    new = elsewhere(volume)
+    mounts = [new.home / "records", new.home / "data" / "wdbc" / "landing"]
+    for mount in mounts:
+        mount.mkdir(parents=True)
+    device = {mount: number for number, mount in enumerate(mounts, start=1)}
+    rename, rmdir = os.rename, os.rmdir
+
+    def device_of(path: Path) -> int:
+        return next((n for mount, n in device.items() if mount in (path, *path.parents)), 0)
+
+    def guarded_rename(source: Any, target: Any, **_: Any) -> None:
+        first, second = Path(source), Path(target)
+        if any(mount == first or first in mount.parents for mount in mounts):
+            raise OSError(errno.EBUSY, "a mount")
+        if device_of(first) != device_of(second.parent):
+            raise OSError(errno.EXDEV, "another device")
+        rename(source, target)
+
+    def guarded_rmdir(path: Any, **named: Any) -> None:
+        if any(Path(str(path)) == mount for mount in mounts):
+            raise OSError(errno.EBUSY, "a mount")
+        rmdir(path, **named)
+
+    monkeypatch.setattr(os, "rename", guarded_rename)
+    monkeypatch.setattr(os, "rmdir", guarded_rmdir)
+    restore_backup(new, made.path)
+    assert (new.home / "data/wdbc/landing/week 1.csv").stat().st_mtime == 1_700_000_000
+    assert recorded_ids(new) == recorded_ids(volume)
+    done = restore_backup(new, made.path, replace=True)
+    assert (done.set_aside[0] / "data/wdbc/landing/week 1.csv").exists()
+    assert all(mount.is_dir() for mount in mounts)
+    assert make_backup(new, shelf / "again").checked.checked == made.checked.checked
 
 
 def test_a_backup_of_a_later_store_is_refused(
