@@ -120,7 +120,7 @@ def environment_problems(environment: Mapping[str, str]) -> Iterator[str]:
             yield from (
                 f"{option}_CMD reads {path}, which {why}"
                 for path in command[1:]
-                if (why := _why_unreadable(Path(path)))
+                if (why := _why_unreadable(Path(path)) or _why_unclean(Path(path)))
             )
 
 
@@ -144,6 +144,12 @@ def _why_unreadable(path: Path) -> str:
         return "" if path.read_bytes().strip() else "is empty"
     except OSError as error:
         return f"cannot be read: {error.strerror}"
+
+
+def _why_unclean(path: Path) -> str:
+    """Airflow takes all that a command prints for the secret."""
+    data = path.read_bytes()
+    return "begins or ends with white space or an end of line" if data != data.strip() else ""
 
 
 def _prepare_volume(settings: Settings) -> Iterator[str]:

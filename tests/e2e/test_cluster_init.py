@@ -60,7 +60,7 @@ class Deployment:
 
     def secret(self, name: str, text: str) -> Path:
         path = self.secrets / name
-        path.write_text(text + "\n")
+        path.write_text(text)
         path.chmod(0o600)
         return path
 

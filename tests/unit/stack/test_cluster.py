@@ -18,7 +18,7 @@ def by_command(path: Path) -> dict[str, str]:
 
 def test_options_are_taken_from_variables_commands_backends_or_a_file(tmp_path: Path) -> None:
     secret = tmp_path / "secret"
-    secret.write_text("value\n")
+    secret.write_text("value")
     for environment in (
         dict.fromkeys(SHARED_OPTIONS, "value"),
         by_command(secret),
@@ -34,7 +34,10 @@ def test_every_missing_option_is_named() -> None:
     assert all(option in line for option, line in zip(SHARED_OPTIONS, said, strict=True))
 
 
-@pytest.mark.parametrize(("content", "why"), [(None, "cannot be read"), (b"\n", "is empty")])
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "cannot be read"), (b"\n", "is empty"), (b"value\n", "ends with")],
+)
 def test_a_secret_that_cannot_be_read_is_named(
     tmp_path: Path, content: bytes | None, why: str
 ) -> None:
