@@ -76,7 +76,7 @@ class Podman:
                 stdout, stderr = process.communicate()
             except BaseException:
                 # A build that takes too long must not go on behind the next test.
-                os.killpg(process.pid, signal.SIGKILL)
+                os.killpg(process.pid, signal.SIGINT)
                 raise
         assert process.returncode == 0, stdout + stderr
         return stdout
