@@ -82,6 +82,7 @@ STATUSES = {
     500: {
         errors.ArtifactCorrupt,
         errors.AuditBroken,
+        errors.BackupInvalid,
         errors.ConfigError,
         errors.DecryptionFailed,
         errors.DegenerateModel,
@@ -97,6 +98,7 @@ STATUSES = {
         errors.SmokeTestFailed,
         errors.StackError,
         errors.StoreError,
+        errors.StoreUnfit,
         errors.VersionConflict,
     },
     502: {
