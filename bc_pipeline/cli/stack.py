@@ -19,7 +19,6 @@ from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import now
 from bc_pipeline.errors import NotStored
 from bc_pipeline.settings import Settings, load_settings
-from bc_pipeline.stack.state import attach
 
 READY_SECONDS = 180.0
 
@@ -33,6 +32,7 @@ def up(as_json: AsJson = False) -> None:
     """
     from bc_pipeline.stack import control
     from bc_pipeline.stack.first_cycle import run_first_cycle
+    from bc_pipeline.stack.state import attach
 
     began = time.monotonic()
     with output.errors_as_exit_codes(as_json=as_json):
@@ -127,6 +127,7 @@ def status(as_json: AsJson = False) -> None:
     Example: `bc-pipeline status --json`
     """
     from bc_pipeline.stack import control
+    from bc_pipeline.stack.state import attach
 
     with output.errors_as_exit_codes(as_json=as_json):
         report = control.status(attach(load_settings()))
@@ -199,6 +200,7 @@ def doctor(as_json: AsJson = False) -> None:
     Example: `bc-pipeline doctor`
     """
     from bc_pipeline.stack.doctor import examine
+    from bc_pipeline.stack.state import attach
 
     with output.errors_as_exit_codes(as_json=as_json):
         findings = examine(attach(load_settings()))
