@@ -1,12 +1,13 @@
 """Load the heavy libraries once, in the process that Airflow's tasks fork from.
 
-A task that finds them loaded starts in a fraction of a second instead of several. Only
-the scheduler does this: it is the parent of every task of the local executor.
+A task that finds them loaded starts in a fraction of a second instead of several. Only the
+parents of tasks do this: the scheduler with a local executor, and each Celery worker.
 """
 
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from pathlib import Path
 
@@ -38,8 +39,9 @@ preload()
 
 
 def preload() -> None:
-    """Import the libraries if this process is Airflow's scheduler."""
-    if "scheduler" in sys.argv:
+    """Import the libraries if tasks will fork from this process."""
+    elsewhere = "Celery" in os.environ.get("AIRFLOW__CORE__EXECUTOR", "")
+    if ("scheduler" in sys.argv and not elsewhere) or sys.argv[1:3] == ["celery", "worker"]:
         for name in LIBRARIES:
             importlib.import_module(name)
 
