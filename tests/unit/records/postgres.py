@@ -1,4 +1,4 @@
-"""A PostgreSQL server of a test's own, on a socket in a folder of its own."""
+"""A PostgreSQL server of a test's own, in a folder of its own."""
 
 from __future__ import annotations
 
@@ -23,11 +23,19 @@ BIN = Path(_found.origin).parent / "pginstall" / "bin"
 
 
 class Postgres:
-    """Starts and stops; its data stay until it is removed."""
+    """Starts and stops; its data stay until it is removed.
+
+    Parameters
+    ----------
+    port : int, optional
+        On loopback, where a password is asked for; without one it listens on a socket in its
+        folder.
+    """
 
     PASSWORD = "canary-password"
 
-    def __init__(self) -> None:
+    def __init__(self, port: int | None = None) -> None:
+        self.port = port
         # The server refuses to run as root, and its user must reach the folder.
         self.user = "nobody" if os.geteuid() == 0 else None
         self.folder = Path(tempfile.mkdtemp(prefix="bc-postgres-", dir="/tmp"))
@@ -35,8 +43,12 @@ class Postgres:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
         self.data = self.folder / "data"
         self.process: subprocess.Popen[bytes] | None = None
+        password = self.folder / "password"
+        password.write_text(self.PASSWORD)
+        password.chmod(0o644)
         self._run(
-            "initdb", "-D", str(self.data), "-U", "bc", "-E", "UTF8", "--auth=trust", "--no-sync"
+            *("initdb", "-D", str(self.data), "-U", "bc", "-E", "UTF8", "--no-sync"),
+            *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}"),
         )
 
     def _run(self, program: str, *arguments: str) -> None:
@@ -51,12 +63,15 @@ class Postgres:
         assert done.returncode == 0, done.stderr
 
     def url(self) -> str:
+        if self.port is not None:
+            return f"postgresql://bc:{self.PASSWORD}@127.0.0.1:{self.port}/postgres"
         return f"postgresql://bc:{self.PASSWORD}@/postgres?host={self.folder}"
 
     def start(self) -> None:
+        address = ["-h", ""] if self.port is None else ["-h", "127.0.0.1", "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "postgres", "-D", self.data, "-k", self.folder, "-h", "", "-F"],
+                [BIN / "postgres", "-D", self.data, "-k", self.folder, *address, "-F"],
                 user=self.user,
                 cwd="/",
                 stdout=log,
