@@ -89,7 +89,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 
 
 def answer(process: subprocess.Popen[str], code: int = 0) -> Any:
-    out, err = process.communicate(timeout=120)
+    out, err = process.communicate(timeout=240)
     assert process.returncode == code, out + err
     for secret in (PASSWORD, Postgres.PASSWORD, CONNECTION["password"]):
         assert secret not in out + err

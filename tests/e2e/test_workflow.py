@@ -23,10 +23,12 @@ import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.clock import format_time, parse_time
+from bc_pipeline.code import sources_digest
 from bc_pipeline.problems.base import Problem
 from tests.e2e.running import Stack, run_command, wait_until
 
 pytestmark = pytest.mark.timeout(900)
+ROOT = Path(__file__).parents[2]
 RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
 
 
@@ -62,6 +64,38 @@ def test_up_ends_with_a_champion_a_prediction_and_scores(stack: Stack) -> None:
         rows = list(csv.DictReader(stream))
     assert len(rows) == 25
     assert {row["model_version"] for row in rows} == {first["champion"]["version"]}
+
+
+def test_the_champion_says_which_code_of_the_dag_made_it(stack: Stack) -> None:
+    dag = stack.command("verdict", stack.first["champion"]["version"])["dag"]
+    assert (dag["dag_id"], dag["bundle"], dag["bundle_version"]) == (RETRAIN, "dags-folder", None)
+    assert dag["sha256"] == sources_digest(
+        ROOT / "plugins" / "bc_airflow", [ROOT / "dags" / "retrain.py"]
+    )
+
+
+def test_a_deployment_that_has_a_champion_is_asked_once_and_left_alone(stack: Stack) -> None:
+    """As in a cluster: over addresses, and not by what the embedded stack knows of itself."""
+    champion = stack.champion()
+    reached = {
+        "BC_AIRFLOW_URL": stack.first["airflow"]["url"],
+        "BC_SERVICE_URL": stack.first["service"]["url"],
+        "BC_AIRFLOW_PORT": "1",
+        "BC_SERVICE_PORT": "1",
+    }
+    done = run_command(stack.environment | reached, "cluster", "first-cycle")
+    assert done.returncode == 0, done.stdout + done.stderr
+    answer = json.loads(done.stdout)
+    assert answer["prediction"]["model_version"] == stack.champion() == champion
+    assert Path(answer["scores"]).is_dir()
+
+
+def test_a_deployment_that_does_not_answer_is_named(stack: Stack) -> None:
+    away = {"BC_SERVICE_URL": "http://127.0.0.1:1", "BC_AIRFLOW_URL": stack.first["airflow"]["url"]}
+    environment = stack.environment | away
+    done = run_command(environment, "cluster", "first-cycle", "--wait", "1")
+    assert done.returncode == 7
+    assert "http://127.0.0.1:1 does not answer" in json.loads(done.stdout)["error"]["message"]
 
 
 def test_up_again_trains_nothing(stack: Stack, airflow: AirflowApi) -> None:
