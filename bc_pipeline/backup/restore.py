@@ -8,11 +8,9 @@ a champion.
 
 from __future__ import annotations
 
-import errno
 import os
-import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,15 +18,13 @@ from bc_pipeline.artifacts.files import (
     DIRECTORY_MODE,
     locked,
     make_directory,
-    staged_file,
     sync_directory,
 )
 from bc_pipeline.artifacts.store_format import RESTORING
-from bc_pipeline.backup import contents
+from bc_pipeline.backup import contents, placing
 from bc_pipeline.backup.archive import Manifest, Sink
 from bc_pipeline.backup.check import require_sound
 from bc_pipeline.backup.verify import Checked, Tell, open_backup, silent, trusted_key
-from bc_pipeline.clock import now
 from bc_pipeline.errors import ConfigError, StackError
 from bc_pipeline.records import segments
 from bc_pipeline.records.database import FILE_NAME
@@ -37,7 +33,6 @@ from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import load_state, supervisor_runs
 
 _KEYS_MODE = 0o700
-_SET_ASIDE = ".before-restore-"
 
 
 @dataclass(frozen=True)
@@ -87,22 +82,23 @@ def restore_backup(
         _require_room(top, replace=replace)
     with locked(make_directory(settings.home) / ".restore.lock", timeout=1.0):
         staging = {name: _staged(root, settings.home, inside) for name, root in roots.items()}
-        for top in tops:
-            _begin(top)
-        placing = False
+        begun = False
         try:
+            for top in tops:
+                placing.begin(top)
             checked = _read(settings, backup, staging, tell)
             with _records_loaded(settings, staging["records"], checked.manifest) as database:
-                placing = True
-                set_aside = [folder for top in tops for folder in _put_in_place(top)]
-        except BaseException:
-            if not placing:
-                # Nothing is half restored.
+                begun = True
                 for top in tops:
-                    shutil.rmtree(top / RESTORING, ignore_errors=True)
+                    placing.mark(top)
+                set_aside = [folder for top in tops for folder in placing.put_in_place(top)]
+        except BaseException:
+            if not begun:
+                for top in tops:
+                    placing.give_up(top)
             raise
         for top in tops:
-            _end(top)
+            placing.end(top)
     return Restored(settings.home, checked, tuple(set_aside), database)
 
 
@@ -124,34 +120,12 @@ def _require_stopped(settings: Settings, records: Path) -> None:
 
 
 def _require_room(top: Path, *, replace: bool) -> None:
-    if not replace and (found := _standing(top)):
+    if not replace and (found := placing.standing(top)):
         raise ConfigError(
             f"{top} is not empty: {', '.join(path.name for path in found[:5])}.",
             "Restore into an empty folder; or give --replace, which sets aside what is there.",
             setting="home",
         )
-
-
-def _standing(top: Path) -> list[Path]:
-    """What stands in a folder; hidden files, empty folders and empty mounts do not count."""
-    try:
-        found = sorted(path for path in top.iterdir() if not path.name.startswith("."))
-    except FileNotFoundError:
-        return []
-    return [path for path in found if not path.is_dir() or _holds_files(path)]
-
-
-def _holds_files(folder: Path) -> bool:
-    return any(not name.startswith(".") for _, _, names in os.walk(folder) for name in names)
-
-
-def _begin(top: Path) -> None:
-    """An empty folder to restore into, where an earlier try may have left one."""
-    folder = make_directory(top) / RESTORING
-    if folder.exists():
-        shutil.rmtree(folder)
-    folder.mkdir(mode=_KEYS_MODE)
-    sync_directory(top)
 
 
 def _read(settings: Settings, backup: Path, staging: dict[str, Path], tell: Tell) -> Checked:
@@ -178,7 +152,8 @@ def _read(settings: Settings, backup: Path, staging: dict[str, Path], tell: Tell
     key = trusted_key(settings, manifest, home / ".verify.pem")
     checked = require_sound(home, manifest, key)
     for path in [*home.rglob(".*")]:
-        path.unlink()
+        if path.name != placing.MARK:
+            path.unlink()
     for folder in staging.values():
         _settle(folder)
     return Checked(manifest, checked)
@@ -217,58 +192,3 @@ def _records_loaded(settings: Settings, staged: Path, manifest: Manifest) -> Ite
         with loading(settings, copy) as kind:
             copy.unlink()
             yield kind
-
-
-def _put_in_place(top: Path) -> Iterator[Path]:
-    """Rename what was staged in a folder to its names there; models last.
-
-    Yields
-    ------
-    Path
-        The folder that what stood there before was moved to, if any.
-    """
-    before = _standing(top)
-    if before:
-        aside = make_directory(top / f"{_SET_ASIDE}{now():%Y%m%dT%H%M%SZ}")
-        for path in before:
-            _move(path, aside / path.name)
-        yield aside
-    staged = sorted((top / RESTORING).iterdir(), key=lambda path: path.name == contents.MODELS)
-    for path in staged:
-        _move(path, top / path.name)
-        sync_directory(top)
-
-
-def _move(source: Path, target: Path) -> None:
-    """Rename; around mounts, and into folders that are there, one by one, files last."""
-    _prune(target)
-    if not target.exists():
-        try:
-            source.rename(target)
-        except OSError as error:
-            if error.errno not in (errno.EBUSY, errno.EXDEV):
-                raise
-        else:
-            return
-    if source.is_dir():
-        make_directory(target)
-        for path in sorted(source.iterdir(), key=lambda path: (not path.is_dir(), path.name)):
-            _move(path, target / path.name)
-        sync_directory(target)
-        _prune(source)
-    else:
-        with staged_file(target) as staged:
-            shutil.copy2(source, staged)
-        source.unlink()
-
-
-def _prune(top: Path) -> None:
-    """Remove folders in which nothing stands; mounts stay."""
-    for folder, _, _ in os.walk(top, topdown=False):
-        with suppress(OSError):
-            Path(folder).rmdir()
-
-
-def _end(top: Path) -> None:
-    (top / RESTORING).rmdir()
-    sync_directory(top)

@@ -15,6 +15,7 @@ import pytest
 from pydantic import SecretStr
 
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import require_store
 from bc_pipeline.artifacts.versions import open_champion
 from bc_pipeline.backup.make import make_backup
 from bc_pipeline.backup.restore import restore_backup
@@ -295,6 +296,46 @@ def test_mounts_on_the_volume_are_filled_and_emptied(
     assert (done.set_aside[0] / "data/wdbc/landing/week 1.csv").exists()
     assert all(mount.is_dir() for mount in mounts)
     assert make_backup(new, shelf / "again").checked.checked == made.checked.checked
+
+
+@pytest.mark.parametrize("apart", [False, True])
+def test_a_volume_that_is_half_restored_stays_marked_until_a_restore_ends(
+    volume: Settings, shelf: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, apart: bool
+) -> None:
+    """A second try with a wrong file must not make half a volume pass for a whole one."""
+    made = make_backup(volume, shelf / "b")
+    new = elsewhere(volume, records_dir=tmp_path / "apart" if apart else None)
+    with monkeypatch.context() as patch:
+        rename = Path.rename
+
+        def fail(source: Path, target: Path) -> Path:
+            if source.name == "models":
+                raise OSError(errno.EIO, "the disk")
+            return rename(source, target)
+
+        patch.setattr(Path, "rename", fail)
+        with pytest.raises(OSError, match="the disk"):
+            restore_backup(new, made.path)
+    assert visible(new.home) != set()
+    broken = put(shelf / "broken", made.path.read_bytes()[:-1])
+    for wrong in (broken, shelf / "none"):
+        with pytest.raises(BackupInvalid):
+            restore_backup(new, wrong, replace=True)
+        with pytest.raises(StoreUnfit, match="cut short"):
+            require_store(new.home)
+    restore_backup(new, made.path, replace=True)
+    require_store(new.home)
+    assert make_backup(new, shelf / "again").checked.checked == made.checked.checked
+
+
+def test_a_restore_that_was_killed_while_it_read_leaves_what_was_there_in_use(
+    volume: Settings, shelf: Path
+) -> None:
+    """Nothing was put in place, so giving up is a way out."""
+    put(volume.home / ".restore" / "data" / "part", b"part")
+    with pytest.raises(BackupInvalid):
+        restore_backup(volume, shelf / "none", replace=True)
+    require_store(volume.home)
 
 
 def test_a_backup_of_a_later_store_is_refused(
