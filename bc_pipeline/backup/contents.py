@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from bc_pipeline.records.transfer import database_file
 from bc_pipeline.settings import Settings
 
 # Of the volume, by the folder they stand in; their names in a backup begin with `home/`.
@@ -36,6 +37,21 @@ def records_root(settings: Settings) -> Path:
     return settings.records_dir or settings.home / RECORDS
 
 
+def place_below(top: Path, path: Path) -> Path | None:
+    """A path relative to a folder that it stands in, also through links; None where it does not."""
+    for above, below in ((top, path), (top.resolve(), path.resolve())):
+        if below.is_relative_to(above):
+            return below.relative_to(above)
+    return None
+
+
+def copied_otherwise(settings: Settings) -> frozenset[Path]:
+    """What stands on the volume and is no file like others: the log, and a database in a file."""
+    paths = (records_root(settings), database_file(settings))
+    places = (place_below(settings.home, path) for path in paths if path is not None)
+    return frozenset(settings.home / place for place in places if place is not None)
+
+
 def folders_below(path: Path) -> list[str]:
     """Names of the folders in a folder, hidden ones left out; none where it is missing."""
     try:
@@ -45,14 +61,16 @@ def folders_below(path: Path) -> list[str]:
 
 
 def areas(home: Path) -> Iterator[Path]:
-    """What stands directly on the volume and is copied as it is, file by file."""
+    """What stands directly on the volume and may be copied as it is, file by file."""
     apart = _NEVER | {KEYS, AUDIT, MODELS, RECORDS, "airflow"}
     for entry in sorted(os.scandir(home), key=lambda entry: entry.name):
         if not entry.name.startswith(".") and entry.name not in apart:
             yield Path(entry.path)
 
 
-def files_below(top: Path, left_out: list[str]) -> Iterator[Path]:
+def files_below(
+    top: Path, left_out: list[str], apart: frozenset[Path] = frozenset()
+) -> Iterator[Path]:
     """Regular files at or below a path, hidden ones left out: they are locks or unfinished.
 
     In each folder records come first, and are looked for first: a record is written after
@@ -62,12 +80,21 @@ def files_below(top: Path, left_out: list[str]) -> Iterator[Path]:
     ----------
     left_out : list of str
         Links and other things that are no files are added, by name.
+    apart : frozenset of Path
+        Files and folders that are passed over.
     """
+    if top in apart:
+        return
+    if top.is_symlink() and not top.is_dir():
+        left_out.append(f"{top}: no regular file")
+        return
     if top.is_file():
         yield top
         return
     for folder, folders, _ in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and Path(folder, name) not in apart
+        )
         links = [Path(folder) / name for name in folders if (Path(folder) / name).is_symlink()]
         left_out.extend(f"{path}: a link" for path in links)
         records = {name for name in _listed(folder) if name.endswith(".json")}
@@ -76,7 +103,7 @@ def files_below(top: Path, left_out: list[str]) -> Iterator[Path]:
             path = Path(folder) / name
             if path.is_symlink() or (path.exists() and not path.is_file()):
                 left_out.append(f"{path}: no regular file")
-            elif not name.endswith(_SQLITE_PARTS):
+            elif not name.endswith(_SQLITE_PARTS) and path not in apart:
                 yield path
 
 

@@ -38,7 +38,7 @@ from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, NotStored
 from bc_pipeline.records import segments
 from bc_pipeline.records.database import FILE_NAME
-from bc_pipeline.records.transfer import copy_sqlite, snapshot
+from bc_pipeline.records.transfer import copy_sqlite, database_file, snapshot
 from bc_pipeline.settings import Settings
 
 SUFFIX = ".bcbackup"
@@ -93,12 +93,19 @@ def make_backup(
     began = now()
     if target.is_dir():
         target = target / f"bc-pipeline-{began:%Y%m%dT%H%M%SZ}{SUFFIX}"
+    if contents.place_below(contents.records_root(settings), settings.home) is not None:
+        raise ConfigError(
+            f"{contents.records_root(settings)} holds more than the prediction log: the volume.",
+            "Let BC_RECORDS_DIR name a folder of its own.",
+            setting="BC_RECORDS_DIR",
+        )
     _require_free(target, settings, force=force)
     with _scratch(settings.home) as scratch, staged_file(target) as staged:
         staged.chmod(BACKUP_MODE)
         with staged.open("wb") as stream:
             sealing = SealingStream(stream, keys)
-            backup = _Backup(settings, ArchiveWriter(sealing), scratch, tell)
+            apart = contents.copied_otherwise(settings)
+            backup = _Backup(settings, ArchiveWriter(sealing), scratch, tell, apart)
             backup.write(format_time(began), store_format, with_keys=with_keys)
         checked = verify_backup(staged, settings, tell=tell)
         size = staged.stat().st_size
@@ -140,6 +147,7 @@ class _Backup:
     archive: ArchiveWriter
     scratch: Path
     tell: Tell
+    apart: frozenset[Path]
     left_out: list[str] = field(default_factory=list)
     databases: dict[str, str] = field(default_factory=dict)
     generations: dict[str, int] = field(default_factory=dict)
@@ -186,7 +194,7 @@ class _Backup:
             self.left_out.append(f"{path!a}: its name is no text")
 
     def _add_tree(self, top: Path) -> None:
-        for path in contents.files_below(top, self.left_out):
+        for path in contents.files_below(top, self.left_out, self.apart):
             name = path.relative_to(self.settings.home).as_posix()
             if name != contents.MLFLOW_DATABASE:
                 self._add(f"home/{name}", path)
@@ -203,7 +211,7 @@ class _Backup:
         if self.settings.records_url is None:
             if (folder / FILE_NAME).is_file():
                 self._add_database(settings)
-        elif served or not _is_file(self.settings):
+        elif served or database_file(self.settings) is None:
             self._add_database(settings)
 
     def _add_database(self, settings: Settings) -> None:
@@ -262,9 +270,3 @@ def _end_with_a_line(log: Path) -> None:
     data = log.read_bytes()
     if not data.endswith(b"\n"):
         os.truncate(log, data.rfind(b"\n") + 1)
-
-
-def _is_file(settings: Settings) -> bool:
-    """Whether the database of all problems is one SQLite file."""
-    url = settings.records_url
-    return url is not None and url.get_secret_value().startswith("sqlite")

@@ -75,15 +75,19 @@ def _clear(folder: Path) -> None:
             path.unlink()
 
 
-def put_in_place(top: Path) -> Iterator[Path]:
+def put_in_place(top: Path, before: list[Path]) -> Iterator[Path]:
     """Rename what was staged in a folder to its names there; models last.
+
+    Parameters
+    ----------
+    before : list of Path
+        What stood there, and is set aside.
 
     Yields
     ------
     Path
         The folder that what stood there before was moved to, if any.
     """
-    before = standing(top)
     if before:
         aside = make_directory(top / f"{_SET_ASIDE}{now():%Y%m%dT%H%M%SZ}")
         for path in before:

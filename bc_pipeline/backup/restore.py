@@ -28,7 +28,7 @@ from bc_pipeline.backup.verify import Checked, Tell, open_backup, silent, truste
 from bc_pipeline.errors import ConfigError, StackError
 from bc_pipeline.records import segments
 from bc_pipeline.records.database import FILE_NAME
-from bc_pipeline.records.transfer import loading
+from bc_pipeline.records.transfer import database_file, loading
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import load_state, supervisor_runs
 
@@ -76,12 +76,15 @@ def restore_backup(
     roots = {"home": settings.home, "records": contents.records_root(settings)}
     _require_stopped(settings, roots["records"])
     # Where the log stands on the volume, as it does by default, it is moved with it.
-    inside = roots["records"] == settings.home / contents.RECORDS
-    tops = [settings.home] if inside else [roots["records"], settings.home]
-    for top in tops:
-        _require_room(top, replace=replace)
+    place = contents.place_below(settings.home, roots["records"])
+    tops = [settings.home] if place is not None else [roots["records"], settings.home]
+    # Now: the database that is loaded before files are moved may be one of them.
+    before = {top: _in_the_way(top, settings, replace=replace) for top in tops}
     with locked(make_directory(settings.home) / ".restore.lock", timeout=1.0):
-        staging = {name: _staged(root, settings.home, inside) for name, root in roots.items()}
+        staging = {
+            "home": settings.home / RESTORING,
+            "records": tops[0] / RESTORING / (place or ""),
+        }
         begun = False
         try:
             for top in tops:
@@ -91,7 +94,9 @@ def restore_backup(
                 begun = True
                 for top in tops:
                     placing.mark(top)
-                set_aside = [folder for top in tops for folder in placing.put_in_place(top)]
+                set_aside = [
+                    folder for top in tops for folder in placing.put_in_place(top, before[top])
+                ]
         except BaseException:
             if not begun:
                 for top in tops:
@@ -100,11 +105,6 @@ def restore_backup(
         for top in tops:
             placing.end(top)
     return Restored(settings.home, checked, tuple(set_aside), database)
-
-
-def _staged(root: Path, home: Path, inside: bool) -> Path:
-    """Where files of a root are written first."""
-    return home / RESTORING / root.name if inside and root != home else root / RESTORING
 
 
 def _require_stopped(settings: Settings, records: Path) -> None:
@@ -119,13 +119,23 @@ def _require_stopped(settings: Settings, records: Path) -> None:
         )
 
 
-def _require_room(top: Path, *, replace: bool) -> None:
-    if not replace and (found := placing.standing(top)):
+def _in_the_way(top: Path, settings: Settings, *, replace: bool) -> list[Path]:
+    """What stands in a folder and is to be set aside, if it may."""
+    found = placing.standing(top)
+    if found and not replace:
         raise ConfigError(
             f"{top} is not empty: {', '.join(path.name for path in found[:5])}.",
             "Restore into an empty folder; or give --replace, which sets aside what is there.",
             setting="home",
         )
+    database = database_file(settings)
+    if database and any(contents.place_below(path, database) is not None for path in found):
+        raise ConfigError(
+            f"The database that BC_RECORDS_URL names, {database}, is among what is set aside.",
+            "Restore into an empty folder, or name an empty database elsewhere.",
+            setting="BC_RECORDS_URL",
+        )
+    return found
 
 
 def _read(settings: Settings, backup: Path, staging: dict[str, Path], tell: Tell) -> Checked:

@@ -77,6 +77,14 @@ def copy_sqlite(source: Path, target: Path, tell: Tell = _silent) -> None:
         raise RecordsAway(f"The database {source.name} is damaged: {found}.", reason="damaged")
 
 
+def database_file(settings: Settings) -> Path | None:
+    """The SQLite file that BC_RECORDS_URL names; None where it names no file."""
+    secret = settings.records_url
+    if secret is None or not secret.get_secret_value().startswith("sqlite"):
+        return None
+    return Path(str(open_database(settings).engine.url.database)).absolute()
+
+
 def snapshot(settings: Settings, target: Path, tell: Tell = _silent) -> str | None:
     """Write the records database as of one moment to a new SQLite file.
 

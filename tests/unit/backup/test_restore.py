@@ -201,6 +201,52 @@ def test_records_may_stand_in_a_folder_of_their_own(
         restore_backup(new.model_copy(update={"home": tmp_path / "third"}), made.path)
 
 
+@pytest.mark.parametrize("spelled", ["plain", "through a link"])
+def test_records_may_stand_elsewhere_on_the_volume(
+    volume: Settings, shelf: Path, tmp_path: Path, spelled: str
+) -> None:
+    """They are the log and a copy of its database, not files like others, and are moved once."""
+    (volume.home / "records").rename(volume.home / "answers")
+    ids = recorded_ids(volume.model_copy(update={"records_dir": volume.home / "answers"}))
+    for home in (volume.home, volume.home.with_name("new")):
+        home.with_suffix(".link").symlink_to(home)
+
+    def settings_of(home: Path) -> Settings:
+        named = home if spelled == "plain" else home.with_suffix(".link")
+        return volume.model_copy(update={"home": home, "records_dir": named / "answers"})
+
+    made = make_backup(settings_of(volume.home), shelf)
+    assert not [e for e in made.checked.manifest.entries if e.name.startswith("home/answers")]
+    new = settings_of(volume.home.with_name("new"))
+    assert restore_backup(new, made.path).set_aside == ()
+    drainer = Drainer(new, threading.Event())
+    assert drainer.run(once=True)
+    drainer.close()
+    open_database(new).close()
+    assert set(ids) < set(recorded_ids(new))
+    assert len(recorded_ids(new)) == len(ids) + 1
+
+
+@pytest.mark.parametrize("place", ["all.sqlite", "records/all.sqlite", "kept/all.sqlite"])
+def test_the_database_that_is_named_may_stand_on_the_volume(
+    volume: Settings, shelf: Path, place: str
+) -> None:
+    """It is loaded before files are put in place, and must not be set aside by that."""
+    made = make_backup(volume, shelf / "first")
+    ids = recorded_ids(volume)
+    new = elsewhere(volume)
+    named = new.model_copy(update={"records_url": SecretStr(f"sqlite:///{new.home / place}")})
+    (new.home / place).parent.mkdir(parents=True, exist_ok=True)
+    assert restore_backup(named, made.path).database == "sqlite"
+    assert find_prediction(named, ids[0]).id == ids[0]
+    again = make_backup(named, shelf / "second")
+    assert not [e for e in again.checked.manifest.entries if e.name == f"home/{place}"]
+    with pytest.raises(ConfigError, match="BC_RECORDS_URL"):
+        restore_backup(named, again.path, replace=True)
+    assert find_prediction(named, ids[0]).id == ids[0]
+    open_database(named).close()
+
+
 def test_records_may_go_into_another_database_and_back(
     volume: Settings, shelf: Path, postgres: Postgres, tmp_path: Path
 ) -> None:
