@@ -5,9 +5,9 @@ newer:
 
 - the service's memory of the generation that it served, then the registry: the generation
   guard takes a registry that is as new or newer;
-- the prediction log, then its database: a record goes from the one to the other, so it is in
-  at least one of the copies; where it is in both, the drainer inserts it once. How far the log
-  is drained is left out, which means: not at all;
+- the prediction log, then its quarantine and its database: a record goes from the log to one of
+  these, so it is in at least one of the copies; where it is in both, the drainer inserts it, or
+  sets it aside, once. How far the log is drained is left out, which means: not at all;
 - registry and audit log together under the registry's lock, then the versions, then the data:
   each names only what was there before it.
 
@@ -203,9 +203,9 @@ class _Backup:
         settings = self.settings.model_copy(update={"service_problem": problem})
         for path in sorted(folder.glob("[!.]*.json")):
             self._add(f"records/{problem}/{path.name}", path)
-        for path in contents.files_below(segments.quarantine_folder(folder), self.left_out):
-            self._add(f"records/{problem}/{path.relative_to(folder).as_posix()}", path)
         for path in segments.listed(segments.spool_folder(folder)):
+            self._add(f"records/{problem}/{path.relative_to(folder).as_posix()}", path)
+        for path in contents.files_below(segments.quarantine_folder(folder), self.left_out):
             self._add(f"records/{problem}/{path.relative_to(folder).as_posix()}", path)
         served = problem == self.settings.service_problem
         if self.settings.records_url is None:

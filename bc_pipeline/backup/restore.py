@@ -73,11 +73,11 @@ def restore_backup(
         Nothing was put in place.
     RecordsAway, TransientError
     """
-    roots = {"home": settings.home, "records": contents.records_root(settings)}
-    _require_stopped(settings, roots["records"])
+    records = contents.records_root(settings)
+    _require_stopped(settings, records)
     # Where the log stands on the volume, as it does by default, it is moved with it.
-    place = contents.place_below(settings.home, roots["records"])
-    tops = [settings.home] if place is not None else [roots["records"], settings.home]
+    place = contents.place_below(settings.home, records)
+    tops = [settings.home] if place is not None else [records, settings.home]
     # Now: the database that is loaded before files are moved may be one of them.
     before = {top: _in_the_way(top, settings, replace=replace) for top in tops}
     with locked(make_directory(settings.home) / ".restore.lock", timeout=1.0):

@@ -19,6 +19,7 @@ from bc_pipeline.errors import (
     ConfigError,
     NotStored,
 )
+from bc_pipeline.records import segments
 from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
@@ -48,6 +49,8 @@ def test_no_backup_on_the_volume_itself_or_of_none(volume: Settings, shelf: Path
         make_backup(elsewhere(volume), shelf)
     with pytest.raises(ConfigError, match="BC_BACKUP_KEY_FILE"):
         make_backup(volume.model_copy(update={"backup_key_file": None}), shelf)
+    with pytest.raises(ConfigError, match="BC_RECORDS_DIR"):
+        make_backup(volume.model_copy(update={"records_dir": volume.home.parent}), shelf)
     assert list(shelf.iterdir()) == []
 
 
@@ -200,6 +203,21 @@ def test_no_record_falls_between_log_and_database(volume: Settings, shelf: Path)
     assert len(expected) > 50
 
 
+def test_no_record_falls_between_log_and_quarantine(volume: Settings, shelf: Path) -> None:
+    """The drainer sets aside what no database takes, and removes the segment, at any moment."""
+    aside = volume.records / "quarantine" / "0.refused"
+
+    def tell(text: str, _: float | None) -> None:
+        if "/spool/" in text and not aside.exists():
+            (segment,) = segments.listed(segments.spool_folder(volume.records))
+            put(aside, segment.read_bytes())
+            segment.unlink()
+
+    made = make_backup(volume, shelf, tell=tell)
+    names = {entry.name for entry in made.checked.manifest.entries}
+    assert "records/wdbc/quarantine/0.refused" in names
+
+
 def test_what_a_killed_backup_left_is_removed(volume: Settings, shelf: Path) -> None:
     put(volume.home / ".backup-killed" / "records.sqlite", b"rows")
     make_backup(volume, shelf)
@@ -211,10 +229,12 @@ def test_links_and_secrets_elsewhere_are_named(
 ) -> None:
     (volume.home / "data" / "wdbc" / "landing" / "link.csv").symlink_to("/etc/hostname")
     (volume.home / "data" / "wdbc" / "far").symlink_to("/etc")
+    (volume.home / "notes.txt").symlink_to("/etc/hostname")
     key = put(tmp_path / "artifact.key", b"00" * 32)
     made = make_backup(volume.model_copy(update={"artifact_key_file": key}), shelf)
     left = " ".join(made.checked.manifest.left_out)
     assert "link.csv" in left
     assert "far: a link" in left
+    assert "notes.txt" in left
     assert "BC_ARTIFACT_KEY_FILE" in left
     assert not any("hostname" in entry.name for entry in made.checked.manifest.entries)
