@@ -163,7 +163,7 @@ class OpeningStream:
                     f"it has format {found}, and this release reads up to format {FORMAT}"
                 )
             return msgspec.json.decode(raw, type=Header), raw
-        except msgspec.MsgspecError:
+        except (msgspec.MsgspecError, UnicodeDecodeError):
             raise self._invalid("its header is damaged") from None
 
     def _invalid(self, why: str) -> BackupInvalid:

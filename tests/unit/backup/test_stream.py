@@ -158,6 +158,7 @@ def test_a_passphrase_opens_what_it_sealed() -> None:
         MAGIC + (5000).to_bytes(4, "big") + bytes(6000),
         MAGIC + (2).to_bytes(4, "big") + b"{}",
         MAGIC + (2).to_bytes(4, "big") + b"\xff\xff",
+        MAGIC + (40).to_bytes(4, "big") + b'{"format":1,"kind":"key","key_id":"\xff"}',
     ],
 )
 def test_what_is_no_backup_is_refused(box: bytes) -> None:
