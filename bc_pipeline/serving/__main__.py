@@ -16,6 +16,7 @@ import socket
 import sys
 from pathlib import Path
 
+from bc_pipeline.artifacts.store_format import require_store
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.serving.process.launcher import EXIT_REFUSED, Launcher
 from bc_pipeline.serving.process.listener import bind
@@ -35,6 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
             if options.folder:
                 _serve_folder(options.folder, settings, listener, until_eof=options.until_eof)
                 return 0
+            require_store(settings.home)
             launcher = Launcher(settings, listener, settings.workers, until_eof=options.until_eof)
             return launcher.run()
     except PipelineError as error:

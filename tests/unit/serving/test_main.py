@@ -59,6 +59,26 @@ def test_a_certificate_that_cannot_be_used_is_named(
     assert "BC_TLS_CERT_FILE" in done.stderr
 
 
+@pytest.mark.parametrize("unfit", [".restore", "store.json"])
+def test_a_volume_that_is_half_restored_or_of_a_later_release_is_not_served(
+    settings: Settings, api_key: str, unfit: str
+) -> None:
+    path = settings.home / unfit
+    if unfit == ".restore":
+        path.mkdir()
+    else:
+        path.write_text('{"format": 99}')
+    done = subprocess.run(
+        [sys.executable, "-m", "bc_pipeline.serving", "--port", "0"],
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 2
+    assert str(settings.home) in done.stderr
+    assert not (settings.home / "records").exists()
+
+
 def test_the_launcher_loads_nothing_that_answers_requests() -> None:
     heavy = ("fastapi", "numpy", "onnxruntime", "structlog", "uvicorn", "sqlalchemy")
     program = (
