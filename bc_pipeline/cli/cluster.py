@@ -31,13 +31,21 @@ def init(
             help="Airflow's connections as JSON, YAML or .env; what differs there is replaced.",
         ),
     ] = None,
+    service_password: Annotated[
+        Path | None,
+        typer.Option(
+            "--service-password",
+            metavar="FILE",
+            help="Password of a user `service` to be made, who may start and see retrains alone.",
+        ),
+    ] = None,
     owner: Annotated[
         str, typer.Option("--owner", help="Of the volume, as numbers; given only by root.")
     ] = "50000:0",
     wait: Seconds = WAIT_SECONDS,
     as_json: AsJson = False,
 ) -> None:
-    """Prepare the volume, its keys, and Airflow's database, pools, connections and first user.
+    """Prepare the volume, its keys, and Airflow's database, pools, connections and users.
 
     Airflow is reached by its own environment variables. What is there already stays, so it
     may run again, and on two machines at once. Example: `bc-pipeline cluster init`
@@ -53,6 +61,7 @@ def init(
                 lambda text: update(text, None),
                 owner=Owner.parse(owner),
                 connections=connections,
+                service_password=service_password,
                 seconds=wait,
             )
         output.report("The deployment is prepared", result, as_json=as_json)

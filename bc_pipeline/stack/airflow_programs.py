@@ -63,7 +63,7 @@ def migrate_database(settings: Settings) -> None:
 
 
 def apply(settings: Settings, content: Answer) -> Answer:
-    """Make pools, connections and the first user, as ``bc_airflow.deployment`` says.
+    """Make pools, connections and users, as ``bc_airflow.deployment`` says.
 
     Raises
     ------

@@ -15,6 +15,7 @@ from typing import Any
 
 from bc_pipeline.artifacts.files import locked, make_directory
 from bc_pipeline.errors import ConfigError, PipelineError
+from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import airflow_programs
 from bc_pipeline.stack.pools import POOLS
@@ -30,6 +31,8 @@ SHARED_OPTIONS = (
     "AIRFLOW__API_AUTH__JWT_SECRET",
     "AIRFLOW__API__SECRET_KEY",
 )
+# As whom the prediction service asks Airflow for a retrain.
+SERVICE_USER = "service"
 CONNECTION_FILES = (".json", ".yaml", ".yml", ".env")
 # Longer than another machine's migration takes.
 LOCK_SECONDS = 1800.0
@@ -41,9 +44,10 @@ def prepare(
     *,
     owner: Owner,
     connections: Path | None,
+    service_password: Path | None,
     seconds: float,
 ) -> dict[str, Any]:
-    """Volume, keys, Airflow's tables, pools, connections and first user.
+    """Volume, keys, Airflow's tables, pools, connections and users.
 
     Parameters
     ----------
@@ -53,6 +57,8 @@ def prepare(
         Of everything on the volume; given only by root.
     connections : Path or None
         File of connections in the form that Airflow imports.
+    service_password : Path or None
+        File of the password of a user who may start retrains and see them; None: no such user.
     seconds : float
         How long to wait for the metadata database.
 
@@ -70,7 +76,10 @@ def prepare(
     TransientError
         Where another machine prepares the same volume and does not come to an end.
     """
-    problems = [*environment_problems(os.environ), *file_problems(settings, connections)]
+    problems = [
+        *environment_problems(os.environ),
+        *file_problems(settings, connections, service_password),
+    ]
     try:
         make_directory(settings.home / "stack")
     except OSError as error:
@@ -85,14 +94,15 @@ def prepare(
         )
         tell("Migrating the metadata database")
         airflow_programs.migrate_database(settings)
-        tell("Making pools, connections and the first user")
+        tell("Making pools, connections and users")
         done = airflow_programs.apply(
             settings,
             {
                 "pools": [list(pool) for pool in POOLS],
                 "connections": str(connections) if connections else None,
-                "user": settings.airflow_user,
-                "password_file": str(settings.airflow_password),
+                "admin": [settings.airflow_user, str(settings.airflow_password)],
+                "service": [SERVICE_USER, str(service_password)] if service_password else None,
+                "retrains": [f"{problem.name}_retrain" for problem in PROBLEMS],
             },
         )
         given = give(settings, owner) if os.geteuid() == 0 else 0
@@ -124,7 +134,9 @@ def environment_problems(environment: Mapping[str, str]) -> Iterator[str]:
             )
 
 
-def file_problems(settings: Settings, connections: Path | None) -> Iterator[str]:
+def file_problems(
+    settings: Settings, connections: Path | None, service_password: Path | None
+) -> Iterator[str]:
     """What is wrong with the files that the settings and the caller name."""
     for folder in ("dags", "plugins", "expectations"):
         if not (settings.project_dir / folder).is_dir():
@@ -132,6 +144,11 @@ def file_problems(settings: Settings, connections: Path | None) -> Iterator[str]
     password = settings.airflow_password
     if settings.airflow_password_file and (why := _why_unreadable(password)):
         yield f"BC_AIRFLOW_PASSWORD_FILE names {password}, which {why}"
+    if service_password is not None:
+        if why := _why_unreadable(service_password):
+            yield f"the file of the service's password {service_password} {why}"
+        elif settings.airflow_user == SERVICE_USER:
+            yield f"BC_AIRFLOW_USER is {SERVICE_USER}, which is to be the lesser user's name"
     if connections is not None:
         if why := _why_unreadable(connections):
             yield f"the file of connections {connections} {why}"

@@ -52,6 +52,7 @@ MADE: Final[Mapping[str, Callable[[], str]]] = {
     "jwt_secret": lambda: secrets.token_hex(32),
     "api_secret_key": lambda: secrets.token_hex(32),
     "airflow_admin_password": _password,
+    "airflow_service_password": _password,
     "flower_auth": lambda: f"flower:{_password()}",
     "grafana_password": _password,
     "prometheus_key": make_raw,

@@ -19,6 +19,7 @@ Answer = Callable[[dict[str, Any]], None]
 
 FAB = "FabAuthManager"
 ADMIN_ROLE = "Admin"
+TRIGGER_ROLE = "Retrain"
 _PAUSE_SECONDS = 1.0
 _TRIES = 3
 
@@ -66,11 +67,15 @@ def reason(error: BaseException) -> str:
 def apply(
     pools: list[list[Any]],
     connections: str | None,
-    user: str,
-    password_file: str,
+    admin: list[str],
+    service: list[str] | None,
+    retrains: list[str],
     answer: Answer,
 ) -> None:
-    """Make pools, connections and the first user; what is there as it should be stays.
+    """Make pools, connections and users; what is there as it should be stays.
+
+    Users are given as a name and the file of a password: the administrator, and the one that
+    may start the DAGs ``retrains``, where there is to be one.
 
     Another machine may do the same at the same time: where it was faster with a row, the
     database refuses ours, and the next try finds that row.
@@ -86,7 +91,7 @@ def apply(
                 "pools": make_pools(session, pools),
                 "connections": make_connections(session, connections),
             }
-        return made | {"user": make_user(user, Path(password_file))}
+        return made | make_users(admin, service, retrains)
 
     for left in reversed(range(_TRIES)):
         try:
@@ -142,38 +147,87 @@ def make_connections(session: Any, path: str | None) -> dict[str, str]:
     return done
 
 
-def make_user(name: str, password_file: Path) -> str:
-    """The administrator, with the password that the file holds.
+def make_users(admin: list[str], service: list[str] | None, retrains: list[str]) -> dict[str, str]:
+    """The administrator, and the one that the prediction service starts retrains as.
 
     Only where Airflow keeps users itself, which it does with the FAB auth manager.
     """
     from airflow.configuration import conf
 
+    asked = {"user": admin} | ({"service_user": service} if service else {})
     manager = conf.get("core", "auth_manager").rpartition(".")[2]
     if manager != FAB:
-        return f"left to {manager}"
+        return dict.fromkeys(asked, f"left to {manager}")
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
+
+    with get_application_builder() as builder:
+        users = builder.sm
+        roles = {"user": users.find_role(ADMIN_ROLE)}
+        if service:
+            roles["service_user"] = make_role(users, TRIGGER_ROLE, retrain_permissions(retrains))
+        return {
+            key: make_user(users, name, roles[key], Path(file))
+            for key, (name, file) in asked.items()
+        }
+
+
+def retrain_permissions(dags: list[str]) -> set[tuple[str, str]]:
+    """What starting runs of these DAGs and following them needs, and no more.
+
+    Neither tasks nor runs can be changed, and no approval be given. To start a run Airflow
+    wants the right to edit its DAG, by which it can be paused too.
+    """
+    everywhere = {("can_read", "DAG Runs"), ("can_read", "Task Instances")}
+    # Airflow gives it to each role of one's own, at each of its starts.
+    everywhere.add(("can_read", "Website"))
+    return everywhere.union(
+        *(
+            {
+                ("can_read", f"DAG:{dag}"),
+                ("can_edit", f"DAG:{dag}"),
+                ("can_create", f"DAG Run:{dag}"),
+            }
+            for dag in dags
+        )
+    )
+
+
+def make_role(users: Any, name: str, wanted: set[tuple[str, str]]) -> Any:
+    """The role with these permissions, pairs of action and resource, and no other."""
+    role = users.add_role(name)
+    for permission in list(role.permissions):
+        if (permission.action.name, permission.resource.name) not in wanted:
+            users.remove_permission_from_role(role, permission)
+    for action, resource in sorted(wanted):
+        users.add_permission_to_role(role, users.create_permission(action, resource))
+    return role
+
+
+def make_user(users: Any, name: str, role: Any, password_file: Path) -> str:
+    """A user with this role alone, and the password that the file holds."""
     from airflow.providers.fab.auth_manager.security_manager.override import FabException
     from werkzeug.security import check_password_hash
 
     password = password_file.read_text(encoding="utf-8").strip()
-    with get_application_builder() as builder:
-        users = builder.sm
-        user = users.find_user(name)
-        if user is None:
-            role = users.find_role(ADMIN_ROLE)
-            try:
-                users.add_user(name, name, ADMIN_ROLE, f"{name}@localhost", role, password)
-            except FabException:
-                user = users.find_user(name)
-                if user is None:
-                    raise
-            else:
-                return "made"
-        if check_password_hash(user.password, password):
-            return "kept"
+    user = users.find_user(name)
+    if user is None:
+        try:
+            users.add_user(name, name, role.name, f"{name}@localhost", role, password)
+        except FabException:
+            user = users.find_user(name)
+            if user is None:
+                raise
+        else:
+            return "made"
+    done = "kept"
+    if {each.name for each in user.roles} != {role.name}:
+        user.roles = [role]
+        users.update_user(user)
+        done = "changed"
+    if not check_password_hash(user.password, password):
         users.reset_password(user.id, password)
-        return "changed"
+        done = "changed"
+    return done
 
 
 if __name__ == "__main__":

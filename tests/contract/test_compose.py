@@ -18,6 +18,7 @@ from prometheus_client.parser import text_string_to_metric_families as parse
 from pydantic import SecretStr
 
 from bc_pipeline.settings import Settings
+from bc_pipeline.stack.cluster import SERVICE_USER
 from bc_pipeline.stack.container_secrets import NAMES
 from bc_pipeline.stack.containers import COMMANDS_SERVICE, PROFILES, PROJECT
 
@@ -235,6 +236,16 @@ def test_no_secret_stands_in_the_file() -> None:
 def test_only_what_promotes_and_commands_hold_the_signing_key() -> None:
     holders = {name for name in SERVICES if "signing_key" in SERVICES[name].get("secrets", [])}
     assert holders == {"airflow-init", "airflow-worker", "airflow-cli"}
+
+
+def test_the_service_asks_airflow_as_its_lesser_user() -> None:
+    holders = {
+        name for name in SERVICES if "airflow_admin_password" in SERVICES[name].get("secrets", [])
+    }
+    assert holders == {"airflow-init", "airflow-cli"}
+    assert environment("service")["BC_AIRFLOW_USER"] == SERVICE_USER
+    file = environment("service")["BC_AIRFLOW_PASSWORD_FILE"]
+    assert SERVICES["airflow-init"]["command"][-2:] == ["--service-password", file]
 
 
 def test_the_script_of_the_databases_is_sound() -> None:

@@ -16,10 +16,35 @@ import psycopg
 import pytest
 
 from bc_pipeline.access.keys import list_keys
+from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.errors import AirflowAway
+from bc_pipeline.settings import Settings
+from tests.e2e.running import free_ports, wait_until
 from tests.unit.records.postgres import Postgres
 
 PROGRAM = Path(sys.executable).with_name("bc-pipeline")
 PASSWORD = "correct horse battery staple"
+SERVICE_PASSWORD = "lesser horse"
+RUN = "dags/wdbc_retrain/dagRuns/api__1"
+# What is asked of Airflow as the service's user; only the first three are granted.
+ALLOWED = 3
+ASKED: list[tuple[str, str, Any]] = [
+    ("POST", "dags/wdbc_retrain/dagRuns", {"logical_date": None, "conf": {}}),
+    ("GET", RUN, None),
+    ("GET", f"{RUN}/taskInstances", None),
+    ("POST", "dags/wdbc_batch_score/dagRuns", {"logical_date": None, "conf": {}}),
+    ("PATCH", RUN, {"state": "success"}),
+    ("DELETE", RUN, None),
+    ("POST", "dags/wdbc_retrain/clearTaskInstances", {"dry_run": False}),
+    ("PATCH", f"{RUN}/taskInstances/gate", {"new_state": "success"}),
+    # A person's approval, in the person's place.
+    ("PATCH", f"{RUN}/taskInstances/approve/-1/hitlDetails", {"chosen_options": ["Approve"]}),
+    ("DELETE", "dags/wdbc_retrain", None),
+    ("GET", "connections", None),
+    ("GET", "variables", None),
+    ("GET", "config", None),
+    ("POST", "pools", {"name": "more", "slots": 9}),
+]
 CONNECTION = {"conn_type": "http", "host": "example.org", "password": "connection-canary"}
 
 
@@ -31,6 +56,7 @@ class Deployment:
         self.secrets = folder / "secrets"
         self.secrets.mkdir()
         self.home = folder / "volume"
+        self.service_password = self.secret("airflow_service_password", SERVICE_PASSWORD)
         self.connections = self.secret("connections.json", json.dumps({"hospital": CONNECTION}))
         url = f"postgresql+psycopg2://bc:{Postgres.PASSWORD}@/postgres?host={database.folder}"
         files = {
@@ -64,11 +90,14 @@ class Deployment:
         path.chmod(0o600)
         return path
 
+    def on(self, machine: str) -> dict[str, str]:
+        return self.environment | {"AIRFLOW_HOME": str(self.folder / machine)}
+
     def init(self, machine: str, *words: str) -> subprocess.Popen[str]:
-        environment = self.environment | {"AIRFLOW_HOME": str(self.folder / machine)}
+        service = ("--service-password", str(self.service_password))
         return subprocess.Popen(
-            [PROGRAM, "cluster", "init", "--json", *words],
-            env=environment,
+            [PROGRAM, "cluster", "init", "--json", *service, *words],
+            env=self.on(machine),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -77,6 +106,13 @@ class Deployment:
     def rows(self, statement: str) -> list[tuple[Any, ...]]:
         with psycopg.connect(self.database.url()) as connection:
             return connection.execute(statement).fetchall()
+
+    def roles(self, user: str) -> list[str]:
+        found = self.rows(f"""
+            SELECT r.name FROM ab_user u JOIN ab_user_role ur ON ur.user_id = u.id
+            JOIN ab_role r ON r.id = ur.role_id WHERE u.username = '{user}'
+        """)
+        return [name for (name,) in found]
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +127,17 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
 def answer(process: subprocess.Popen[str], code: int = 0) -> Any:
     out, err = process.communicate(timeout=240)
     assert process.returncode == code, out + err
-    for secret in (PASSWORD, Postgres.PASSWORD, CONNECTION["password"]):
+    for secret in (PASSWORD, SERVICE_PASSWORD, Postgres.PASSWORD, CONNECTION["password"]):
         assert secret not in out + err
     return json.loads(out)
+
+
+def is_reached(settings: Settings) -> bool:
+    try:
+        AirflowApi.of(settings).client.close()
+    except AirflowAway:
+        return False
+    return True
 
 
 def test_two_machines_prepare_one_deployment_at_once(deployment: Deployment) -> None:
@@ -102,15 +146,12 @@ def test_two_machines_prepare_one_deployment_at_once(deployment: Deployment) -> 
     # The database comes up while they wait for it.
     threading.Timer(4, deployment.database.start).start()
     found = [answer(process) for process in both]
-    done = {(each["pools"]["promotion"], each["user"]) for each in found}
-    assert done == {("made", "made"), ("kept", "kept")}
+    done = {(each["pools"]["promotion"], each["user"], each["service_user"]) for each in found}
+    assert done == {("made", "made", "made"), ("kept", "kept", "kept")}
 
     assert deployment.rows("SELECT slots FROM slot_pool WHERE pool = 'promotion'") == [(1,)]
-    roles = """
-        SELECT u.username, r.name FROM ab_user u
-        JOIN ab_user_role ur ON ur.user_id = u.id JOIN ab_role r ON r.id = ur.role_id
-    """
-    assert deployment.rows(roles) == [("admin", "Admin")]
+    assert deployment.roles("admin") == ["Admin"]
+    assert deployment.roles("service") == ["Retrain"]
     (connection,) = deployment.rows("SELECT host, password, is_encrypted FROM connection")
     assert connection[0] == "example.org"
     assert connection[2]
@@ -121,14 +162,53 @@ def test_what_the_files_say_counts_when_it_runs_again(deployment: Deployment) ->
     before = {path: path.read_bytes() for path in (deployment.home / "keys").glob("*")}
     deployment.secret("airflow_admin_password", "another one")
     with psycopg.connect(deployment.database.url()) as connection:
+        connection.execute("""
+            INSERT INTO ab_user_role (id, user_id, role_id)
+            SELECT nextval('ab_user_role_id_seq'), u.id, r.id FROM ab_user u, ab_role r
+            WHERE u.username = 'service' AND r.name = 'Admin'
+        """)
         connection.execute("UPDATE slot_pool SET slots = 7 WHERE pool = 'promotion'")
     again = answer(deployment.init("one"))
-    assert (again["pools"]["promotion"], again["user"]) == ("changed", "changed")
+    done = again["pools"]["promotion"], again["user"], again["service_user"]
+    assert done == ("changed", "changed", "changed")
+    assert deployment.roles("service") == ["Retrain"]
     assert deployment.rows("SELECT slots FROM slot_pool WHERE pool = 'promotion'") == [(1,)]
     assert {path: path.read_bytes() for path in (deployment.home / "keys").glob("*")} == before
     assert [key.name for key in list_keys(deployment.home / "keys" / "service_keys.json")] == [
         "local"
     ]
+
+
+def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: Deployment) -> None:
+    (port,) = free_ports(1)
+    settings = Settings(
+        home=deployment.home,
+        airflow_url=f"http://127.0.0.1:{port}",
+        airflow_user="service",
+        airflow_password_file=deployment.service_password,
+    )
+    with (deployment.folder / "api-server.log").open("wb") as log:
+        server = subprocess.Popen(
+            [PROGRAM.with_name("airflow"), "api-server", "--port", str(port)],
+            env=deployment.on("one"),
+            stdout=log,
+            stderr=log,
+        )
+    try:
+        wait_until(lambda: is_reached(settings), 120, "Airflow answers")
+        with AirflowApi.of(settings) as airflow:
+            client = airflow.client
+            status = {
+                (method, path): client.request(method, f"/api/v2/{path}", json=body).status_code
+                for method, path, body in ASKED
+            }
+    finally:
+        server.terminate()
+        server.wait(30)
+    # Nothing was parsed: who may start a run is told that there is no such DAG.
+    allowed = {question for question, code in status.items() if code in (200, 404)}
+    assert allowed == {(method, path) for method, path, _ in ASKED[:ALLOWED]}
+    assert {code for question, code in status.items() if question not in allowed} == {403}
 
 
 def test_the_group_reads_what_it_needs_and_no_more(deployment: Deployment) -> None:

@@ -204,7 +204,7 @@ def test_the_service_can_do_what_it_must_and_nothing_else(deployment: Deployment
         refused = inside("sh", "-c", f": >> {path}", check=False)
         assert "Read-only file system" in refused.stderr
     held = inside("ls", "/run/secrets").stdout.split()
-    assert set(held) == {"airflow_admin_password", "records_url", "verify_key"}
+    assert set(held) == {"airflow_service_password", "records_url", "verify_key"}
     limits = inside("cat", "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max", check=False)
     # Of the first version of control groups there are other files.
     assert limits.returncode or limits.stdout.split() == ["128", str(2**30)]

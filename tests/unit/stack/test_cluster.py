@@ -53,16 +53,25 @@ def test_files_are_looked_at_before_anything_is_done(tmp_path: Path) -> None:
     wrong = tmp_path / "connections.txt"
     wrong.write_text("hospital=http://example.org")
     settings = Settings(airflow_password_file=tmp_path / "none", project_dir=tmp_path)
-    said = " ".join(file_problems(settings, wrong))
-    for word in ("folder dags", "folder plugins", "BC_AIRFLOW_PASSWORD_FILE", ".yaml"):
+    said = " ".join(file_problems(settings, wrong, tmp_path / "lesser"))
+    for word in ("folder dags", "folder plugins", "BC_AIRFLOW_PASSWORD_FILE", ".yaml", "lesser"):
         assert word in said
-    assert list(file_problems(Settings(), None)) == []
+    assert list(file_problems(Settings(), None, None)) == []
+    (same,) = file_problems(Settings(airflow_user="service"), None, wrong)
+    assert "BC_AIRFLOW_USER is service" in same
 
 
 def test_a_deployment_that_is_not_as_needed_is_not_touched(settings: Settings) -> None:
     told: list[str] = []
     with pytest.raises(ConfigError, match="FERNET_KEY is not set"):
-        prepare(settings, told.append, owner=Owner(0, 0), connections=None, seconds=0)
+        prepare(
+            settings,
+            told.append,
+            owner=Owner(0, 0),
+            connections=None,
+            service_password=None,
+            seconds=0,
+        )
     assert not any("database" in line for line in told)
 
 
