@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bc_pipeline import __version__
-from bc_pipeline.artifacts.files import locked, make_directory, staged_file
+from bc_pipeline.artifacts.files import locked, make_directory
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import require_not_newer
 from bc_pipeline.artifacts.versions import list_versions, read_registry
@@ -33,6 +33,7 @@ from bc_pipeline.backup import contents
 from bc_pipeline.backup.archive import ArchiveWriter, Manifest
 from bc_pipeline.backup.keys import BackupKeys
 from bc_pipeline.backup.stream import SealingStream
+from bc_pipeline.backup.unfinished import SUFFIX, remove_unfinished, unfinished_file
 from bc_pipeline.backup.verify import Checked, Tell, silent, verify_backup
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, NotStored
@@ -41,8 +42,6 @@ from bc_pipeline.records.database import FILE_NAME
 from bc_pipeline.records.transfer import copy_sqlite, database_file, snapshot
 from bc_pipeline.settings import Settings
 
-SUFFIX = ".bcbackup"
-BACKUP_MODE = 0o600
 _SCRATCH = ".backup-"
 
 
@@ -100,14 +99,14 @@ def make_backup(
             setting="BC_RECORDS_DIR",
         )
     _require_free(target, settings, force=force)
-    with _scratch(settings.home) as scratch, staged_file(target) as staged:
-        staged.chmod(BACKUP_MODE)
+    remove_unfinished(target)
+    with _scratch(settings.home) as scratch, unfinished_file(target) as staged:
         with staged.open("wb") as stream:
             sealing = SealingStream(stream, keys)
             apart = contents.copied_otherwise(settings)
             backup = _Backup(settings, ArchiveWriter(sealing), scratch, tell, apart)
             backup.write(format_time(began), store_format, with_keys=with_keys)
-        checked = verify_backup(staged, settings, tell=tell)
+        checked = verify_backup(staged, settings, room=scratch, tell=tell)
         size = staged.stat().st_size
     return Made(target, size, checked)
 

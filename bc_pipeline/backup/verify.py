@@ -62,8 +62,16 @@ def _area(name: str) -> str:
     return root if root == "records" else first
 
 
-def verify_backup(path: Path, settings: Settings, *, tell: Tell = silent) -> Checked:
+def verify_backup(
+    path: Path, settings: Settings, *, room: Path | None = None, tell: Tell = silent
+) -> Checked:
     """Read a backup through: every byte authenticated, every digest, signature and chain held.
+
+    Parameters
+    ----------
+    room : Path, optional
+        Where manifests, registries and the audit log are put to be checked, in a private
+        folder for as long as that takes; otherwise where the system has temporary files.
 
     Raises
     ------
@@ -74,7 +82,7 @@ def verify_backup(path: Path, settings: Settings, *, tell: Tell = silent) -> Che
     StoreUnfit
         Where it is of a later release.
     """
-    with tempfile.TemporaryDirectory(prefix="bc-backup-") as folder:
+    with tempfile.TemporaryDirectory(prefix="bc-backup-", dir=room) as folder:
         staged = Path(folder)
 
         @contextmanager
