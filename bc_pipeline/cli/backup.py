@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,7 +40,7 @@ def backup(
     from bc_pipeline.backup.verify import verify_backup
 
     began = time.monotonic()
-    with output.errors_as_exit_codes(as_json=as_json):
+    with output.errors_as_exit_codes(as_json=as_json), _ended_in_order():
         settings = load_settings()
         path = target.expanduser().absolute()
         with output.progress("backup", quiet=as_json) as tell:
@@ -73,7 +76,7 @@ def restore(
     from bc_pipeline.backup.restore import restore_backup
 
     began = time.monotonic()
-    with output.errors_as_exit_codes(as_json=as_json):
+    with output.errors_as_exit_codes(as_json=as_json), _ended_in_order():
         settings = load_settings(**({"home": home} if home else {}))
         with output.progress("restore", quiet=as_json) as tell:
             done = restore_backup(
@@ -103,6 +106,20 @@ def upgrade(
     with output.errors_as_exit_codes(as_json=as_json):
         result = asdict(run(load_settings(), dry_run=dry_run))
         output.report("Would upgrade" if dry_run else "Upgrade", result, as_json=as_json)
+
+
+@contextmanager
+def _ended_in_order() -> Iterator[None]:
+    """Let SIGTERM take away what is unfinished, as an interrupt does."""
+
+    def end(number: int, _: object) -> None:
+        raise SystemExit(128 + number)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def _seconds(began: float) -> float:

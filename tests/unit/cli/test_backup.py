@@ -5,12 +5,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from typer.testing import CliRunner, Result
 
+from bc_pipeline.artifacts.files import locked
+from bc_pipeline.artifacts.store import Store
 from bc_pipeline.cli.app import app
 from bc_pipeline.settings import Settings
 
@@ -72,6 +77,26 @@ def test_exit_codes_tell_what_is_wrong(
     assert not (tmp_path / "other").exists()
     monkeypatch.delenv("BC_BACKUP_KEY_FILE")
     told("backup", str(tmp_path / "other"), code=3)
+
+
+def test_a_backup_that_is_told_to_end_leaves_nothing(home: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
+    shelf.mkdir()
+    program = Path(sys.executable).with_name("bc-pipeline")
+    with locked(Store(home, "wdbc").registry_lock):
+        process = subprocess.Popen([program, "backup", shelf], stderr=subprocess.DEVNULL)
+        try:
+            deadline = time.monotonic() + 60
+            while not list(shelf.iterdir()):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            process.terminate()
+            assert process.wait(20) == 143
+        finally:
+            process.kill()
+            process.wait(10)
+    assert list(shelf.iterdir()) == []
+    assert list(home.glob(".backup-*")) == []
 
 
 def test_an_upgrade_is_told_and_done(home: Path) -> None:
