@@ -263,8 +263,13 @@ def test_ports_are_published_on_loopback_alone(name: str) -> None:
     ports = SERVICES[name].get("ports", [])
     for port in ports:
         assert re.fullmatch(r"127\.0\.0\.1:\$\{[A-Z_]+:-\d+\}:\d+", port)
-    # An internal network publishes nothing.
-    assert bool(ports) == ("edge" in SERVICES[name].get("networks", []))
+    # An internal network publishes nothing, and in one of its own nobody else is met.
+    edges = [edge for edge in SERVICES[name].get("networks", []) if edge.startswith("edge-")]
+    assert len(edges) == len(ports)
+    for edge in edges:
+        assert [other for other in SERVICES if edge in SERVICES[other].get("networks", [])] == [
+            name
+        ]
 
 
 @each_service
@@ -304,12 +309,24 @@ def test_networks_keep_apart_what_need_not_meet() -> None:
         for network in service.get("networks", []):
             members[network].add(name)
     internal = {name for name, about in COMPOSE["networks"].items() if about}
-    assert internal == set(members) - {"airflow", "edge"}
+    assert set(members) - internal == {
+        "airflow",
+        *(network for network in members if network.startswith("edge-")),
+    }
     assert all(about in (None, {"internal": True}) for about in COMPOSE["networks"].values())
-    assert "service" not in members["broker"] | members["airflow"] | members["tracking"]
-    assert not members["broker"] & {"mlflow", "prometheus", "grafana"}
-    assert members["database"].isdisjoint({"redis", "prometheus", "grafana", "spark-worker"})
-    assert {"postgres", "redis"}.isdisjoint(members["edge"])
+
+    def met(name: str) -> set[str]:
+        return set().union(*(others for others in members.values() if name in others)) - {name}
+
+    assert met("service") == {
+        *("postgres", "airflow-apiserver", "airflow-cli", "prometheus", "grafana"),
+    }
+    assert met("mlflow") == {"postgres", "airflow-worker", "airflow-cli"}
+    # A master starts what anybody who reaches it hands in.
+    assert met("spark-master") == {"spark-worker", "airflow-worker", "airflow-cli"}
+    assert met("redis") == {"airflow-scheduler", "airflow-worker", "airflow-cli", "flower"}
+    assert met("prometheus") == {"service", "grafana"}
+    assert {"service", "mlflow"}.isdisjoint(members["database"])
 
 
 def test_the_service_cannot_write_what_it_serves() -> None:
