@@ -22,7 +22,7 @@ def test_a_key_is_random_and_only_its_digest_is_stored(store_path: Path) -> None
     assert entry.scopes == ("predict", "read")
     text = store_path.read_text()
     assert raw not in text
-    assert raw.rpartition("_")[2] not in text
+    assert raw.removeprefix(f"bck_{entry.id}_") not in text
     assert stat.S_IMODE(store_path.stat().st_mode) == 0o640
     assert stat.S_IMODE(store_path.parent.stat().st_mode) == 0o700
     assert keys.list_keys(store_path) == (entry,)

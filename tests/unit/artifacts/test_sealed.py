@@ -80,7 +80,7 @@ def test_a_signed_manifest_cannot_point_outside(
 @pytest.mark.parametrize(
     ("manifest", "message"),
     [
-        (b'{"format": 2}', "format 2; this code reads format 1"),
+        (b'{"format": 3}', "format 3; this code reads up to format 2"),
         (b'{"version": "v"}', "cannot be read"),
         (b"[]", "cannot be read"),
         (b"{", "cannot be read"),

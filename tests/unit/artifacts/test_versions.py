@@ -182,7 +182,7 @@ def test_the_champion_is_the_very_manifest_that_was_released(
     [
         (b"", "cannot be read"),
         (b"{}", "cannot be read"),
-        (b'{"format": 2, "new": []}', "format 2; this code reads format 1"),
+        (b'{"format": 3, "new": []}', "format 3; this code reads up to format 1"),
         (b'{"format": 1, "problem": "wdbc"}', "not a valid registry"),
         (b'{"format": 1, "problem": "rna", "generation": 0}', "is that of rna"),
     ],
