@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import stat
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -74,41 +72,6 @@ def test_they_are_what_their_readers_take(
     assert settings.records_url is not None
     assert settings.records_url.get_secret_value() == (folder / "records_url").read_text()
     assert settings.alert_webhook_url is None
-
-
-def test_the_script_of_the_databases_reads_the_addresses(folder: Path, tmp_path: Path) -> None:
-    """psql is replaced by a program that shows what it was told."""
-    make_container_secrets(folder)
-    script = Path(__file__).parents[3] / "docker" / "postgres" / "databases.sh"
-    (tmp_path / "script").write_text(script.read_text().replace("/run/secrets", str(folder)))
-    (tmp_path / "psql").write_text('#!/bin/sh\necho "arguments: $*"\ntest -t 0 || cat\n')
-    (tmp_path / "psql").chmod(0o755)
-
-    def run() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["bash", str(tmp_path / "script")],
-            env={"PATH": f"{tmp_path}:{os.environ['PATH']}"},
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=20,
-        )
-
-    done = run()
-    assert done.returncode == 0, done.stderr
-    for name in ("airflow_db_url", "mlflow_db_url", "records_url"):
-        user, _, rest = (folder / name).read_text().partition("://")[2].partition(":")
-        password = rest.partition("@")[0]
-        assert f"CREATE ROLE \"{user}\" LOGIN PASSWORD '{password}';" in done.stdout
-        assert f'CREATE DATABASE "{user}" OWNER "{user}";' in done.stdout
-        shown = [line for line in done.stdout.splitlines() if line.startswith("arguments: ")]
-        assert not [line for line in shown if password in line]
-    (folder / "mlflow_db_url").chmod(0o644)
-    (folder / "mlflow_db_url").write_text("postgresql://mlflow:it's@postgres/mlflow")
-    refused = run()
-    assert refused.returncode == 1
-    assert "mlflow_db_url" in refused.stderr
-    assert "it's" not in refused.stderr
 
 
 def test_everything_that_is_wrong_is_named_and_nothing_is_told(folder: Path) -> None:
