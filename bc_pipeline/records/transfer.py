@@ -9,6 +9,7 @@ leaves this process, and what was SQLite may come back as PostgreSQL.
 from __future__ import annotations
 
 import os
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -25,6 +26,7 @@ TABLES = ("predictions", "outcomes")
 _ROWS = 5_000
 _PAGES = 4_096
 _BUSY_SECONDS = 60.0
+_SPARE_BYTES = 64 << 20
 Tell = Callable[[float | None], None]
 
 
@@ -44,9 +46,12 @@ def copy_sqlite(source: Path, target: Path, tell: Tell = _silent) -> None:
 
     Raises
     ------
+    ConfigError
+        Where the copy would fill the volume that it is written to.
     RecordsAway
         Where it cannot be read, or is damaged.
     """
+    _require_room(source, target.parent)
     os.close(os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE))
 
     def copied(_: int, remaining: int, total: int) -> None:
@@ -75,6 +80,20 @@ def copy_sqlite(source: Path, target: Path, tell: Tell = _silent) -> None:
         ) from None
     if found != "ok":
         raise RecordsAway(f"The database {source.name} is damaged: {found}.", reason="damaged")
+
+
+def _require_room(source: Path, folder: Path) -> None:
+    """See that a copy leaves room: the log of predictions may stand on the same volume."""
+    parts = (source, source.with_name(f"{source.name}-wal"))
+    needed = sum(part.stat().st_size for part in parts if part.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed + _SPARE_BYTES:
+        raise ConfigError(
+            f"A copy of {source.name} needs {needed >> 20} MiB in {folder} for a while, and "
+            f"there is not that much room: {free >> 20} MiB are free.",
+            "Free space, or enlarge the volume.",
+            setting="home",
+        )
 
 
 def database_file(settings: Settings) -> Path | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
@@ -43,6 +44,25 @@ def recorded(kept: Settings, database: Database, entry: SampleEntry) -> Settings
     record_outcomes(kept, [OutcomeReport(made[0].id, False, "lab", correction=True)], labels)
     record_outcomes(kept, [OutcomeReport(made[1].id, True, "lab")], labels)
     return kept
+
+
+def test_a_copy_that_would_fill_the_volume_is_not_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The prediction log needs that room: without it the service answers nothing."""
+    source = tmp_path / "source.sqlite"
+    database = sqlite3.connect(source)
+    database.execute("CREATE TABLE t (x)")
+    database.commit()
+    database.close()
+    usage = shutil.disk_usage(tmp_path)
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1 << 20))
+        with pytest.raises(ConfigError, match=r"source.sqlite .* room") as caught:
+            copy_sqlite(source, tmp_path / "copy.sqlite")
+    assert caught.value.remedy
+    assert not (tmp_path / "copy.sqlite").exists()
+    copy_sqlite(source, tmp_path / "copy.sqlite")
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
