@@ -65,8 +65,9 @@ def require_sound(home: Path, manifest: Manifest, verify_key: Path) -> dict[str,
     if wrong:
         raise BackupInvalid(
             "What is backed up does not hold together: " + " ".join(wrong),
-            "Run `bc-pipeline doctor`, and restore what is damaged from an earlier backup, or "
-            "move it away.",
+            "Run `bc-pipeline doctor` on that volume; restore what is damaged from an earlier "
+            "backup, or move it away. Signatures are held against BC_VERIFY_KEY_FILE, where it "
+            "is set.",
         )
     return checked
 

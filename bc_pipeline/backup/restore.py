@@ -110,8 +110,10 @@ def restore_backup(
 def _require_stopped(settings: Settings, records: Path) -> None:
     runs = supervisor_runs(load_state(settings))
     for problem in contents.folders_below(records):
-        lock = records / problem / segments.DRAIN_LOCK
-        runs = runs or (lock.exists() and segments.is_held(lock))
+        folder = records / problem
+        # A drainer may have died, and its workers write on.
+        locks = [folder / segments.DRAIN_LOCK, *segments.listed(segments.spool_folder(folder))]
+        runs = runs or any(lock.exists() and segments.is_held(lock) for lock in locks)
     if runs:
         raise StackError(
             f"A stack or a service runs on {settings.home}.",

@@ -15,7 +15,7 @@ from bc_pipeline.backup.archive import Manifest, Receiver, Sink, read_archive
 from bc_pipeline.backup.check import is_needed, require_sound
 from bc_pipeline.backup.keys import BackupKeys
 from bc_pipeline.backup.stream import OpeningStream
-from bc_pipeline.errors import BackupInvalid, StoreUnfit
+from bc_pipeline.errors import BackupInvalid, ConfigError, StoreUnfit
 from bc_pipeline.settings import Settings
 
 Tell = Callable[[str, float | None], None]
@@ -138,8 +138,21 @@ def trusted_key(settings: Settings, manifest: Manifest, scratch: Path) -> Path:
     """The public key to hold signatures against: the one that is set, or that of the backup.
 
     The backup's is as trustworthy as its files: who made it had the key of backups.
+
+    Raises
+    ------
+    ConfigError
+        Where the one that is set is not there.
     """
-    if settings.verify_key_file is not None:
-        return settings.verify_key_file
+    key = settings.verify_key_file
+    if key is not None:
+        if not key.is_file():
+            raise ConfigError(
+                f"There is no verification key {key} to hold the backup's versions against.",
+                "Bring it there; or set BC_VERIFY_KEY_FILE for this command to nothing, to trust "
+                "the key in the backup.",
+                setting="BC_VERIFY_KEY_FILE",
+            )
+        return key
     write_atomic(scratch, manifest.verify_key.encode())
     return scratch

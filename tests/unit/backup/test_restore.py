@@ -35,8 +35,9 @@ from bc_pipeline.records.drain import Drainer
 from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
 from bc_pipeline.records.predictions import find_prediction
 from bc_pipeline.records.segments import listed, spool_folder
+from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
-from tests.unit.backup.conftest import elsewhere, promote, put, recorded_ids, visible
+from tests.unit.backup.conftest import an_entry, elsewhere, promote, put, recorded_ids, visible
 from tests.unit.records.postgres import Postgres
 
 
@@ -113,9 +114,22 @@ def test_a_key_that_is_set_counts_and_not_that_of_the_backup(
     made = make_backup(volume, shelf / "b")
     make_keys(tmp_path / "other.pem", tmp_path / "other_verify.pem")
     other = elsewhere(volume, verify_key_file=tmp_path / "other_verify.pem")
-    with pytest.raises(BackupInvalid, match="does not bear a signature"):
+    with pytest.raises(BackupInvalid, match="does not bear a signature") as caught:
         restore_backup(other, made.path)
+    assert "BC_VERIFY_KEY_FILE" in caught.value.remedy
     assert not (other.home / "models").exists()
+
+
+def test_a_verification_key_that_is_not_there_is_named(
+    volume: Settings, shelf: Path, tmp_path: Path
+) -> None:
+    made = make_backup(volume, shelf / "b")
+    other = elsewhere(volume, verify_key_file=tmp_path / "none.pem")
+    for act in (verify_backup, lambda path, settings: restore_backup(settings, path)):
+        with pytest.raises(ConfigError, match=r"none\.pem") as caught:
+            act(made.path, other)
+        assert caught.value.setting == "BC_VERIFY_KEY_FILE"
+    assert visible(other.home) == set()
 
 
 def test_another_key_opens_nothing(volume: Settings, shelf: Path, tmp_path: Path) -> None:
@@ -161,6 +175,17 @@ def test_a_volume_in_use_is_left_alone(volume: Settings, shelf: Path) -> None:
         stop.set()
         thread.join()
         drainer.close()
+
+
+def test_a_worker_without_a_drainer_keeps_the_volume_in_use(volume: Settings, shelf: Path) -> None:
+    made = make_backup(volume, shelf / "b")
+    spool = Spool.open(volume, "worker-2")
+    try:
+        spool.append([an_entry()])
+        with pytest.raises(StackError):
+            restore_backup(volume, made.path, replace=True)
+    finally:
+        spool.close()
 
 
 def _refused_for_a_process(volume: Settings, path: Path) -> bool:
