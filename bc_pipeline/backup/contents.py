@@ -91,7 +91,7 @@ def files_below(
     if top.is_file():
         yield top
         return
-    for folder, folders, _ in os.walk(top):
+    for folder, folders, _ in os.walk(top, onerror=_unless_gone):
         folders[:] = sorted(
             name for name in folders if not name.startswith(".") and Path(folder, name) not in apart
         )
@@ -105,6 +105,12 @@ def files_below(
                 left_out.append(f"{path}: no regular file")
             elif not name.endswith(_SQLITE_PARTS) and path not in apart:
                 yield path
+
+
+def _unless_gone(error: OSError) -> None:
+    """What may not be read would be missing without anybody knowing."""
+    if not isinstance(error, FileNotFoundError):
+        raise error
 
 
 def _listed(folder: str) -> list[str]:

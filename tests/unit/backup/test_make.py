@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import shutil
@@ -9,6 +10,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -276,6 +278,24 @@ def test_nothing_is_written_but_to_the_volume_and_the_target(
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "not there"))
     make_backup(volume, shelf)
+
+
+def test_a_folder_that_may_not_be_read_gives_no_backup(
+    volume: Settings, shelf: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another user than the stack's: without the keys it would be no backup."""
+    scandir = os.scandir
+
+    def guarded(path: Any) -> Any:
+        if str(path) == str(volume.home / "keys"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    with pytest.raises(PermissionError):
+        make_backup(volume, shelf)
+    assert list(shelf.iterdir()) == []
+    make_backup(volume, shelf, with_keys=False)
 
 
 def test_links_and_secrets_elsewhere_are_named(
