@@ -57,6 +57,8 @@ ENV PATH=/opt/venv/bin:/usr/local/bin:/usr/bin:/bin \
     AIRFLOW__CORE__LOAD_EXAMPLES=False \
     AIRFLOW__LOGGING__BASE_LOG_FOLDER=/opt/airflow/logs \
     AIRFLOW__USAGE_DATA_COLLECTION__ENABLED=False
+# Workers load the heavy libraries before tasks fork from them.
+RUN ["python", "-c", "from pathlib import Path; from bc_pipeline.stack import preload; preload.install(Path('/opt/airflow'))"]
 USER 50000:0
 WORKDIR /opt/airflow
 EXPOSE 8080

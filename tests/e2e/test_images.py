@@ -208,6 +208,14 @@ def test_airflow_and_the_commands_run_and_the_dags_parse(podman: Podman) -> None
     podman.build("airflow")
     assert podman.once(image, "airflow", "version").strip() == "3.3.2"
     assert "bc-pipeline doctor" in podman.once(image, "bc-pipeline", "doctor", "--help")
+    # Each task of a worker would otherwise load the heavy libraries anew.
+    loaded = (
+        "import sys; sys.argv = ['airflow', 'celery', 'worker']; "
+        "import airflow.settings; airflow.settings.initialize(); "
+        "print('great_expectations' in sys.modules)"
+    )
+    celery = ("--env=AIRFLOW__CORE__EXECUTOR=CeleryExecutor",)
+    assert podman.once(image, "python", "-c", loaded, options=celery).splitlines()[-1] == "True"
     script = (
         "airflow db migrate >/tmp/migrate 2>&1 || cat /tmp/migrate >&2; "
         "airflow dags reserialize >/dev/null; "
