@@ -154,6 +154,7 @@ class _Backup:
     def write(self, created_at: str, store_format: int, *, with_keys: bool) -> None:
         home = self.settings.home
         self._note_keys_elsewhere()
+        self._note_former_log()
         if with_keys:
             self._add_tree(home / contents.KEYS)
         root = contents.records_root(self.settings)
@@ -262,6 +263,12 @@ class _Backup:
             path = getattr(self.settings, name)
             if path is not None and not path.is_relative_to(self.settings.home / contents.KEYS):
                 self.left_out.append(f"{path}: kept elsewhere (BC_{name.upper()})")
+
+    def _note_former_log(self) -> None:
+        """Its names in a backup are those of the log that is in use."""
+        former = self.settings.home / contents.RECORDS
+        if former not in self.apart and any(contents.files_below(former, [], self.apart)):
+            self.left_out.append(f"{former}: not the log that BC_RECORDS_DIR names")
 
 
 def _end_with_a_line(log: Path) -> None:

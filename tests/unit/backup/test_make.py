@@ -280,6 +280,15 @@ def test_nothing_is_written_but_to_the_volume_and_the_target(
     make_backup(volume, shelf)
 
 
+def test_a_log_that_is_no_longer_used_is_named(
+    volume: Settings, shelf: Path, tmp_path: Path
+) -> None:
+    """What waited in it when BC_RECORDS_DIR was set is in no database."""
+    made = make_backup(volume.model_copy(update={"records_dir": tmp_path / "apart"}), shelf)
+    left = " ".join(made.checked.manifest.left_out)
+    assert f"{volume.home / 'records'}: not the log that BC_RECORDS_DIR names" in left
+
+
 def test_a_folder_that_may_not_be_read_gives_no_backup(
     volume: Settings, shelf: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
