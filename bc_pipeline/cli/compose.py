@@ -52,6 +52,7 @@ def up(
             help="Bring a new deployment to its first champion, prediction and batch score.",
         ),
     ] = True,
+    as_json: AsJson = False,
 ) -> None:
     """Start the containers, wait until they are well, and run the first cycle.
 
@@ -61,23 +62,29 @@ def up(
     """
     from bc_pipeline.stack import containers
 
-    with output.errors_as_exit_codes(as_json=False):
+    with output.errors_as_exit_codes(as_json=as_json):
         project = load_settings().project_dir
         containers.start(project, profile or (), seconds, output.say)
         if first_cycle:
-            code = containers.run_command(project, "cluster", "first-cycle")
+            words = ("--json",) if as_json else ()
+            code = containers.run_command(project, "cluster", "first-cycle", *words)
             if code:
                 raise typer.Exit(code)
+        elif as_json:
+            output.show_json({"profiles": profile or []})
 
 
 @app.command("down")
-def down() -> None:
+def down(as_json: AsJson = False) -> None:
     """Stop and remove the containers of every profile; the volumes stay.
 
     Example: `bc-pipeline compose down`
     """
     from bc_pipeline.stack import containers
 
-    with output.errors_as_exit_codes(as_json=False):
+    with output.errors_as_exit_codes(as_json=as_json):
         containers.stop(load_settings().project_dir)
-    output.say("The containers are gone; the volumes stay.")
+    if as_json:
+        output.show_json({"removed": True, "volumes": "kept"})
+    else:
+        output.say("The containers are gone; the volumes stay.")

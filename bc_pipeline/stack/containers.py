@@ -16,7 +16,9 @@ from bc_pipeline.errors import ConfigError, StackError
 from bc_pipeline.stack.container_secrets import require_container_secrets
 
 PROJECT: Final = "bc-pipeline"
-PROFILES: Final = ("observability", "spark", "flower", "debug")
+# What may be started beside the rest; the last of all is only for single commands.
+STARTED: Final = ("observability", "spark", "flower")
+PROFILES: Final = (*STARTED, "debug")
 COMMANDS_SERVICE: Final = "airflow-cli"
 _PAUSE_SECONDS = 2.0
 # Exit code of `podman healthcheck run` for a container that has no health check.
@@ -83,10 +85,17 @@ def start(
     Raises
     ------
     ConfigError
-        Where secrets are missing, or there is no engine.
+        Where there is no such profile, secrets are missing, or there is no engine.
     StackError
         Where a container does not start or does not become well.
     """
+    # Compose itself passes over a name that it does not know.
+    if unknown := [profile for profile in profiles if profile not in STARTED]:
+        raise ConfigError(
+            f"No such profile can be started: {', '.join(unknown)}.",
+            f"Choose from: {', '.join(STARTED)}.",
+            setting="--profile",
+        )
     require_container_secrets(project / "secrets")
     engine = find_engine()
     tell(f"Starting the containers with {' '.join(engine.command)}.")

@@ -102,6 +102,28 @@ def test_docker_is_asked_to_wait_and_then_runs_the_first_cycle(
     ]
 
 
+@pytest.mark.parametrize("profile", ["observabilty", "debug"])
+def test_a_profile_that_is_none_or_only_for_commands_is_refused(
+    machine: Machine, project: Path, profile: str
+) -> None:
+    docker(machine)
+    result = run("up", "--profile", "spark", "--profile", profile, code=3)
+    assert profile in result.output
+    assert "observability, spark, flower" in result.output
+    assert not machine.calls(" up ")
+
+
+def test_machines_get_one_answer(machine: Machine, project: Path) -> None:
+    docker(machine)
+    assert json.loads(run("up", "--json", "--no-first-cycle").stdout) == {"profiles": []}
+    run("up", "--json")
+    assert machine.calls("cluster first-cycle --json")
+    assert json.loads(run("down", "--json").stdout) == {"removed": True, "volumes": "kept"}
+    (project / "secrets" / "fernet_key").unlink()
+    refused = json.loads(run("up", "--json", code=3).stdout)
+    assert "fernet_key" in refused["error"]["message"]
+
+
 def test_the_first_cycle_can_be_left_out_and_its_end_is_ours(
     machine: Machine, project: Path
 ) -> None:
