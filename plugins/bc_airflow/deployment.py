@@ -19,7 +19,7 @@ Answer = Callable[[dict[str, Any]], None]
 
 FAB = "FabAuthManager"
 ADMIN_ROLE = "Admin"
-TRIGGER_ROLE = "Retrain"
+RETRAIN_ROLE = "Retrain"
 _PAUSE_SECONDS = 1.0
 _TRIES = 3
 
@@ -162,13 +162,12 @@ def make_users(admin: list[str], service: list[str] | None, retrains: list[str])
 
     with get_application_builder() as builder:
         users = builder.sm
-        roles = {"user": users.find_role(ADMIN_ROLE)}
+        done = {"user": make_user(users, *admin, users.find_role(ADMIN_ROLE))}
         if service:
-            roles["service_user"] = make_role(users, TRIGGER_ROLE, retrain_permissions(retrains))
-        return {
-            key: make_user(users, name, roles[key], Path(file))
-            for key, (name, file) in asked.items()
-        }
+            role, as_it_was = make_role(users, RETRAIN_ROLE, retrain_permissions(retrains))
+            told = make_user(users, *service, role)
+            done["service_user"] = told if as_it_was or told == "made" else "changed"
+        return done
 
 
 def retrain_permissions(dags: list[str]) -> set[tuple[str, str]]:
@@ -192,23 +191,29 @@ def retrain_permissions(dags: list[str]) -> set[tuple[str, str]]:
     )
 
 
-def make_role(users: Any, name: str, wanted: set[tuple[str, str]]) -> Any:
-    """The role with these permissions, pairs of action and resource, and no other."""
+def make_role(users: Any, name: str, wanted: set[tuple[str, str]]) -> tuple[Any, bool]:
+    """The role with these permissions, pairs of action and resource, and no other.
+
+    Returns
+    -------
+    tuple
+        The role, and whether it was so already.
+    """
     role = users.add_role(name)
-    for permission in list(role.permissions):
-        if (permission.action.name, permission.resource.name) not in wanted:
-            users.remove_permission_from_role(role, permission)
-    for action, resource in sorted(wanted):
+    found = {(each.action.name, each.resource.name): each for each in role.permissions}
+    for pair in found.keys() - wanted:
+        users.remove_permission_from_role(role, found[pair])
+    for action, resource in sorted(wanted - found.keys()):
         users.add_permission_to_role(role, users.create_permission(action, resource))
-    return role
+    return role, found.keys() == wanted
 
 
-def make_user(users: Any, name: str, role: Any, password_file: Path) -> str:
+def make_user(users: Any, name: str, password_file: str, role: Any) -> str:
     """A user with this role alone, and the password that the file holds."""
     from airflow.providers.fab.auth_manager.security_manager.override import FabException
     from werkzeug.security import check_password_hash
 
-    password = password_file.read_text(encoding="utf-8").strip()
+    password = Path(password_file).read_text(encoding="utf-8").strip()
     user = users.find_user(name)
     if user is None:
         try:

@@ -18,6 +18,7 @@ import pytest
 from bc_pipeline.access.keys import list_keys
 from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.errors import AirflowAway
+from bc_pipeline.serving.retraining import Retraining, RetrainOrder
 from bc_pipeline.settings import Settings
 from tests.e2e.running import free_ports, wait_until
 from tests.unit.records.postgres import Postgres
@@ -26,12 +27,8 @@ PROGRAM = Path(sys.executable).with_name("bc-pipeline")
 PASSWORD = "correct horse battery staple"
 SERVICE_PASSWORD = "lesser horse"
 RUN = "dags/wdbc_retrain/dagRuns/api__1"
-# What is asked of Airflow as the service's user; only the first three are granted.
-ALLOWED = 3
-ASKED: list[tuple[str, str, Any]] = [
-    ("POST", "dags/wdbc_retrain/dagRuns", {"logical_date": None, "conf": {}}),
-    ("GET", RUN, None),
-    ("GET", f"{RUN}/taskInstances", None),
+# What the service's user is not to have of Airflow.
+FORBIDDEN: list[tuple[str, str, Any]] = [
     ("POST", "dags/wdbc_batch_score/dagRuns", {"logical_date": None, "conf": {}}),
     ("PATCH", RUN, {"state": "success"}),
     ("DELETE", RUN, None),
@@ -187,28 +184,36 @@ def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: D
         airflow_user="service",
         airflow_password_file=deployment.service_password,
     )
+    airflow = str(PROGRAM.with_name("airflow"))
+    environment = deployment.on("one") | {
+        "AIRFLOW__CORE__DAGS_FOLDER": str(settings.project_dir / "dags"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(settings.project_dir / "plugins"),
+    }
+    parse = (airflow, "dags", "reserialize")
+    subprocess.run(parse, env=environment, capture_output=True, check=True, timeout=120)
     with (deployment.folder / "api-server.log").open("wb") as log:
         server = subprocess.Popen(
-            [PROGRAM.with_name("airflow"), "api-server", "--port", str(port)],
-            env=deployment.on("one"),
+            [airflow, "api-server", "--port", str(port)],
+            env=environment,
             stdout=log,
             stderr=log,
         )
     try:
         wait_until(lambda: is_reached(settings), 120, "Airflow answers")
-        with AirflowApi.of(settings) as airflow:
-            client = airflow.client
+        retraining = Retraining(settings)
+        started, _ = retraining.start(RetrainOrder(), "key", "caller")
+        assert retraining.find(started.id).state == "queued"
+        with AirflowApi.of(settings) as api:
             status = {
-                (method, path): client.request(method, f"/api/v2/{path}", json=body).status_code
-                for method, path, body in ASKED
+                (method, path): api.client.request(method, f"/api/v2/{path}", json=body).status_code
+                for method, path, body in FORBIDDEN
             }
+            dags = api.client.get("/api/v2/dags").json()["dags"]
     finally:
         server.terminate()
         server.wait(30)
-    # Nothing was parsed: who may start a run is told that there is no such DAG.
-    allowed = {question for question, code in status.items() if code in (200, 404)}
-    assert allowed == {(method, path) for method, path, _ in ASKED[:ALLOWED]}
-    assert {code for question, code in status.items() if question not in allowed} == {403}
+    assert status == dict.fromkeys(status, 403)
+    assert [dag["dag_id"] for dag in dags] == ["wdbc_retrain"]
 
 
 def test_the_group_reads_what_it_needs_and_no_more(deployment: Deployment) -> None:
@@ -223,6 +228,25 @@ def test_the_group_reads_what_it_needs_and_no_more(deployment: Deployment) -> No
     if os.geteuid() == 0:
         owners = {(path.lstat().st_uid, path.lstat().st_gid) for path in deployment.home.rglob("*")}
         assert owners == {(50000, 0)}
+
+
+def test_a_right_that_was_given_by_hand_is_taken_back(deployment: Deployment) -> None:
+    given = """
+        SELECT count(*) FROM ab_permission_view_role pr JOIN ab_role r ON r.id = pr.role_id
+        WHERE r.name = 'Retrain'
+    """
+    before = deployment.rows(given)
+    with psycopg.connect(deployment.database.url()) as connection:
+        connection.execute("""
+            INSERT INTO ab_permission_view_role (id, permission_view_id, role_id)
+            SELECT nextval('ab_permission_view_role_id_seq'), pv.id, r.id
+            FROM ab_permission_view pv JOIN ab_permission p ON p.id = pv.permission_id
+            JOIN ab_view_menu v ON v.id = pv.view_menu_id, ab_role r
+            WHERE p.name = 'can_read' AND v.name = 'Connections' AND r.name = 'Retrain'
+        """)
+    assert deployment.rows(given) != before
+    assert answer(deployment.init("one"))["service_user"] == "changed"
+    assert deployment.rows(given) == before
 
 
 def test_everything_that_is_wrong_is_named_at_once(deployment: Deployment, tmp_path: Path) -> None:
