@@ -82,7 +82,7 @@ compose-down: .venv/runtime ## Stop the containers; the volumes stay
 .PHONY: test
 test: .venv/dev $(if $(shell command -v java),.venv/spark/ready) ## Run every test, the real processes too
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
-	@$(BIN)/python -m pytest tests/e2e
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/e2e
 
 .PHONY: fuzz
 fuzz: .venv/dev ## Ask every operation of the service hundreds of new things (about 5 min)
