@@ -121,7 +121,7 @@ sbom: .venv/dev ## Write what each image is made of to build/sbom, as CycloneDX
 	done
 
 .PHONY: bench
-bench: .venv/dev ## Run the benchmarks: ratios, side by side
+bench: .venv/dev .venv/spark/ready ## Run the benchmarks: ratios, side by side
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
 
 .PHONY: fmt
