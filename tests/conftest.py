@@ -89,6 +89,23 @@ def fitted(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> tuple[Fit
     return tuple(made)
 
 
+def pointer_to(version: str, manifest_sha256: str) -> Pointer:
+    """What a registry says of a champion."""
+    return Pointer(
+        version=version,
+        manifest_sha256=manifest_sha256,
+        model="Logistic regression",
+        recipe="logistic-0",
+        f1=0.9,
+        metrics={},
+        threshold=0.4,
+        dataset="d",
+        as_of="2026-11-15T00:00:00Z",
+        kind="first",
+        promoted_at="2026-11-15T00:00:00Z",
+    )
+
+
 class Releases:
     """Makes signed versions and moves the pointer, as a promotion does."""
 
@@ -172,19 +189,7 @@ class Releases:
         """Point at a version, whatever its state."""
         manifest = self.store.version(name) / versions.MANIFEST
         self.generation += 1
-        pointer = Pointer(
-            version=name,
-            manifest_sha256=manifest_sha256 or sha256_file(manifest),
-            model="Logistic regression",
-            recipe="logistic-0",
-            f1=0.9,
-            metrics={},
-            threshold=0.4,
-            dataset="d",
-            as_of="2026-11-15T00:00:00Z",
-            kind="first",
-            promoted_at="2026-11-15T00:00:00Z",
-        )
+        pointer = pointer_to(name, manifest_sha256 or sha256_file(manifest))
         write_record(
             self.store.registry,
             Registry(problem=self.problem.name, generation=self.generation, production=pointer),

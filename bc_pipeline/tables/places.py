@@ -135,7 +135,7 @@ def find_tables(source: str) -> list[Found]:
     from pyarrow import fs
 
     if is_pattern(source):
-        start, _, _ = source[: _WILD.search(source).start()].rpartition("/")  # type: ignore[union-attr]
+        start, _, _ = _WILD.split(source, maxsplit=1)[0].rpartition("/")
         system, base = file_system(start or "/")
         depth = source.removeprefix(start).strip("/")
         wanted = _pattern(depth)

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from bc_pipeline.artifacts.files import sha256_bytes, sha256_file
-from bc_pipeline.artifacts.manifest import Pointer
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import MANIFEST, read_registry
 from bc_pipeline.promotion import transition
@@ -21,18 +20,7 @@ from bc_pipeline.records.entry import Entry, new_id, time_of
 from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
-from tests.conftest import Fitted, Releases
-from tests.unit.records.postgres import Postgres
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
+from tests.conftest import Fitted, Releases, pointer_to
 
 
 @pytest.fixture
@@ -49,19 +37,7 @@ def settings(clean_environment: None, key_file: Path) -> Settings:
 
 def promote(store: Store, version: str) -> None:
     """Make a version the champion, with the writes of a real release."""
-    pointer = Pointer(
-        version=version,
-        manifest_sha256=sha256_file(store.version(version) / MANIFEST),
-        model="Logistic regression",
-        recipe="logistic-0",
-        f1=0.9,
-        metrics={},
-        threshold=0.4,
-        dataset="d",
-        as_of="2026-11-15T00:00:00Z",
-        kind="first",
-        promoted_at="2026-11-15T00:00:00Z",
-    )
+    pointer = pointer_to(version, sha256_file(store.version(version) / MANIFEST))
     transition.release(store, read_registry(store), "promotion", pointer, "test", "r")
 
 

@@ -6,6 +6,7 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +102,10 @@ def _roll_registry_back(home: Path) -> str:
         _roll_registry_back,
     ],
 )
-def test_a_damaged_volume_gives_no_backup(volume: Settings, shelf: Path, damage: object) -> None:
-    said = damage(volume.home)  # type: ignore[operator]
+def test_a_damaged_volume_gives_no_backup(
+    volume: Settings, shelf: Path, damage: Callable[[Path], str]
+) -> None:
+    said = damage(volume.home)
     with pytest.raises(BackupInvalid, match=said):
         make_backup(volume, shelf)
     assert list(shelf.iterdir()) == []

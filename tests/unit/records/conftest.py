@@ -15,19 +15,8 @@ from bc_pipeline.records.database import Database, open_database
 from bc_pipeline.records.entry import Entry, new_id
 from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
-from tests.unit.records.postgres import Postgres
 
 SampleEntry = Callable[..., Entry]
-
-
-@pytest.fixture(scope="session")
-def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
-        yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
