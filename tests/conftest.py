@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import structlog
 
 from bc_pipeline.artifacts import signing, versions
 from bc_pipeline.artifacts.evidence import Verdict
@@ -19,6 +20,13 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings
+
+
+@pytest.fixture(autouse=True)
+def log_configuration() -> Iterator[None]:
+    """A command sends logs to a stream that ends with it: other tests must not inherit that."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(autouse=True)
