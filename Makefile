@@ -78,11 +78,17 @@ compose-up: .venv/runtime ## Start the containers, wait for health, run the firs
 compose-down: .venv/runtime ## Stop the containers; the volumes stay
 	@$(BIN)/bc-pipeline compose down
 
-# Spark runs on Java: where there is none, its tests are skipped.
-.PHONY: test
+# Spark runs on Java: where there is none, its tests are skipped. Most end-to-end tests wait for
+# processes: those of deployments run beside the others.
+.PHONY: test test-stack test-deployments
 test: .venv/dev $(if $(shell command -v java),.venv/spark/ready) ## Run every test, the real processes too
 	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup tests/e2e
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-stack test-deployments
+DEPLOYMENTS := $(patsubst %,tests/e2e/test_%.py,backup cluster_init compose distributed git_bundle images)
+test-stack:
+	@$(BIN)/python -m pytest tests/e2e $(DEPLOYMENTS:%=--ignore=%)
+test-deployments:
+	@$(BIN)/python -m pytest $(DEPLOYMENTS)
 
 .PHONY: fuzz
 fuzz: .venv/dev ## Ask every operation of the service hundreds of new things (about 5 min)

@@ -1,34 +1,14 @@
-"""The whole stack, started once with ``bc-pipeline up`` on free ports; tests in two rows.
-
-Most of these tests wait for processes. Those of deployments run beside those of the stack:
-each row keeps its order, its stack, its cluster and its images to itself.
-"""
+"""The whole stack, started once with ``bc-pipeline up`` on free ports."""
 
 from __future__ import annotations
 
 import json
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.e2e.running import Stack, free_ports, run_command
-
-_HERE = Path(__file__).parent
-_OF_DEPLOYMENTS = {
-    f"test_{name}.py"
-    for name in ("backup", "cluster_init", "compose", "distributed", "git_bundle", "images")
-}
-
-
-# Before xdist reads the marks.
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if item.path.is_relative_to(_HERE):
-            row = "deployments" if item.path.name in _OF_DEPLOYMENTS else "stack"
-            item.add_marker(pytest.mark.xdist_group(row))
 
 
 @pytest.fixture(scope="session")
