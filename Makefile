@@ -17,7 +17,7 @@ LOCK := $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --
 
 .PHONY: help
 help: ## List the commands
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .venv/installer: requirements/install.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null || { \
@@ -78,17 +78,43 @@ compose-up: .venv/runtime ## Start the containers, wait for health, run the firs
 compose-down: .venv/runtime ## Stop the containers; the volumes stay
 	@$(BIN)/bc-pipeline compose down
 
-# Spark runs on Java: where there is none, its tests are skipped. Most end-to-end tests wait for
-# processes: those of deployments run beside the others.
-.PHONY: test test-stack test-deployments
-test: .venv/dev $(if $(shell command -v java),.venv/spark/ready) ## Run every test, the real processes too
-	@$(BIN)/python -m pytest --numprocesses 2 --dist loadfile tests/unit tests/contract tests/dags
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-stack test-deployments
-DEPLOYMENTS := $(patsubst %,tests/e2e/test_%.py,backup cluster_init compose distributed git_bundle images)
+PYTEST := $(BIN)/python -m pytest --durations 10
+# Every module of unit, contract and DAG tests stays in one of two processes.
+SIDE_BY_SIDE := --numprocesses 2 --dist loadfile
+# Spark runs on Java: where there is none, its tests are skipped.
+SPARK := $(if $(shell command -v java),.venv/spark/ready)
+
+# End-to-end tests mostly wait for processes: those of the embedded stack run beside the others.
+.PHONY: test test-stack test-services
+test: .venv/dev ## Run every test but the slow ones, the real processes too
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" tests/unit tests/contract tests/dags
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-stack test-services
 test-stack:
-	@$(BIN)/python -m pytest tests/e2e $(DEPLOYMENTS:%=--ignore=%)
+	@$(PYTEST) -m "not slow" tests/e2e/test_workflow.py
+test-services:
+	@$(PYTEST) -m "not slow" tests/e2e --ignore=tests/e2e/test_workflow.py
+
+.PHONY: test-unit
+test-unit: .venv/dev ## Run the unit tests alone, without a database server
+	@$(PYTEST) --numprocesses 3 --dist worksteal --hypothesis-profile quick -m "not (slow or postgresql or integration)" tests/unit
+
+.PHONY: test-slow test-tables test-deployments
+test-slow: .venv/dev $(SPARK) ## Run what takes long by its nature: deployments, simulations, corruption tables
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-tables test-deployments
+test-tables:
+	@$(PYTEST) -m slow tests/unit tests/contract
 test-deployments:
-	@$(BIN)/python -m pytest $(DEPLOYMENTS)
+	@$(PYTEST) -m slow tests/e2e
+
+.PHONY: coverage
+coverage: .venv/dev ## Measure which lines unit, contract and DAG tests run (build/coverage/index.html)
+	@$(PYTEST) $(SIDE_BY_SIDE) -m "not slow" --cov --cov-report term:skip-covered --cov-report html tests/unit tests/contract tests/dags
+
+# Run by hand, as it takes an hour: a part of it with ONLY="bc_pipeline.promotion.gate*".
+.PHONY: mutants
+mutants: .venv/dev ## Change the code of releases, split and model loading in small ways: tests must fail
+	@nice -n 10 $(BIN)/mutmut run $(foreach name,$(ONLY),'$(name)')
+	@$(BIN)/python tests/mutation_score.py
 
 .PHONY: fuzz
 fuzz: .venv/dev ## Ask every operation of the service hundreds of new things (about 5 min)

@@ -4,4 +4,4 @@ Decision support for research. Not a medical device: no output of this package m
 the only ground for a clinical decision.
 """
 
-__version__ = "0.1.0"
+__version__ = "0.2.0.dev0"

@@ -6,11 +6,13 @@ import json
 import math
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Self
 
 import httpx
 
+from bc_pipeline.clock import poll
 from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError, TransientError
 from bc_pipeline.settings import Settings
 
@@ -20,14 +22,14 @@ _LOGIN = "/auth/token"
 
 @dataclass
 class AirflowApi:
-    """A client that is logged in as the settings' user.
+    """A client that is logged in as the user of the settings.
 
     Attributes
     ----------
     timeout : float
-        Seconds that each step of a call may take.
+        Limit in seconds for each network operation of a call.
     deadline : float
-        On the monotonic clock: when everything has to be done.
+        Time on the monotonic clock by which all calls must have finished.
     """
 
     client: httpx.Client
@@ -35,22 +37,25 @@ class AirflowApi:
     deadline: float = math.inf
 
     @classmethod
-    def of(cls, settings: Settings, timeout: float = 30.0, seconds: float = math.inf) -> Self:
-        """Log in.
+    @contextmanager
+    def log_in(
+        cls, settings: Settings, timeout: float = 30.0, seconds: float = math.inf
+    ) -> Iterator[Self]:
+        """Log in for a block.
 
         Parameters
         ----------
         timeout : float
-            Seconds that each step of a call may take.
+            Limit in seconds for each network operation of a call.
         seconds : float
-            That all calls together may take.
+            Limit in seconds for all calls together.
 
         Raises
         ------
         StackError
             Where the stack was never set up.
         AirflowRefused
-            Where Airflow refuses the password, or something else answers in its place.
+            Where Airflow refuses the password, or another server answers at its address.
         AirflowAway
             Where Airflow does not answer.
         """
@@ -59,47 +64,38 @@ class AirflowApi:
             password = settings.airflow_password.read_text(encoding="utf-8").strip()
         except FileNotFoundError:
             raise StackError(
-                "Airflow's password is not there: the stack is not set up.",
+                "Airflow's password file does not exist: the stack is not set up.",
                 "Run 'make up' first, or name the password's file in BC_AIRFLOW_PASSWORD_FILE.",
             ) from None
         except (OSError, UnicodeDecodeError) as error:
             raise StackError(
                 f"Airflow's password cannot be read ({type(error).__name__}).",
-                "See to the file that BC_AIRFLOW_PASSWORD_FILE names.",
+                "Check the file that BC_AIRFLOW_PASSWORD_FILE names.",
             ) from None
         try:
             client = httpx.Client(base_url=settings.airflow_address, trust_env=False)
         except httpx.InvalidURL:
             raise StackError(
-                "BC_AIRFLOW_URL is no address.", "Write it as http://host:port."
+                "BC_AIRFLOW_URL is not a valid URL.", "Write it as http://host:port."
             ) from None
-        api = cls(client, timeout, deadline)
-        try:
+        with client:
+            api = cls(client, timeout, deadline)
             body = {"username": settings.airflow_user, "password": password}
             token = api._send("POST", _LOGIN, json=body).get("access_token")
             if not isinstance(token, str) or not token.isascii() or not token.isprintable():
                 raise AirflowRefused(
-                    "The answer to Airflow's login holds no token.",
-                    "See that BC_AIRFLOW_URL is Airflow's address.",
+                    "The response to Airflow's login contains no token.",
+                    "Check that BC_AIRFLOW_URL is Airflow's address.",
                     status=httpx.codes.OK,
                 )
-        except BaseException:
-            client.close()
-            raise
-        client.headers["Authorization"] = f"Bearer {token}"
-        return api
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.client.close()
+            client.headers["Authorization"] = f"Bearer {token}"
+            yield api
 
     def _send(self, method: str, path: str, **arguments: Any) -> dict[str, Any]:
         try:
-            status, body = self._ask(method, path, **arguments)
+            status, body = self._request(method, path, **arguments)
         except httpx.HTTPError as error:
-            # The address without its user and password.
+            # `netloc` has no user and password, which the URL may contain.
             address = self.client.base_url.netloc.decode()
             raise AirflowAway(
                 f"Airflow at {address} does not answer ({type(error).__name__}).",
@@ -110,7 +106,7 @@ class AirflowApi:
         except ValueError:
             content = None
         if httpx.codes.is_error(status):
-            # What was sent to the login may be repeated in its answer.
+            # The response to a login may repeat the password.
             detail = "" if path == _LOGIN else _detail(content)
             raise AirflowRefused(
                 f"Airflow answered {status} to {method} {path}{': ' * bool(detail)}{detail}.",
@@ -118,39 +114,45 @@ class AirflowApi:
             )
         if not isinstance(content, dict):
             raise AirflowRefused(
-                f"The answer to {method} {path} is not Airflow's.",
-                "See that BC_AIRFLOW_URL is Airflow's address.",
+                f"The response to {method} {path} is not from Airflow.",
+                "Check that BC_AIRFLOW_URL is Airflow's address.",
                 status=status,
             )
         return content
 
-    def _ask(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
-        """Send a request within what is left of the time."""
+    def _request(self, method: str, path: str, **arguments: Any) -> tuple[int, bytes]:
+        """Send a request; the response must be complete before the deadline."""
         body = bytearray()
-        with self.client.stream(method, path, timeout=self._left(), **arguments) as response:
-            for part in response.iter_bytes():
-                body += part
-                self._left()
+        with self.client.stream(
+            method, path, timeout=self._remaining_seconds(), **arguments
+        ) as response:
+            for chunk in response.iter_bytes():
+                body += chunk
+                self._remaining_seconds()
             return response.status_code, bytes(body)
 
-    def _left(self) -> float:
-        left = min(self.timeout, self.deadline - time.monotonic())
-        if left <= 0:
-            raise httpx.TimeoutException("no time is left")
-        return left
+    def _remaining_seconds(self) -> float:
+        seconds = min(self.timeout, self.deadline - time.monotonic())
+        if seconds <= 0:
+            raise httpx.TimeoutException("the deadline has passed")
+        return seconds
 
-    def dag(self, dag_id: str) -> dict[str, Any] | None:
-        """The DAG as Airflow knows it; None until it was parsed."""
+    def _find(self, path: str, **arguments: Any) -> dict[str, Any] | None:
+        """Get an object; None where Airflow has none there."""
         try:
-            return self._send("GET", f"/api/v2/dags/{dag_id}")
+            return self._send("GET", path, **arguments)
         except AirflowRefused as refusal:
             if refusal.status == httpx.codes.NOT_FOUND:
                 return None
             raise
 
+    def dag(self, dag_id: str) -> dict[str, Any] | None:
+        """The DAG as Airflow reports it; None until Airflow has parsed it."""
+        return self._find(f"/api/v2/dags/{dag_id}")
+
     def import_errors(self) -> list[str]:
-        found = self._send("GET", "/api/v2/importErrors")["import_errors"]
-        return [f"{entry['filename']}: {entry['stack_trace'].splitlines()[-1]}" for entry in found]
+        errors = self._send("GET", "/api/v2/importErrors")["import_errors"]
+        return [f"{error['filename']}: {error['stack_trace'].splitlines()[-1]}" for error in errors]
 
     def wait_for_dag(self, dag_id: str, seconds: float) -> None:
         """Wait until Airflow has parsed a DAG.
@@ -158,28 +160,30 @@ class AirflowApi:
         Raises
         ------
         StackError
-            With the import errors, where it does not come.
+            With the import errors, where Airflow has not parsed it in time.
         """
-        deadline = time.monotonic() + seconds
-        while self.dag(dag_id) is None:
-            if time.monotonic() > deadline:
-                errors = "; ".join(self.import_errors()) or "no import error is reported"
-                raise StackError(
-                    f"Airflow has not parsed {dag_id} within {seconds:g} s: {errors}.",
-                    "See logs/airflow-dag-processor.log.",
-                )
-            time.sleep(0.3)
+        for _ in poll(seconds, 0.3):
+            if self.dag(dag_id) is not None:
+                return
+        errors = "; ".join(self.import_errors()) or "no import error is reported"
+        raise StackError(
+            f"Airflow has not parsed {dag_id} within {seconds:g} s: {errors}.",
+            "See logs/airflow-dag-processor.log.",
+        )
 
     def unpause(self, dag_id: str) -> None:
         self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
 
-    def make_pool(self, name: str, slots: int, description: str) -> None:
+    def create_pool(self, name: str, slots: int, description: str) -> None:
         body = {"name": name, "slots": slots, "description": description}
         try:
             self._send("POST", "/api/v2/pools", json=body)
         except AirflowRefused as refusal:
             if refusal.status != httpx.codes.CONFLICT:
                 raise
+
+    def create_backfill(self, body: Mapping[str, Any]) -> None:
+        self._send("POST", "/api/v2/backfills", json=dict(body))
 
     def trigger(self, dag_id: str, body: Mapping[str, Any]) -> str:
         """Start a run and return its id."""
@@ -192,25 +196,20 @@ class AirflowApi:
     def runs(self, dag_id: str, **query: Any) -> list[dict[str, Any]]:
         """Runs, newest first."""
         query = {"order_by": "-run_after", "limit": 100} | query
-        found = self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"]
-        return list(found)
+        return list(self._send("GET", f"/api/v2/dags/{dag_id}/dagRuns", params=query)["dag_runs"])
 
     def tasks(self, dag_id: str, run_id: str) -> list[dict[str, Any]]:
         path = f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances"
         return list(self._send("GET", path, params={"limit": 100})["task_instances"])
 
-    def returned(self, dag_id: str, run_id: str, task_id: str) -> Any:
-        """What a task returned in a run; None where it returned nothing."""
+    def task_result(self, dag_id: str, run_id: str, task_id: str) -> Any:
+        """Return value of a task in a run; None if it has none."""
         path = (
             f"/api/v2/dags/{dag_id}/dagRuns/{run_id}/taskInstances/{task_id}"
             "/xcomEntries/return_value"
         )
-        try:
-            return self._send("GET", path, params={"deserialize": True})["value"]
-        except AirflowRefused as refusal:
-            if refusal.status == httpx.codes.NOT_FOUND:
-                return None
-            raise
+        entry = self._find(path, params={"deserialize": True})
+        return entry["value"] if entry is not None else None
 
     def follow(
         self, dag_id: str, run_id: str, seconds: float
@@ -222,27 +221,26 @@ class AirflowApi:
         TransientError
             Where it has not ended in time.
         """
-        deadline = time.monotonic() + seconds
-        while True:
+        for _ in poll(seconds, 0.5):
             state = str(self.run(dag_id, run_id)["state"])
             yield state, self.tasks(dag_id, run_id)
             if state in FINAL_RUN_STATES:
                 return
-            if time.monotonic() > deadline:
-                raise TransientError(
-                    f"{dag_id} run {run_id} has not ended within {seconds:g} s.",
-                    "It goes on; look at it in Airflow's web UI.",
-                )
-            time.sleep(0.5)
+        raise TransientError(
+            f"{dag_id} run {run_id} has not ended within {seconds:g} s.",
+            "The run continues; see Airflow's web UI.",
+        )
 
 
 def _detail(content: Any) -> str:
-    """What Airflow says of an error, without the input that it may repeat."""
+    """The message of an error response, without the input that Airflow may repeat in it."""
     detail = content.get("detail") if isinstance(content, dict) else None
     if isinstance(detail, str):
         return detail[:300].rstrip(".")
-    found = (
-        [entry for entry in detail if isinstance(entry, dict)] if isinstance(detail, list) else []
-    )
-    told = [f"{'.'.join(map(str, entry.get('loc', ())))} {entry.get('msg', '')}" for entry in found]
-    return "; ".join(told)[:300]
+    errors = detail if isinstance(detail, list) else []
+    messages = [
+        f"{'.'.join(map(str, error.get('loc', ())))} {error.get('msg', '')}"
+        for error in errors
+        if isinstance(error, dict)
+    ]
+    return "; ".join(messages)[:300]

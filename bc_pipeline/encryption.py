@@ -1,8 +1,8 @@
 """Authenticated encryption of bytes at rest: AES-256-GCM with a key id in front.
 
-A box is ``magic (4) | key id (8) | nonce (12) | ciphertext and tag``. The context, such as
-the name of a version and of a file in it, is authenticated with the bytes: a box moved to
-another place does not open there.
+A ciphertext is ``magic (4) | key id (8) | nonce (12) | encrypted bytes and tag``. The context, such
+as the name of a version and of a file in it, is authenticated too: a ciphertext does not decrypt
+in another context.
 
 References
 ----------
@@ -25,23 +25,23 @@ _NONCE_BYTES = 12
 _HEAD = len(MAGIC) + _ID_BYTES + _NONCE_BYTES
 
 
-def is_box(data: bytes) -> bool:
-    """Whether bytes are the form that `Cipher.seal` makes."""
+def is_ciphertext(data: bytes) -> bool:
+    """Whether bytes have the form that `Cipher.encrypt` returns."""
     return data.startswith(MAGIC) and len(data) > _HEAD
 
 
-def box_key_id(box: bytes) -> str:
-    """The id of the key that a box needs, as `Cipher.key_id` tells it; no key is needed."""
-    return box[len(MAGIC) : len(MAGIC) + _ID_BYTES].hex()
+def ciphertext_key_id(ciphertext: bytes) -> str:
+    """The `Cipher.key_id` of the key that a ciphertext was made with."""
+    return ciphertext[len(MAGIC) : len(MAGIC) + _ID_BYTES].hex()
 
 
 class Cipher:
-    """One key that encrypts, and those before it, which still open.
+    """Encrypts with one key; decrypts with it and with former ones.
 
     Attributes
     ----------
     key_id : str
-        Names the key without telling it; stands in every box.
+        Identifies the key without revealing it; part of every ciphertext.
     """
 
     def __init__(self, key: bytes, *former: bytes) -> None:
@@ -49,85 +49,77 @@ class Cipher:
 
         self.key_id = key_id_of(key)
         self._nonce_key = hashlib.sha256(b"nonce" + key).digest()
-        self._keys = {key_id_of(each): AESGCM(each) for each in (key, *former)}
+        self._keys = {key_id_of(one): AESGCM(one) for one in (key, *former)}
 
     @property
     def key_ids(self) -> frozenset[str]:
-        """Of every key that opens boxes."""
+        """Ids of all keys that can decrypt."""
         return frozenset(self._keys)
 
-    def seal(self, data: bytes, context: bytes) -> bytes:
-        """Encrypt; each call makes another box."""
-        return self._box(os.urandom(_NONCE_BYTES), data, context)
+    def encrypt(self, data: bytes, context: bytes) -> bytes:
+        """Encrypt with a random nonce: each call returns another ciphertext."""
+        return self._encrypt(os.urandom(_NONCE_BYTES), data, context)
 
-    def seal_same(self, data: bytes, context: bytes) -> bytes:
-        """Encrypt so that the same bytes in the same context give the same box.
+    def encrypt_deterministic(self, data: bytes, context: bytes) -> bytes:
+        """Encrypt so that the same bytes in the same context give the same ciphertext.
 
-        For files that are named by their content: the nonce is a keyed hash of both, so it
-        repeats only where everything else does too.
+        For files that a repeated run must write identically: the nonce is a keyed hash of both,
+        so it repeats only for the same bytes and context.
         """
         digest = hmac.digest(
             self._nonce_key, len(context).to_bytes(8, "big") + context + data, "sha256"
         )
-        return self._box(digest[:_NONCE_BYTES], data, context)
+        return self._encrypt(digest[:_NONCE_BYTES], data, context)
 
-    def open(self, box: bytes, context: bytes) -> bytes:
+    def decrypt(self, ciphertext: bytes, context: bytes) -> bytes:
         """Decrypt.
 
         Raises
         ------
         DecryptionFailed
-            Where the box is none, belongs to another key or context, or was changed.
+            Where the bytes are no ciphertext, belong to another key or context, or were changed.
         """
         from cryptography.exceptions import InvalidTag
 
-        if not is_box(box):
+        if not is_ciphertext(ciphertext):
             raise DecryptionFailed("The bytes are not encrypted as they should be.")
-        key_id = box_key_id(box)
+        key_id = ciphertext_key_id(ciphertext)
         if key_id not in self._keys:
             raise DecryptionFailed(
                 f"The bytes are encrypted with the key {key_id}; the key at hand is {self.key_id}.",
-                "Point the setting at the key that it was encrypted with.",
+                "Set it to the key that they were encrypted with.",
                 key_id=key_id,
             )
-        nonce = box[_HEAD - _NONCE_BYTES : _HEAD]
+        nonce = ciphertext[_HEAD - _NONCE_BYTES : _HEAD]
         try:
-            return self._keys[key_id].decrypt(nonce, box[_HEAD:], bytes.fromhex(key_id) + context)
+            return self._keys[key_id].decrypt(
+                nonce, ciphertext[_HEAD:], bytes.fromhex(key_id) + context
+            )
         except InvalidTag:
             raise DecryptionFailed(
-                "Encrypted bytes were changed, or moved to another place.", key_id=key_id
+                "Encrypted bytes were changed, or belong to another file or record.", key_id=key_id
             ) from None
 
-    def _box(self, nonce: bytes, data: bytes, context: bytes) -> bytes:
+    def _encrypt(self, nonce: bytes, data: bytes, context: bytes) -> bytes:
         key_id = bytes.fromhex(self.key_id)
-        sealed = self._keys[self.key_id].encrypt(nonce, data, key_id + context)
-        return MAGIC + key_id + nonce + sealed
+        encrypted = self._keys[self.key_id].encrypt(nonce, data, key_id + context)
+        return MAGIC + key_id + nonce + encrypted
 
 
 def key_id_of(key: bytes) -> str:
-    """Names a key without telling it."""
+    """Id of a key, which does not reveal it."""
     return hashlib.sha256(b"key id" + key).digest()[:_ID_BYTES].hex()
 
 
 def load_cipher(path: Path, setting: str) -> Cipher:
-    """The cipher of a key file; see `read_keys`.
+    """The cipher of a key file: 64 hexadecimal digits, as ``openssl rand -hex 32`` writes them.
+
+    Further lines of that form are former keys, which are used for decryption only.
 
     Raises
     ------
     ConfigError
-    """
-    return Cipher(*read_keys(path, setting))
-
-
-def read_keys(path: Path, setting: str) -> list[bytes]:
-    """Read a key file: 64 hexadecimal digits, as ``openssl rand -hex 32`` writes them.
-
-    Further lines of that form are keys of before: they open what they encrypted.
-
-    Raises
-    ------
-    ConfigError
-        Naming the setting, where the file cannot be read or holds no such key.
+        Where the file cannot be read or holds no such key; names the setting.
     """
     remedy = f"Make one with 'openssl rand -hex 32', and name its file in {setting}."
     try:
@@ -136,4 +128,4 @@ def read_keys(path: Path, setting: str) -> list[bytes]:
         keys = []
     if not keys or any(len(key) != KEY_BYTES for key in keys):
         raise ConfigError(f"{path} does not hold a 256-bit key.", remedy, setting=setting)
-    return keys
+    return Cipher(*keys)

@@ -7,21 +7,24 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     ├── DataError               the data is not fit for the step
     │   ├── FileRefused         a file as a whole cannot be read
     │   ├── SchemaMismatch      names or values break the feature schema
+    │   ├── LabelsRefused       labels contradict the class profile, or codes are not declared
     │   ├── RowsRejected        too few rows were left
     │   ├── ExpectationsFailed  an expectation suite failed
     │   ├── SuiteBroken         an expectation suite is not what it declares
     │   ├── NothingAsOf         no accepted row had arrived by the as-of time
     │   └── SplitOverlap        a row stands on both sides of the split
     ├── ModelError              the model is not fit for the step
-    │   ├── ParityError         exported model and scikit-learn disagree
     │   ├── DegenerateModel     a fit gave constant or non-finite output
     │   ├── EvidenceMismatch    champion and challenger were not scored on the same rows
+    │   │   └── SplitChanged    champion and challenger have different holdouts
     │   ├── SmokeTestFailed     the real service would not answer with the artifact
     │   └── NotReproducible     the same inputs gave another model
-    ├── StoreError              the shared volume does not hold what was asked for
+    ├── StoreError              the shared volume does not contain what was requested
     │   ├── NotStored           no such batch, dataset, candidate or run
     │   ├── VersionNotFound
     │   ├── VersionConflict     another release came first
+    │   ├── RowsErased          rows of the dataset were erased: it is not what was trained on
+    │   ├── BatchConflict       rows of a withdrawn batch contradict batches that count
     │   ├── ArtifactCorrupt     bytes differ from their digest
     │   ├── SignatureInvalid
     │   ├── NoChampion          nothing was promoted yet
@@ -54,9 +57,11 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar
+from dataclasses import asdict, dataclass, fields
+from functools import partial
+from typing import Any, ClassVar, dataclass_transform
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,24 +83,30 @@ class Defect:
     column: str | None = None
 
     def __str__(self) -> str:
-        place = [
+        location = [
             f"line {self.line}" if self.line is not None else "",
             f"column {self.column!r}" if self.column is not None else "",
         ]
-        where = ", ".join(part for part in place if part)
+        where = ", ".join(part for part in location if part)
         return f"{where}: {self.reason}" if where else self.reason
 
-    def to_dict(self) -> dict[str, Any]:
-        return {"line": self.line, "column": self.column, "reason": self.reason}
+
+@dataclass_transform(eq_default=False)
+class _CodedError(Exception):
+    """Makes each subclass a dataclass with the code of its class statement."""
+
+    code: ClassVar[str]
+    by_code: ClassVar[dict[str, Any]] = {}
+
+    def __init_subclass__(cls, code: str = "") -> None:
+        dataclass(eq=False)(cls)
+        if code:
+            cls.code = code
+            cls.by_code[code] = cls
 
 
-def _rebuild(kind: type[PipelineError], values: dict[str, Any]) -> PipelineError:
-    return kind(**values)
-
-
-@dataclass(eq=False)
-class PipelineError(Exception):
-    """The service cannot do what was asked through no fault of the request; its log says why.
+class PipelineError(_CodedError, code="pipeline-error"):
+    """The request is valid, but the service cannot fulfil it; its log says why.
 
     Attributes
     ----------
@@ -105,8 +116,6 @@ class PipelineError(Exception):
         What to do next, or an empty string.
     """
 
-    code: ClassVar[str] = "pipeline-error"
-
     message: str
     remedy: str = ""
 
@@ -115,50 +124,30 @@ class PipelineError(Exception):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Exceptions unpickle from their positional arguments; ours have keywords.
-        return _rebuild, (type(self), {f.name: getattr(self, f.name) for f in fields(self)})
+        return partial(type(self), **{f.name: getattr(self, f.name) for f in fields(self)}), ()
 
     def to_dict(self) -> dict[str, Any]:
         """Fields as plain JSON values, with the error's ``code``."""
-        return {"code": self.code} | {f.name: _plain(getattr(self, f.name)) for f in fields(self)}
+        # Unlike msgspec, the json module keeps names of files that are not text.
+        return {"code": self.code, **json.loads(json.dumps(asdict(self)))}
 
 
-def error_of(told: Mapping[str, Any]) -> PipelineError:
-    """An error that another process told by `PipelineError.to_dict`, in words alone."""
-    kinds, found = [PipelineError], PipelineError
-    for kind in kinds:
-        kinds += kind.__subclasses__()
-        if kind.code == told["code"] and found is PipelineError:
-            found = kind
-    return found(told["message"], told["remedy"])
+def error_from_dict(content: Mapping[str, Any]) -> PipelineError:
+    """Rebuild an error from `PipelineError.to_dict` of another process, without its fields."""
+    kind: type[PipelineError] = PipelineError.by_code.get(content["code"], PipelineError)
+    return kind(content["message"], content["remedy"])
 
 
-def _plain(value: Any) -> Any:
-    if isinstance(value, Defect):
-        return value.to_dict()
-    if isinstance(value, Mapping):
-        return {str(key): _plain(item) for key, item in value.items()}
-    if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item) for item in value]
-    return value if isinstance(value, str | int | float | bool | None) else str(value)
-
-
-@dataclass(eq=False)
-class ConfigError(PipelineError):
+class ConfigError(PipelineError, code="config"):
     """A setting, an argument or the machine is not as needed."""
-
-    code: ClassVar[str] = "config"
 
     setting: str = ""
 
 
-@dataclass(eq=False)
-class DataError(PipelineError):
+class DataError(PipelineError, code="data"):
     """The data is not fit for the step."""
 
-    code: ClassVar[str] = "data"
 
-
-@dataclass(eq=False)
 class _DefectiveInput(DataError):
     source: str = ""
     defects: tuple[Defect, ...] = ()
@@ -171,225 +160,176 @@ class _DefectiveInput(DataError):
         return " ".join(part for part in parts if part)
 
 
-@dataclass(eq=False)
-class FileRefused(_DefectiveInput):
+class FileRefused(_DefectiveInput, code="file-refused"):
     """A file as a whole cannot be read; nothing of it was taken."""
 
-    code: ClassVar[str] = "file-refused"
 
-
-@dataclass(eq=False)
-class SchemaMismatch(_DefectiveInput):
+class SchemaMismatch(_DefectiveInput, code="schema-mismatch"):
     """Names or values break the feature schema; ``defects`` lists all of them."""
 
-    code: ClassVar[str] = "schema-mismatch"
+
+class LabelsRefused(DataError, code="labels-refused"):
+    """Labels contradict what is known of the classes, or their codes are not declared.
+
+    Attributes
+    ----------
+    rows, against : int
+        Rows whose labels were compared, and how many of them contradict.
+    """
+
+    source: str = ""
+    rows: int = 0
+    against: int = 0
 
 
-@dataclass(eq=False)
-class RowsRejected(DataError):
+class RowsRejected(DataError, code="rows-rejected"):
     """Too few rows were left after validation."""
-
-    code: ClassVar[str] = "rows-rejected"
 
     read: int = 0
     accepted: int = 0
 
 
-@dataclass(eq=False)
-class ExpectationsFailed(DataError):
+class ExpectationsFailed(DataError, code="expectations-failed"):
     """An expectation suite failed; ``failed`` names every failed expectation."""
-
-    code: ClassVar[str] = "expectations-failed"
 
     suite: str = ""
     failed: tuple[str, ...] = ()
     report: str = ""
 
 
-@dataclass(eq=False)
-class SuiteBroken(DataError):
+class SuiteBroken(DataError, code="suite-broken"):
     """A suite file does not load into the expectations that it declares."""
-
-    code: ClassVar[str] = "suite-broken"
 
     suite: str = ""
 
 
-@dataclass(eq=False)
-class NothingAsOf(DataError):
+class NothingAsOf(DataError, code="nothing-as-of"):
     """No accepted row had arrived by the as-of time."""
-
-    code: ClassVar[str] = "nothing-as-of"
 
     as_of: str = ""
 
 
-@dataclass(eq=False)
-class SplitOverlap(DataError):
+class SplitOverlap(DataError, code="split-overlap"):
     """A row stands on both sides of the split."""
-
-    code: ClassVar[str] = "split-overlap"
 
     keys: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
-class ModelError(PipelineError):
+class ModelError(PipelineError, code="model"):
     """The model is not fit for the step."""
 
-    code: ClassVar[str] = "model"
 
-
-@dataclass(eq=False)
-class ParityError(ModelError):
-    """Exported model and scikit-learn disagree."""
-
-    code: ClassVar[str] = "parity"
-
-    worst_difference: float = 0.0
-    bound: float = 0.0
-
-
-@dataclass(eq=False)
-class DegenerateModel(ModelError):
+class DegenerateModel(ModelError, code="degenerate-model"):
     """A fit gave constant or non-finite probabilities."""
-
-    code: ClassVar[str] = "degenerate-model"
 
     candidate: str = ""
 
 
-@dataclass(eq=False)
-class EvidenceMismatch(ModelError):
+class EvidenceMismatch(ModelError, code="evidence-mismatch"):
     """Champion and challenger were not scored on the same rows."""
-
-    code: ClassVar[str] = "evidence-mismatch"
 
     champion: str = ""
     challenger: str = ""
 
 
-@dataclass(eq=False)
-class SmokeTestFailed(ModelError):
+class SplitChanged(EvidenceMismatch, code="split-changed"):
+    """Champion and challenger have different splits; ``differing`` names the fields."""
+
+    differing: tuple[str, ...] = ()
+
+
+class SmokeTestFailed(ModelError, code="smoke-test"):
     """The real service would not answer with the artifact."""
 
-    code: ClassVar[str] = "smoke-test"
 
-
-@dataclass(eq=False)
-class NotReproducible(ModelError):
+class NotReproducible(ModelError, code="not-reproducible"):
     """The same inputs gave another model."""
 
-    code: ClassVar[str] = "not-reproducible"
+
+class StoreError(PipelineError, code="store"):
+    """The shared volume does not contain what was requested."""
 
 
-@dataclass(eq=False)
-class StoreError(PipelineError):
-    """The shared volume does not hold what was asked for."""
-
-    code: ClassVar[str] = "store"
-
-
-@dataclass(eq=False)
-class NotStored(StoreError):
+class NotStored(StoreError, code="not-stored"):
     """No such batch, dataset, candidate result or run on the volume."""
 
-    code: ClassVar[str] = "not-stored"
 
-
-@dataclass(eq=False)
-class VersionNotFound(StoreError):
+class VersionNotFound(StoreError, code="version-not-found"):
     """No such model version on the volume."""
-
-    code: ClassVar[str] = "version-not-found"
 
     version: str = ""
 
 
-@dataclass(eq=False)
-class VersionConflict(StoreError):
+class VersionConflict(StoreError, code="version-conflict"):
     """Another release came first."""
-
-    code: ClassVar[str] = "version-conflict"
 
     expected: str = ""
     found: str = ""
 
 
-@dataclass(eq=False)
-class ArtifactCorrupt(StoreError):
+class RowsErased(StoreError, code="rows-erased"):
+    """Rows of a dataset were erased at a person's request; ``erasures`` names the notes."""
+
+    dataset: str = ""
+    erasures: tuple[str, ...] = ()
+
+
+class BatchConflict(StoreError, code="batch-conflict"):
+    """Rows of a withdrawn batch contradict rows of batches that count; they are named."""
+
+    batch: str = ""
+    conflicts: tuple[str, ...] = ()
+
+
+class ArtifactCorrupt(StoreError, code="artifact-corrupt"):
     """Bytes on the volume differ from their digest."""
 
-    code: ClassVar[str] = "artifact-corrupt"
+    path: str = ""
+
+
+class SignatureInvalid(StoreError, code="signature-invalid"):
+    """A file is unsigned, was changed after it was signed, or is signed by another key."""
 
     path: str = ""
 
 
-@dataclass(eq=False)
-class SignatureInvalid(StoreError):
-    """A manifest is unsigned, or signed by another key."""
-
-    code: ClassVar[str] = "signature-invalid"
-
-    path: str = ""
-
-
-@dataclass(eq=False)
-class NoChampion(StoreError):
+class NoChampion(StoreError, code="no-champion"):
     """Nothing was promoted yet."""
 
-    code: ClassVar[str] = "no-champion"
 
-
-@dataclass(eq=False)
-class NotReleasable(StoreError):
+class NotReleasable(StoreError, code="not-releasable"):
     """The version's verdict or approval does not allow its release."""
-
-    code: ClassVar[str] = "not-releasable"
 
     version: str = ""
     reasons: tuple[str, ...] = ()
 
 
-@dataclass(eq=False)
-class GenerationReplayed(StoreError):
+class GenerationReplayed(StoreError, code="generation-replayed"):
     """The registry is older than one that was already served."""
-
-    code: ClassVar[str] = "generation-replayed"
 
     served: int = 0
     found: int = 0
 
 
-@dataclass(eq=False)
-class DecryptionFailed(StoreError):
+class DecryptionFailed(StoreError, code="decryption-failed"):
     """Encrypted bytes do not open with the key at hand."""
-
-    code: ClassVar[str] = "decryption-failed"
 
     key_id: str = ""
 
 
-@dataclass(eq=False)
-class AuditBroken(StoreError):
+class AuditBroken(StoreError, code="audit-broken"):
     """The hash chain of the audit log does not hold."""
-
-    code: ClassVar[str] = "audit-broken"
 
     line: int = 0
 
 
-@dataclass(eq=False)
-class BackupInvalid(StoreError):
+class BackupInvalid(StoreError, code="backup-invalid"):
     """A backup is damaged, cut short, or none at all."""
-
-    code: ClassVar[str] = "backup-invalid"
 
     path: str = ""
 
 
-@dataclass(eq=False)
-class StoreUnfit(StoreError):
+class StoreUnfit(StoreError, code="store-unfit"):
     """The volume as a whole is of a format that this release does not use, or is half restored.
 
     Attributes
@@ -398,75 +338,51 @@ class StoreUnfit(StoreError):
         Format of the volume, and the one of this release.
     """
 
-    code: ClassVar[str] = "store-unfit"
-
     found: int = 0
     known: int = 0
 
 
-@dataclass(eq=False)
-class RequestRefused(PipelineError):
+class RequestRefused(PipelineError, code="request-refused"):
     """A request to the service is not taken."""
 
-    code: ClassVar[str] = "request-refused"
 
-
-@dataclass(eq=False)
-class BodyUnreadable(RequestRefused):
+class BodyUnreadable(RequestRefused, code="body-unreadable"):
     """The body is not in the format that it is declared as."""
 
-    code: ClassVar[str] = "body-unreadable"
 
-
-@dataclass(eq=False)
-class BodyTooLarge(RequestRefused):
+class BodyTooLarge(RequestRefused, code="body-too-large"):
     """The body is larger than the service reads."""
-
-    code: ClassVar[str] = "body-too-large"
 
     limit: int = 0
 
 
-@dataclass(eq=False)
-class BodyTooSlow(RequestRefused):
+class BodyTooSlow(RequestRefused, code="body-too-slow"):
     """The body did not arrive in time."""
 
-    code: ClassVar[str] = "body-too-slow"
 
-
-@dataclass(eq=False)
-class KeyRefused(RequestRefused):
+class KeyRefused(RequestRefused, code="key-refused"):
     """No credentials were sent, or wrong ones.
 
     Attributes
     ----------
     reason : str
-        A word of a fixed set, for logs and metrics; the client is not told.
+        A word of a fixed set, for logs and metrics; it is not sent to the client.
     """
-
-    code: ClassVar[str] = "key-refused"
 
     reason: str = ""
 
 
-@dataclass(eq=False)
-class ScopeMissing(RequestRefused):
+class ScopeMissing(RequestRefused, code="scope-missing"):
     """The credentials are good, but do not allow this operation."""
-
-    code: ClassVar[str] = "scope-missing"
 
     scope: str = ""
 
 
-@dataclass(eq=False)
-class AddressRefused(RequestRefused):
+class AddressRefused(RequestRefused, code="address-refused"):
     """The client's address is not on the allow-list."""
 
-    code: ClassVar[str] = "address-refused"
 
-
-@dataclass(eq=False)
-class RateLimited(RequestRefused):
+class RateLimited(RequestRefused, code="rate-limited"):
     """Too many requests; Retry-After says when there is room again.
 
     Attributes
@@ -477,65 +393,41 @@ class RateLimited(RequestRefused):
         What was counted, such as ``address``.
     """
 
-    code: ClassVar[str] = "rate-limited"
-
     retry_after: int = 1
     kind: str = ""
 
 
-@dataclass(eq=False)
-class MediaTypeRefused(RequestRefused):
+class MediaTypeRefused(RequestRefused, code="media-type-refused"):
     """The body is declared as something that this operation does not read."""
 
-    code: ClassVar[str] = "media-type-refused"
 
-
-@dataclass(eq=False)
-class HeaderRefused(RequestRefused):
+class HeaderRefused(RequestRefused, code="header-refused"):
     """A header or query parameter that is needed is missing or malformed."""
-
-    code: ClassVar[str] = "header-refused"
 
     header: str = ""
 
 
-@dataclass(eq=False)
-class KeyReused(RequestRefused):
+class KeyReused(RequestRefused, code="idempotency-key-reused"):
     """An idempotency key came again with another request."""
 
-    code: ClassVar[str] = "idempotency-key-reused"
 
-
-@dataclass(eq=False)
-class NotThere(RequestRefused):
+class NotThere(RequestRefused, code="not-there"):
     """There is no such prediction, run, model or version."""
 
-    code: ClassVar[str] = "not-there"
 
-
-@dataclass(eq=False)
-class RecordExpired(RequestRefused):
+class RecordExpired(RequestRefused, code="record-expired"):
     """The prediction was removed when its retention ended."""
 
-    code: ClassVar[str] = "record-expired"
 
-
-@dataclass(eq=False)
-class OutcomeConflict(RequestRefused):
+class OutcomeConflict(RequestRefused, code="outcome-conflict"):
     """Another outcome is recorded for the prediction."""
 
-    code: ClassVar[str] = "outcome-conflict"
 
-
-@dataclass(eq=False)
-class StackError(PipelineError):
+class StackError(PipelineError, code="stack"):
     """A process of the embedded stack is not as it should be."""
 
-    code: ClassVar[str] = "stack"
 
-
-@dataclass(eq=False)
-class AirflowRefused(StackError):
+class AirflowRefused(StackError, code="airflow-refused"):
     """Airflow answered with an error.
 
     Attributes
@@ -544,36 +436,25 @@ class AirflowRefused(StackError):
         Its HTTP status.
     """
 
-    code: ClassVar[str] = "airflow-refused"
-
     status: int = 0
 
 
-@dataclass(eq=False)
-class TransientError(PipelineError):
+class TransientError(PipelineError, code="transient"):
     """Worth another try: a service is away or a lock is held."""
 
-    code: ClassVar[str] = "transient"
 
-
-@dataclass(eq=False)
-class AirflowAway(TransientError):
+class AirflowAway(TransientError, code="airflow-away"):
     """Airflow does not answer."""
 
-    code: ClassVar[str] = "airflow-away"
 
-
-@dataclass(eq=False)
-class RecordsAway(TransientError):
+class RecordsAway(TransientError, code="records-away"):
     """The prediction log, or its database, cannot be written or read just now.
 
     Attributes
     ----------
     reason : str
-        The driver's code of it, for who runs the service; the client is not told.
+        The driver's code of it, for operators; it is not sent to the client.
     """
-
-    code: ClassVar[str] = "records-away"
 
     reason: str = ""
 

@@ -1,7 +1,7 @@
-"""Standard error for log lines: one that cannot be written is lost, and nothing else.
+"""Standard error as a log stream that never raises: a line that cannot be written is lost.
 
-The reader of a pipe may end and a disk fill up while the service runs. Who logs is often just
-about to see to something, as that a key was revoked, and must not be kept from it.
+The reader of a pipe may end, or a disk fill up, while the service runs. The code that logs must
+go on all the same: it may be about to drop a revoked key.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from contextlib import suppress
 
 
 class LogStream(io.TextIOBase):
-    """Writes each text at once, as `structlog` and `logging` do with whole lines.
+    """Writes each text at once; `structlog` and `logging` write whole lines.
 
-    Past the buffer of ``sys.stderr``, which would keep what could not be written and make the
-    end of the process fail for it.
+    It bypasses the buffer of ``sys.stderr``, which would retain a text that cannot be written
+    and make the interpreter fail at exit.
     """
 
     def __init__(self) -> None:

@@ -1,8 +1,8 @@
-"""Names, aliases, units and ranges of the features, and what a label may look like.
+"""Names, aliases, units and ranges of the features, and the spellings of labels.
 
-One definition for landed data, manifests, expectation suites and the service. This is
-also the one place where scikit-learn's label code meets ours: outside, 0 is malignant
-and 1 is benign; inside, the positive class is 1.
+The one definition for landed data, manifests, expectation suites and the service. Only here are
+label codes translated: files and the API use scikit-learn's, 0 for malignant and 1 for benign;
+inside, the positive class is 1.
 """
 
 from __future__ import annotations
@@ -11,22 +11,102 @@ import difflib
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from bc_pipeline.errors import Defect, SchemaMismatch
+import msgspec
+
+from bc_pipeline.errors import Defect
 
 if TYPE_CHECKING:
     import numpy as np
 
 ID_COLUMN = "id"
+MAX_ID_LENGTH = 200
+# Longer names are no features, and appear in no message.
+MAX_NAME_LENGTH = 80
+_CLOSE_WORD = 0.75
+# Of two features that resemble an unknown name, one has to do so better by this to be suggested.
+_CLEARLY_BETTER = 0.06
+# Decimal digits only: no hexadecimal, no underscores, no thousands separators.
+NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+BLANKS = " \t"
+
+
+def is_number(text: str) -> bool:
+    """Whether a text is a decimal number; blanks around it are ignored."""
+    return re.fullmatch(NUMBER, text.strip(BLANKS)) is not None
+
+
+def is_word_of(name: str, words: Iterable[str]) -> bool:
+    """Whether every part of a name is one of some words, or a misspelling of one.
+
+    Only such names may be repeated in messages: any other may be a value of a patient, where a
+    header or the ends of lines were lost.
+    """
+    if len(name) > MAX_NAME_LENGTH or not re.fullmatch(r"[A-Za-z][A-Za-z _.-]*[0-9]?", name):
+        return False
+    parts = re.findall("[a-z]+", name.lower())
+    return all(_close_to(part, words) for part in parts)
+
+
+def _close_to(part: str, words: Iterable[str]) -> bool:
+    similar = [word for word in words if abs(len(word) - len(part)) <= 1]
+    return part in words or bool(difflib.get_close_matches(part, similar, 1, _CLOSE_WORD))
+
+
+def is_sample_id(text: str) -> bool:
+    """Whether a text may be the id of a sample, in JSON and in tables alike."""
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable() and not text.isspace()
 
 
 def fold(name: str) -> str:
     """Fold a column name so that case, spaces, dots and underscores do not matter."""
     return "".join(char for char in name.casefold() if char.isalnum())
+
+
+class NameMatch(NamedTuple):
+    """Result of `match_names`.
+
+    Attributes
+    ----------
+    positions : dict of str to int
+        Of the first name of each key.
+    repeated : dict of str to Defect
+        Keys that have several names.
+    unknown : list of str
+        Names without a key.
+    """
+
+    positions: dict[str, int]
+    repeated: dict[str, Defect]
+    unknown: list[Any]
+
+
+def match_names(names: Iterable[Any], key_of: Callable[[Any], str | None]) -> NameMatch:
+    """Match names, such as those of columns or JSON members, with keys.
+
+    Parameters
+    ----------
+    key_of : callable
+        The key of a name, such as a feature; None where it has none.
+    """
+    match = NameMatch({}, {}, [])
+    first: dict[str, Any] = {}
+    for position, name in enumerate(names):
+        key = key_of(name)
+        if key is None:
+            match.unknown.append(name)
+        elif key not in first:
+            first[key] = name
+            match.positions[key] = position
+        elif key not in match.repeated:
+            spellings = "" if name == first[key] else f", as {first[key]!r} and {name!r}"
+            match.repeated[key] = Defect(f"is given twice{spellings}", column=key)
+    return match
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +120,9 @@ class Feature:
     unit : str
         Unit of measurement; ``"1"`` for a dimensionless number.
     minimum, maximum : float
-        Wide physical limits: outside them a value is a mistake, not a rare patient.
+        Physical limits, wide enough for rare patients: a value outside is a mistake.
     aliases : tuple of str
-        Other names the same feature goes by.
+        Other accepted names.
     """
 
     name: str
@@ -54,7 +134,7 @@ class Feature:
 
 @dataclass(frozen=True, slots=True)
 class Label:
-    """One class: its word, its code outside, and how files spell it."""
+    """One class: its name, its code in files and the API, and its spellings in files."""
 
     name: str
     code: int
@@ -63,7 +143,7 @@ class Label:
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """The two classes of a problem and the column they stand in."""
+    """The two classes of a problem, and the name of their column."""
 
     column: str
     positive: Label
@@ -71,15 +151,56 @@ class Labels:
     aliases: tuple[str, ...] = ()
 
     def code_of(self, spelling: str) -> int | None:
-        """Outside code of a label as a file spells it; None if it is neither class."""
+        """Code of a label as a file spells it; None if it is neither class.
+
+        A code may be any decimal text of its number, such as ``1.0``.
+        """
         word = spelling.strip().casefold()
+        if is_number(word) and (number := float(word)).is_integer():
+            word = str(int(number))
         for label in (self.positive, self.negative):
             if word in label.spellings:
                 return label.code
         return None
 
+    def is_column(self, name: str) -> bool:
+        """Whether a name means the column of labels."""
+        names = {fold(alias) for alias in (self.column, *self.aliases)}
+        return len(name) <= MAX_NAME_LENGTH and fold(name) in names
+
+    @property
+    def codes(self) -> dict[str, str]:
+        """Name of the label of each code that files may have."""
+        return {
+            spelling: label.name
+            for label in (self.positive, self.negative)
+            for spelling in label.spellings
+            if is_number(spelling)
+        }
+
+    def with_codes(self, codes: Mapping[str, str]) -> Labels:
+        """The same labels for a file in which other codes, or codes otherwise, mean them.
+
+        Parameters
+        ----------
+        codes : mapping of str to str
+            A whole number for each label's name, as `bc_pipeline.label_codes` reads them.
+        """
+        positive, negative = (
+            Label(
+                label.name,
+                label.code,
+                (
+                    *(word for word in label.spellings if not is_number(word)),
+                    *(code for code, name in codes.items() if name == label.name),
+                ),
+            )
+            for label in (self.positive, self.negative)
+        )
+        return Labels(self.column, positive, negative, self.aliases)
+
     def to_positive(self, codes: np.ndarray) -> np.ndarray:
-        """Translate outside codes to 1 for the positive class and 0 for the other.
+        """Translate codes to 1 for the positive class and 0 for the other.
 
         Parameters
         ----------
@@ -95,30 +216,29 @@ class Labels:
         return positive.astype(np.int8)
 
     def code(self, is_positive: bool) -> int:
-        """Outside code of a decision."""
+        """Code of a decision."""
         return self.positive.code if is_positive else self.negative.code
 
     def name(self, is_positive: bool) -> str:
-        """Word for a decision."""
+        """Label name of a decision."""
         return self.positive.name if is_positive else self.negative.name
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form, as a manifest carries it."""
+        """Plain JSON form, as in a manifest."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> Labels:
-        """Read the form that `to_dict` writes."""
-        positive, negative = (
-            Label(**(plain[side] | {"spellings": tuple(plain[side]["spellings"])}))
-            for side in ("positive", "negative")
-        )
-        return cls(plain["column"], positive, negative, tuple(plain["aliases"]))
+        """Read the form that `to_dict` returns."""
+        return msgspec.convert(plain, cls)
+
+
+_UNBOUNDED: dict[str, Any] = {"low": -math.inf, "high": math.inf}
 
 
 @dataclass(frozen=True, slots=True)
 class RowRule:
-    """A relation between features of one row that holds by how they are measured.
+    """A relation between two features of a row that follows from how they are measured.
 
     Attributes
     ----------
@@ -141,7 +261,7 @@ class RowRule:
     high: float = math.inf
 
     def broken(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Which rows break the rule.
+        """Whether each row breaks the rule.
 
         Parameters
         ----------
@@ -161,7 +281,7 @@ class RowRule:
         return np.asarray((right > 0) & ~((ratio >= self.low) & (ratio <= self.high)))
 
     def ratio(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """What a ``ratio`` rule bounds: left / (scale * right ** power), per row.
+        """The ratio that a ``ratio`` rule bounds: left / (scale * right ** power), per row.
 
         Parameters
         ----------
@@ -220,51 +340,68 @@ class FeatureSchema:
 
     def canonical(self, name: str) -> str | None:
         """Canonical feature name of any dialect's name; None if it is no feature."""
-        return self._by_folded.get(fold(name))
+        return self._by_folded.get(fold(name)) if len(name) <= MAX_NAME_LENGTH else None
 
     def is_id(self, name: str) -> bool:
-        return fold(name) in {fold(alias) for alias in self.id_aliases}
+        return len(name) <= MAX_NAME_LENGTH and fold(name) in {
+            fold(alias) for alias in self.id_aliases
+        }
+
+    @cached_property
+    def _words(self) -> frozenset[str]:
+        """The parts of all names that the schema knows."""
+        aliases = (alias for feature in self.features for alias in (feature.name, *feature.aliases))
+        names = " ".join((*aliases, *self.id_aliases)).lower()
+        return frozenset(re.findall("[a-z]+", names))
+
+    def may_be_shown(self, name: str) -> bool:
+        """Whether messages may repeat a name: it is put together from the words of the schema."""
+        return is_word_of(name, self._words)
 
     def suggest(self, name: str) -> str | None:
-        """The feature that an unknown name probably means."""
-        close = difflib.get_close_matches(fold(name), self._by_folded, n=1, cutoff=0.75)
-        return self._by_folded[close[0]] if close else None
+        """The feature that an unknown name probably means; None where several are as likely."""
+        if not self.may_be_shown(name):
+            return None
+        folded = fold(name)
+        ratios: dict[str, float] = {}
+        for close in difflib.get_close_matches(folded, self._by_folded, n=50, cutoff=0.69):
+            ratio = difflib.SequenceMatcher(None, close, folded).ratio()
+            feature = self._by_folded[close]
+            ratios[feature] = max(ratio, ratios.get(feature, 0.0))
+        best, *others = sorted(ratios, key=lambda feature: -ratios[feature]) or [""]
+        if not best or ratios[best] < _CLOSE_WORD:
+            return None
+        if others and ratios[best] - ratios[others[0]] < _CLEARLY_BETTER:
+            return None
+        return best
 
-    def name_defects(self, given: Iterable[str]) -> list[Defect]:
-        """Everything that is wrong with a set of feature names: unknown, twice, missing."""
-        defects: list[Defect] = []
-        seen: dict[str, str] = {}
-        for name in given:
-            feature = self.canonical(name)
-            if feature is None:
-                hint = self.suggest(name)
-                asked = f"; did you mean {hint!r}?" if hint else ""
-                defects.append(Defect(f"is not a feature{asked}", column=name))
-            elif feature in seen:
-                defects.append(
-                    Defect(f"is given twice, as {seen[feature]!r} and {name!r}", column=feature)
-                )
-            else:
-                seen[feature] = name
-        defects += [Defect("is missing", column=name) for name in self.names if name not in seen]
-        return defects
+    def unknown_name(self, name: str, hint: str | None) -> Defect:
+        """The defect of a name that is no feature.
 
-    def resolve(self, given: Sequence[str], source: str = "input") -> dict[str, str]:
-        """Map each canonical feature name to the name given for it.
-
-        Raises
-        ------
-        SchemaMismatch
-            Listing every unknown, repeated and missing name.
+        Parameters
+        ----------
+        name : str
+            Left out of the defect unless `may_be_shown`.
+        hint : str or None
+            As `suggest` returned it.
         """
-        defects = self.name_defects(given)
-        if defects:
-            raise SchemaMismatch(
-                f"{source} does not have the {len(self.features)} features.",
-                source=source,
-                defects=tuple(defects),
-            )
-        return {feature: name for name in given if (feature := self.canonical(name))}
+        if not self.may_be_shown(name):
+            return Defect("a name that does not resemble those of the features is not a feature")
+        suggestion = f"; did you mean {hint!r}?" if hint else ""
+        return Defect(f"is not a feature{suggestion}", column=name)
+
+    def name_defects(self, names: Iterable[str]) -> list[Defect]:
+        """Defects of a set of feature names: unknown, repeated, missing."""
+        match = match_names(names, self.canonical)
+        return [
+            *(self.unknown_name(name, self.suggest(name)) for name in match.unknown),
+            *match.repeated.values(),
+            *self.missing_names(match.positions),
+        ]
+
+    def missing_names(self, names: Container[str]) -> list[Defect]:
+        """Defects of the features that are not among some canonical names."""
+        return [Defect("is missing", column=name) for name in self.names if name not in names]
 
     def row_defects(self, values: np.ndarray) -> dict[int, list[Defect]]:
         """Defects of each bad row: not finite, outside the physical range, rule broken.
@@ -277,26 +414,25 @@ class FeatureSchema:
         Returns
         -------
         dict of int to list of Defect
-            Keyed by row index from 0; only bad rows. ``line`` of the defects is unset:
-            the reader knows it.
+            By row index from 0; only rows with defects. Their ``line`` is not set.
         """
         import numpy as np
 
-        found: dict[int, list[Defect]] = {}
+        defects: dict[int, list[Defect]] = {}
 
-        def note(rows: np.ndarray, column: str | None, reason: str) -> None:
+        def add(rows: np.ndarray, column: str | None, reason: str) -> None:
             for row in np.flatnonzero(rows):
-                found.setdefault(int(row), []).append(Defect(reason, column=column))
+                defects.setdefault(int(row), []).append(Defect(reason, column=column))
 
         usable = np.isfinite(values)
         minimum, maximum = self._limits
         outside = usable & ((values < minimum) | (values > maximum))
-        # Nearly every column of nearly every table is sound: only the others are looked at.
+        # Most columns have no defect: only the others are examined.
         for index in np.flatnonzero((outside | ~usable).any(axis=0)):
             feature, column = self.features[index], values[:, index]
-            note(np.isnan(column), feature.name, "is missing or not a number")
-            note(np.isinf(column), feature.name, "is not a finite number")
-            note(
+            add(np.isnan(column), feature.name, "is missing or not a number")
+            add(np.isinf(column), feature.name, "is not a finite number")
+            add(
                 outside[:, index],
                 feature.name,
                 f"is outside the physical range {feature.minimum:g} to {feature.maximum:g}"
@@ -307,79 +443,53 @@ class FeatureSchema:
         for rule in self.rules:
             left, right = position[rule.left], position[rule.right]
             both = usable[:, left] & usable[:, right]
-            note(both & rule.broken(values[:, left], values[:, right]), rule.left, rule.reason)
-        return found
+            add(both & rule.broken(values[:, left], values[:, right]), rule.left, rule.reason)
+        return defects
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form, as a manifest carries it."""
-        return {
-            "features": [
-                {
-                    "name": feature.name,
-                    "unit": feature.unit,
-                    "minimum": feature.minimum,
-                    "maximum": feature.maximum,
-                    "aliases": list(feature.aliases),
-                }
-                for feature in self.features
-            ],
-            "rules": [
-                {
-                    "name": rule.name,
-                    "kind": rule.kind,
-                    "left": rule.left,
-                    "right": rule.right,
-                    "scale": rule.scale,
-                    "power": rule.power,
-                    # JSON has no infinity: an open side is null.
-                    "low": rule.low if math.isfinite(rule.low) else None,
-                    "high": rule.high if math.isfinite(rule.high) else None,
-                }
-                for rule in self.rules
-            ],
-            "id_aliases": list(self.id_aliases),
-        }
+        """Plain JSON form, as in a manifest."""
+        plain = asdict(self)
+        for rule in plain["rules"]:
+            # JSON has no infinity: a missing bound is null.
+            rule.update({side: None for side in _UNBOUNDED if math.isinf(rule[side])})
+        return plain
 
     @classmethod
     def from_dict(cls, plain: Mapping[str, Any]) -> FeatureSchema:
-        """Read the form that `to_dict` writes."""
+        """Read the form that `to_dict` returns."""
+        features = (one | {"aliases": tuple(one["aliases"])} for one in plain["features"])
+        rules = (
+            one | {side: bound for side, bound in _UNBOUNDED.items() if one[side] is None}
+            for one in plain["rules"]
+        )
         return cls(
-            features=tuple(
-                Feature(**(entry | {"aliases": tuple(entry["aliases"])}))
-                for entry in plain["features"]
-            ),
-            rules=tuple(
-                RowRule(
-                    **(
-                        entry
-                        | {
-                            "low": -math.inf if entry["low"] is None else entry["low"],
-                            "high": math.inf if entry["high"] is None else entry["high"],
-                        }
-                    )
-                )
-                for entry in plain["rules"]
-            ),
-            id_aliases=tuple(plain["id_aliases"]),
+            tuple(Feature(**one) for one in features),
+            tuple(RowRule(**one) for one in rules),
+            tuple(plain["id_aliases"]),
         )
 
     @cached_property
     def fingerprint(self) -> str:
-        """SHA-256 of names, order, ranges and rules: what a model was made for."""
-        text = json.dumps(self.to_dict(), sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()
+        """SHA-256 of features, their order, and rules: identifies what a model was trained for."""
+        return json_digest(self.to_dict())
+
+
+def json_digest(value: Any) -> str:
+    """SHA-256 of a value's JSON, whatever the order of its keys."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def row_key(values: Sequence[float]) -> str:
-    """Name of a row that depends on its feature values alone.
+    """Key of a row, computed from its feature values alone.
 
-    Two files that hold the same patient under different ids, or none, give one key, so a
-    row can neither be counted twice nor stand on both sides of the split.
+    The same patient in two files, with different ids or none, has one key, so that a row is
+    neither counted twice nor on both sides of the split.
 
     Parameters
     ----------
     values : sequence of float
-        In schema order. Six significant digits count: more than any dialect carries.
+        In schema order; the first six significant digits count.
     """
     text = ",".join(f"{value + 0.0:.6g}" for value in values)
     return hashlib.sha256(text.encode()).hexdigest()[:24]

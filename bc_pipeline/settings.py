@@ -11,9 +11,18 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, get_args
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -25,8 +34,21 @@ from bc_pipeline.errors import ConfigError
 _CHECKOUT = Path(__file__).resolve().parents[1]
 
 
-# In the environment a list is written with commas between its words.
-Words = Annotated[tuple[str, ...], NoDecode]
+def _split_words(value: Any) -> Any:
+    """The words of a list, which are separated by commas in the environment."""
+    if isinstance(value, str):
+        return tuple(word for part in value.split(",") if (word := part.strip()))
+    return value
+
+
+def _require_networks(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        ipaddress.ip_network(word)
+    return value
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_words)]
+Networks = Annotated[Words, AfterValidator(_require_networks)]
 _DATABASE = r"(postgres|postgresql)(\+psycopg)?://|sqlite:////?[^/]"
 _RATE = r"^([1-9][0-9]*)/(second|minute|hour)$"
 
@@ -41,172 +63,138 @@ class Settings(BaseSettings):
     """Every setting, its default and its meaning; ``docs/operations.md`` repeats them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BC_", env_ignore_empty=True, frozen=True, extra="ignore"
+        env_prefix="BC_",
+        env_ignore_empty=True,
+        frozen=True,
+        extra="ignore",
+        use_attribute_docstrings=True,
     )
 
-    home: Path = Field(
-        default_factory=_default_home,
-        description="The shared volume: data, models, audit log, scores, keys, logs.",
-    )
-    project_dir: Path = Field(
-        default=_CHECKOUT,
-        description="Where dags/, plugins/ and expectations/ stand.",
-    )
-    host: str = Field(default="127.0.0.1", description="Address that embedded servers bind.")
-    airflow_port: int = Field(default=8080, ge=1, le=65535, description="Airflow's web UI and API.")
-    mlflow_port: int = Field(default=5000, ge=1, le=65535, description="MLflow's server.")
-    service_port: int = Field(default=8000, ge=1, le=65535, description="The prediction service.")
-    mlflow_tracking_uri: str = Field(
-        default="", description="MLflow to mirror to; empty: the embedded server's address."
-    )
-    signing_key_file: Path | None = Field(
-        default=None, description="Ed25519 private key (PEM); default: home/keys/signing.pem."
-    )
-    verify_key_file: Path | None = Field(
-        default=None, description="Ed25519 public key (PEM); default: home/keys/verify.pem."
-    )
-    api_key_file: Path | None = Field(
-        default=None, description="The service's API key; default: home/keys/api_key."
-    )
-    service_problem: str = Field(default="wdbc", description="The problem the service answers for.")
-    reload_seconds: float = Field(
-        default=0.5, gt=0, le=60, description="How often the service looks at the registry."
-    )
-    threads: int = Field(
-        default=1, ge=1, le=64, description="OpenMP and BLAS threads of a fit, and ONNX threads."
-    )
-    alert_webhook_url: SecretStr | None = Field(
-        default=None, description="Where the failure notifier posts; empty: it only logs."
-    )
-    log_level: str = Field(
-        default="INFO",
-        pattern="^(DEBUG|INFO|WARNING|ERROR)$",
-        description="Lowest level that the service logs.",
-    )
+    home: Path = Field(default_factory=_default_home)
+    """The shared volume: data, models, audit log, scores, keys, logs."""
+    project_dir: Path = _CHECKOUT
+    """Folder of dags/, plugins/ and expectations/."""
+    host: str = "127.0.0.1"
+    """Address that embedded servers bind."""
+    airflow_port: int = Field(8080, ge=1, le=65535)
+    """Airflow's web UI and API."""
+    mlflow_port: int = Field(5000, ge=1, le=65535)
+    """MLflow's server."""
+    service_port: int = Field(8000, ge=1, le=65535)
+    """The prediction service."""
+    mlflow_tracking_uri: str = ""
+    """MLflow to mirror to; empty: the embedded server's address."""
+    signing_key_file: Path | None = None
+    """Ed25519 private key (PEM); default: home/keys/signing.pem."""
+    verify_key_file: Path | None = None
+    """Ed25519 public key (PEM); default: home/keys/verify.pem."""
+    api_key_file: Path | None = None
+    """The service's API key; default: home/keys/api_key."""
+    service_problem: str = "wdbc"
+    """The problem the service answers for."""
+    reload_seconds: float = Field(0.5, gt=0, le=60)
+    """How often the service looks at the registry."""
+    threads: int = Field(1, ge=1, le=64)
+    """OpenMP and BLAS threads of a fit, and ONNX threads."""
+    alert_webhook_url: SecretStr | None = None
+    """Where the failure notifier posts; empty: it only logs."""
+    log_level: str = Field("INFO", pattern="^(DEBUG|INFO|WARNING|ERROR)$")
+    """Lowest level that the service logs."""
 
     # Airflow, as the prediction service and the commands reach it ------------------------
 
-    airflow_url: str = Field(
-        default="", description="Airflow's API; empty: the embedded server's address."
-    )
-    airflow_user: str = Field(default="admin", description="The user that triggers runs.")
-    airflow_password_file: Path | None = Field(
-        default=None, description="That user's password; default: home/keys/airflow_password."
-    )
+    airflow_url: str = ""
+    """Airflow's API; empty: the embedded server's address."""
+    airflow_user: str = "admin"
+    """The user that triggers runs."""
+    airflow_password_file: Path | None = None
+    """That user's password; default: home/keys/airflow_password."""
 
     # The prediction service, as the commands reach it ------------------------------------
 
-    service_url: str = Field(
-        default="", description="The prediction service; empty: the embedded server's address."
-    )
+    service_url: str = ""
+    """The prediction service; empty: the embedded server's address."""
 
     # Batch scoring on a Spark cluster ----------------------------------------------------
 
-    spark_master: str = Field(
-        default="", description="Spark cluster that scores large batches; empty: there is none."
-    )
-    spark_python: Path | None = Field(
-        default=None,
-        description="Python of the environment with pyspark; default: .venv/spark/bin/python.",
-    )
-    spark_above_mb: int = Field(
-        default=1024,
-        ge=0,
-        description="Size of a batch, in MiB, from which the engine `auto` takes Spark.",
-    )
-    spark_scores: str = Field(
-        default="", description="Path or URL where Spark writes scores; empty: on the volume."
-    )
+    spark_master: str = ""
+    """Spark cluster that scores large batches; empty: there is none."""
+    spark_python: Path | None = None
+    """Python of the environment with pyspark; default: .venv/spark/bin/python."""
+    spark_above_mb: int = Field(1024, ge=0)
+    """Size of a batch, in MiB, from which the engine `auto` takes Spark."""
+    spark_scores: str = ""
+    """Path or URL where Spark writes scores; empty: on the volume."""
 
     # The prediction service: who may ask -------------------------------------------------
 
-    service_keys_file: Path | None = Field(
-        default=None,
-        description="API keys, hashed; default: home/keys/service_keys.json.",
-    )
-    jwt_issuer: str = Field(
-        default="", description="Issuer of accepted bearer tokens; empty: none are accepted."
-    )
-    jwt_jwks_url: str = Field(default="", description="Where the issuer's public keys stand.")
-    jwt_audience: str = Field(default="", description="Audience that a token must name.")
-    jwt_algorithms: Words = Field(
-        default=("RS256", "ES256"), description="Signature algorithms of tokens that are accepted."
-    )
-    jwt_leeway_seconds: int = Field(
-        default=30, ge=0, le=60, description="How far the issuer's clock may be off."
-    )
-    allowed_addresses: Words = Field(
-        default=(), description="Networks that may ask, as CIDR; empty: every address."
-    )
-    trusted_proxies: Words = Field(
-        default=(),
-        description="Networks of proxies whose X-Forwarded-For is believed, as CIDR.",
-    )
-    rate_limit_key: str = Field(
-        default="60000/minute", pattern=_RATE, description="Requests of one key or token subject."
-    )
-    rate_limit_address: str = Field(
-        default="120000/minute", pattern=_RATE, description="Requests of one address."
-    )
-    rate_limit_failures: str = Field(
-        default="120/minute",
-        pattern=_RATE,
-        description="Requests of one address that end in 401, 403, 404 or 405.",
-    )
-    redis_url: SecretStr | None = Field(
-        default=None, description="Redis that counts for all workers; empty: each counts alone."
-    )
-    cors_origins: Words = Field(
-        default=(), description="Origins whose pages may call the service; empty: none."
-    )
-    tls_cert_file: Path | None = Field(
-        default=None, description="Certificate chain (PEM); with its key, the service speaks TLS."
-    )
-    tls_key_file: Path | None = Field(default=None, description="Private key of it (PEM).")
+    service_keys_file: Path | None = None
+    """API keys, hashed; default: home/keys/service_keys.json."""
+    jwt_issuer: str = ""
+    """Issuer of accepted bearer tokens; empty: none are accepted."""
+    jwt_jwks_url: str = ""
+    """URL of the issuer's public keys."""
+    jwt_audience: str = ""
+    """Audience that a token must name."""
+    jwt_algorithms: Words = ("RS256", "ES256")
+    """Signature algorithms of tokens that are accepted."""
+    jwt_leeway_seconds: int = Field(30, ge=0, le=60)
+    """How far the issuer's clock may be off."""
+    allowed_addresses: Networks = ()
+    """Networks that may ask, as CIDR; empty: every address."""
+    trusted_proxies: Networks = ()
+    """Networks of proxies whose X-Forwarded-For is believed, as CIDR."""
+    rate_limit_key: str = Field("60000/minute", pattern=_RATE)
+    """Requests of one key or token subject."""
+    rate_limit_address: str = Field("120000/minute", pattern=_RATE)
+    """Requests of one address."""
+    rate_limit_failures: str = Field("120/minute", pattern=_RATE)
+    """Requests of one address that end in 401, 403, 404 or 405."""
+    redis_url: SecretStr | None = None
+    """Redis that counts for all workers; empty: each counts alone."""
+    cors_origins: Words = ()
+    """Origins whose pages may call the service; empty: none."""
+    tls_cert_file: Path | None = None
+    """Certificate chain (PEM); with its key, the service speaks TLS."""
+    tls_key_file: Path | None = None
+    """Private key of it (PEM)."""
 
     # The prediction service: how much ----------------------------------------------------
 
-    workers: int = Field(default=1, ge=1, le=64, description="Processes that answer requests.")
-    upload_limit_mb: int = Field(
-        default=16, ge=1, le=1024, description="Largest batch or upload, in MiB."
-    )
-    slow_client_seconds: float = Field(
-        default=20.0, gt=0, le=60, description="How long a client may take to send or to read."
-    )
+    workers: int = Field(1, ge=1, le=64)
+    """Processes that answer requests."""
+    upload_limit_mb: int = Field(16, ge=1, le=1024)
+    """Largest batch or upload, in MiB."""
+    slow_client_seconds: float = Field(20.0, gt=0, le=60)
+    """How long a client may take to send or to read."""
 
     # The prediction log ------------------------------------------------------------------
 
-    records_dir: Path | None = Field(
-        default=None, description="Where answered predictions are logged; default: home/records."
-    )
-    records_url: SecretStr | None = Field(
-        default=None,
-        description="Database of predictions and outcomes, as an SQLAlchemy URL; "
-        "empty: SQLite in the log's folder.",
-    )
-    records_key_file: Path | None = Field(
-        default=None, description="AES-256 key that encrypts logged features; none: plain."
-    )
-    records_backlog_mb: int = Field(
-        default=1024,
-        ge=1,
-        description="How much may wait for a database that is away before predictions stop.",
-    )
-    records_retention_days: int = Field(
-        default=0, ge=0, description="Age at which predictions are removed; 0: never."
-    )
-    artifact_key_file: Path | None = Field(
-        default=None, description="AES-256 key that encrypts new models at rest; none: plain."
-    )
-    backup_key_file: Path | None = Field(
-        default=None, description="AES-256 key that encrypts backups."
-    )
-    backup_passphrase_file: Path | None = Field(
-        default=None, description="Passphrase that encrypts backups, where there is no key."
-    )
-    otlp_endpoint: str = Field(
-        default="", description="OpenTelemetry collector that gets traces; empty: none are made."
-    )
+    records_dir: Path | None = None
+    """Where answered predictions are logged; default: home/records."""
+    records_url: SecretStr | None = None
+    """Database of predictions and outcomes, as an SQLAlchemy URL; empty: SQLite in the log's
+    folder."""
+    records_key_file: Path | None = None
+    """AES-256 key that encrypts logged features; none: plain."""
+    records_backlog_mb: int = Field(1024, ge=1)
+    """Backlog at which predictions stop while the database is unavailable."""
+    records_retention_days: int = Field(0, ge=0, le=36_500)
+    """Age at which predictions are removed; 0: never."""
+    retain_days: int = Field(730, ge=30, le=36_500)
+    """Age up to which `bc-pipeline prune` keeps what it may remove."""
+    retain_versions: int = Field(10, ge=1)
+    """Newest versions that were in production, which `bc-pipeline prune` keeps at any age."""
+    artifact_key_file: Path | None = None
+    """AES-256 key that encrypts new models at rest; none: plain."""
+    backup_recipients: Words = ()
+    """age public keys (age1...) that backups are encrypted for."""
+    backup_key_file: Path | None = None
+    """age identity file, which decrypts backups: verify, restore."""
+    backup_passphrase_file: Path | None = None
+    """Passphrase of that identity file, where it has one."""
+    otlp_endpoint: str = ""
+    """OpenTelemetry collector that gets traces; empty: none are made."""
 
     @classmethod
     def settings_customise_sources(
@@ -217,29 +205,14 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        return init_settings, env_settings, _SecretFiles(settings_cls)
+        secrets = InitSettingsSource(settings_cls, _secrets_in_files(settings_cls))
+        return init_settings, env_settings, secrets
 
     @field_validator("*", mode="after")
     @classmethod
     def _absolute(cls, value: Any) -> Any:
-        """Processes of the stack run in other folders than the one that started them."""
+        """Make paths absolute: processes of the stack run in other folders than their parent."""
         return value.expanduser().absolute() if isinstance(value, Path) else value
-
-    @field_validator(
-        "jwt_algorithms", "allowed_addresses", "trusted_proxies", "cors_origins", mode="before"
-    )
-    @classmethod
-    def _words(cls, value: Any) -> Any:
-        if isinstance(value, str):
-            return tuple(word for part in value.split(",") if (word := part.strip()))
-        return value
-
-    @field_validator("allowed_addresses", "trusted_proxies", mode="after")
-    @classmethod
-    def _networks(cls, value: tuple[str, ...]) -> tuple[str, ...]:
-        for word in value:
-            ipaddress.ip_network(word)
-        return value
 
     @field_validator("records_url", mode="after")
     @classmethod
@@ -297,7 +270,7 @@ class Settings(BaseSettings):
         return (self.records_dir or self.home / "records") / self.service_problem
 
     def artifact_cipher(self) -> Cipher | None:
-        """What encrypts new models and opens encrypted ones; None where no key is set.
+        """Cipher that encrypts new models and decrypts encrypted ones; None if no key is set.
 
         Raises
         ------
@@ -320,28 +293,23 @@ class Settings(BaseSettings):
         return self.project_dir / "expectations"
 
 
-class _SecretFiles(PydanticBaseSettingsSource):
-    """A secret may stand in a file that ``BC_<NAME>_FILE`` names, as in ``/run/secrets``."""
-
-    def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
-        path = os.environ.get(f"BC_{field_name.upper()}_FILE")
+def _secrets_in_files(kind: type[BaseSettings]) -> dict[str, str]:
+    """Secrets from the files that ``BC_<NAME>_FILE`` names, as in ``/run/secrets``."""
+    secrets = {}
+    for name, field in kind.model_fields.items():
+        variable = f"BC_{name.upper()}_FILE"
+        path = os.environ.get(variable)
         if not path or SecretStr not in get_args(field.annotation):
-            return None, field_name, False
+            continue
         try:
-            return Path(path).read_text(encoding="utf-8").strip(), field_name, False
+            secret = Path(path).read_text(encoding="utf-8").strip()
         except (OSError, UnicodeDecodeError):
             raise ConfigError(
-                f"The file that BC_{field_name.upper()}_FILE names cannot be read.",
-                setting=f"BC_{field_name.upper()}_FILE",
+                f"The file that {variable} names cannot be read.", setting=variable
             ) from None
-
-    def __call__(self) -> dict[str, Any]:
-        found = {}
-        for name, field in self.settings_cls.model_fields.items():
-            value, _, _ = self.get_field_value(field, name)
-            if value:
-                found[name] = value
-        return found
+        if secret:
+            secrets[name] = secret
+    return secrets
 
 
 def load_settings(**overrides: Any) -> Settings:

@@ -97,7 +97,7 @@ def main() -> None:
         try:
             with PeakMemory(folder) as peak:
                 up, _ = command(environment, "up")
-            with AirflowApi.of(Settings(home=Path(folder), **ports)) as airflow:
+            with AirflowApi.log_in(Settings(home=Path(folder), **ports)) as airflow:
                 rounds = [retrain(airflow) for _ in range(ROUNDS)]
             lines = [command(environment, "run")[0] for _ in range(ROUNDS)]
         finally:

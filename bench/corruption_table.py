@@ -19,8 +19,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bc_pipeline.data.rows import row_keys
-from bc_pipeline.data.suites import PURPOSES, SuiteFile, read_suite, table
-from bc_pipeline.data.validation import Outcome, check
+from bc_pipeline.data.suite_result import SuiteResult
+from bc_pipeline.data.suites import PURPOSES, SuiteFile, build_frame, read_suite
+from bc_pipeline.data.validation import run_suite
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem, Reference
 from bc_pipeline.schema import ID_COLUMN
@@ -34,12 +35,12 @@ SEED = 20240229
 
 
 def _some_rows(frame: pd.DataFrame, share: float) -> np.ndarray:
-    """A fixed choice of rows: at least one."""
+    """One or more rows, always the same."""
     rng = np.random.default_rng(SEED)
     return np.sort(rng.choice(len(frame), max(1, round(share * len(frame))), replace=False))
 
 
-def _put(frame: pd.DataFrame, name: str, column: object) -> pd.DataFrame:
+def _with_column(frame: pd.DataFrame, name: str, column: object) -> pd.DataFrame:
     return frame.assign(**{name: column})
 
 
@@ -47,7 +48,7 @@ def nulls(share: float) -> Corruption:
     def corrupt(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         column = frame[name].to_numpy(copy=True)
         column[_some_rows(frame, share)] = np.nan
-        return _put(frame, name, column)
+        return _with_column(frame, name, column)
 
     return corrupt
 
@@ -55,10 +56,10 @@ def nulls(share: float) -> Corruption:
 def times(factor: float, share: float = 1.0) -> Corruption:
     def corrupt(frame: pd.DataFrame, name: str) -> pd.DataFrame:
         column = frame[name].to_numpy(copy=True)
-        # Zero has no sign and no unit: the fault is put where it can be seen.
+        # Zero times anything is zero: only other values are corrupted.
         rows = np.flatnonzero(column)[: max(1, round(share * len(frame)))]
         column[rows] *= factor
-        return _put(frame, name, column)
+        return _with_column(frame, name, column)
 
     return corrupt
 
@@ -68,13 +69,13 @@ def strings(share: float) -> Corruption:
         column = frame[name].astype(object).to_numpy(copy=True)
         rows = _some_rows(frame, share)
         column[rows] = [f"{value} px" for value in column[rows]]
-        return _put(frame, name, column)
+        return _with_column(frame, name, column)
 
     return corrupt
 
 
 def constant(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    return _put(frame, name, float(frame[name].median()))
+    return _with_column(frame, name, float(frame[name].median()))
 
 
 def swapped(frame: pd.DataFrame, name: str, other: str) -> pd.DataFrame:
@@ -86,10 +87,10 @@ def dropped(frame: pd.DataFrame, name: str) -> pd.DataFrame:
 
 
 def extra(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    return _put(frame, f"{name}_copy", frame[name])
+    return _with_column(frame, f"{name}_copy", frame[name])
 
 
-# What each suite must catch in every column.
+# Every suite must catch these in every column.
 EVERY_SUITE: dict[str, Corruption] = {
     "null in one row": nulls(0),
     "null in a tenth of the rows": nulls(0.1),
@@ -101,14 +102,14 @@ EVERY_SUITE: dict[str, Corruption] = {
     "dropped": dropped,
     "extra": extra,
 }
-# What needs many rows to be seen in every column: labelled data only.
+# These need many rows to be caught: the labelled suite must catch them in every column.
 LABELLED_SUITE: dict[str, Corruption] = {
     "x 10": times(10),
     "/ 10": times(0.1),
     "x 2.54": times(2.54),
     "constant": constant,
 }
-# For the record: how far the suites see, not what they promise.
+# Shown in the table only; no suite promises to catch them.
 SHOWN: dict[str, Corruption] = {
     "x 1.15": times(1.15),
     "x 10 in one row": times(10, share=0),
@@ -125,28 +126,30 @@ def labels_corrupted(problem: Problem, frame: pd.DataFrame) -> dict[str, pd.Data
     flipped[third] = 1 - flipped[third]
     two[few], null[few], word[few] = 2, np.nan, problem.labels.negative.name
     return {
-        "labels the other way round": _put(frame, label, 1 - codes),
-        "a third of the labels flipped": _put(frame, label, flipped),
-        "labels shuffled": _put(frame, label, np.random.default_rng(SEED).permutation(codes)),
-        "label 2 in 1 % of the rows": _put(frame, label, two),
-        "label null in 1 % of the rows": _put(frame, label, null),
-        "label a word in 1 % of the rows": _put(frame, label, word),
-        "one class only": _put(frame, label, np.int64(problem.labels.negative.code)),
+        "labels the other way round": _with_column(frame, label, 1 - codes),
+        "a third of the labels flipped": _with_column(frame, label, flipped),
+        "labels shuffled": _with_column(
+            frame, label, np.random.default_rng(SEED).permutation(codes)
+        ),
+        "label 2 in 1 % of the rows": _with_column(frame, label, two),
+        "label null in 1 % of the rows": _with_column(frame, label, null),
+        "label a word in 1 % of the rows": _with_column(frame, label, word),
+        "one class only": _with_column(frame, label, np.int64(problem.labels.negative.code)),
         "label dropped": frame.drop(columns=label),
-        "key twice": _put(frame, ID_COLUMN, ["same", "same", *frame[ID_COLUMN][2:]]),
-        "key null": _put(frame, ID_COLUMN, [None, *frame[ID_COLUMN][1:]]),
+        "key twice": _with_column(frame, ID_COLUMN, ["same", "same", *frame[ID_COLUMN][2:]]),
+        "key null": _with_column(frame, ID_COLUMN, [None, *frame[ID_COLUMN][1:]]),
         "no rows": frame.iloc[:0],
         "99 rows": frame.iloc[:99],
     }
 
 
-def named(outcome: Outcome) -> set[str]:
+def failing_columns(result: SuiteResult) -> set[str]:
     """Columns that a failed expectation names alone, or as missing or unexpected."""
     return {
         column
-        for finding in outcome.failed
-        if len(finding.columns) == 1 or finding.type == "expect_table_columns_to_match_set"
-        for column in finding.columns
+        for failure in result.failed
+        if len(failure.columns) == 1 or failure.type == "expect_table_columns_to_match_set"
+        for column in failure.columns
     }
 
 
@@ -157,10 +160,10 @@ def caught(
     bad = frame
     for name in problem.schema.names:
         bad = corrupt(bad, name)
-    found = named(check(problem, suite, bad))
-    marks = {f"{name}_copy": name for name in problem.schema.names} if corrupt is extra else {}
-    found = {marks.get(name, name) for name in found}
-    return found & set(problem.schema.names)
+    failing = failing_columns(run_suite(problem, suite, bad))
+    original = {f"{name}_copy": name for name in problem.schema.names} if corrupt is extra else {}
+    failing = {original.get(name, name) for name in failing}
+    return failing & set(problem.schema.names)
 
 
 def rounds(names: tuple[str, ...]) -> Iterator[list[tuple[str, str]]]:
@@ -191,9 +194,9 @@ def missed_swaps(
         bad = frame
         for one, other in pairing:
             bad = swapped(bad, one, other)
-        found = named(check(problem, suite, bad))
-        unnamed += [pair for pair in pairing if not set(pair) & found]
-    missed = [pair for pair in unnamed if check(problem, suite, swapped(frame, *pair)).passed]
+        failing = failing_columns(run_suite(problem, suite, bad))
+        unnamed += [pair for pair in pairing if not set(pair) & failing]
+    missed = [pair for pair in unnamed if run_suite(problem, suite, swapped(frame, *pair)).passed]
     return missed, len(unnamed)
 
 
@@ -209,8 +212,8 @@ def main() -> int:
     keys = row_keys(reference.values)
     suites = {purpose: read_suite(problem, purpose, EXPECTATIONS) for purpose in PURPOSES}
     frames = {
-        "labelled": table(problem, reference.values, keys, reference.codes),
-        "scoring": table(problem, reference.values, keys, None),
+        "labelled": build_frame(problem, reference.values, keys, reference.codes),
+        "scoring": build_frame(problem, reference.values, keys, None),
     }
     total = len(problem.schema.names)
     started = time.monotonic()
@@ -241,7 +244,7 @@ def main() -> int:
         listed = ", ".join(f"{one} with {other}" for one, other in missed)
         print(f"  {alone} of them done alone" + (f"; missed: {listed}" if missed else ""))
     for label, frame in labels_corrupted(problem, frames["labelled"]).items():
-        seen = not check(problem, suites["labelled"], frame).passed
+        seen = not run_suite(problem, suites["labelled"], frame).passed
         lost += not seen
         line(label, "caught" if seen else "MISSED")
     print(f"\n{lost} promised corruptions missed; {time.monotonic() - started:.0f} s")

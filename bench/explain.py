@@ -20,9 +20,9 @@ import numpy as np
 
 from bc_pipeline.artifacts.export import export_onnx
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
+from bc_pipeline.explanation import shapley
+from bc_pipeline.explanation.explainer import Explainer
 from bc_pipeline.problems import get_problem
-from bc_pipeline.serving.model import shapley
-from bc_pipeline.serving.model.explain import Explainer
 
 SEED = 20240229
 TIMES_MORE = 50
@@ -38,8 +38,7 @@ def main() -> int:
     loaded = problem.load_reference()
     values, positives = loaded.values, problem.labels.to_positive(loaded.codes)
     ranges = np.column_stack([values.min(axis=0), values.max(axis=0)])
-    centre = np.sqrt(np.maximum(ranges[:, 0], 0) * ranges[:, 1])
-    centre = np.where(ranges[:, 0] > 0, centre, ranges.mean(axis=1))
+    centre = np.median(values, axis=0)
     chosen = np.random.default_rng(SEED).choice(len(values), options.rows, replace=False)
     slow = False
     print("candidate            method               build ms  median ms  p95 ms  orders", end="")

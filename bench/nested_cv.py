@@ -1,4 +1,4 @@
-"""How good are the recipes, and the way one is chosen, on rows that had no part in either?
+"""How good are the recipes and the selection among them, on rows that neither was trained on?
 
 Nested cross-validation on all 569 public rows. In each outer fold the train rows go through
 the project's own cross-validation, choice and threshold rule; the test rows are only scored.
@@ -28,15 +28,16 @@ from rich.console import Console
 from rich.progress import Progress, TimeElapsedColumn
 
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.data.split import SplitSide
 from bc_pipeline.evaluation.bootstrap import percentile_interval, row_weights
-from bc_pipeline.evaluation.metrics import measure
+from bc_pipeline.evaluation.metrics import compute_metrics
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import row_key
 from bc_pipeline.training.candidates import cross_validate
 from bc_pipeline.training.fit import fit, positive_probability
 from bc_pipeline.training.folds import assign_folds
-from bc_pipeline.training.select import select, sensitivity_threshold
+from bc_pipeline.training.select import select
 
 WDBC = get_problem("wdbc")
 SELECTED = "chosen by the project"
@@ -51,8 +52,8 @@ METRICS = {
 }
 
 
-class Outer:
-    """What the outer test rows were given: probabilities and calls, by recipe and repeat."""
+class OuterResults:
+    """Probabilities and calls of the outer test rows, by recipe and repeat."""
 
     def __init__(self, problem: Problem, repeats: int, rows: int) -> None:
         names = [*(candidate.name for candidate in problem.candidates), SELECTED]
@@ -62,7 +63,7 @@ class Outer:
         self.seconds: Counter[str] = Counter()
         self.chosen: Counter[str] = Counter()
 
-    def take(
+    def store(
         self, name: str, repeat: int, test: np.ndarray, probability: np.ndarray, threshold: float
     ) -> None:
         self.probability[name][repeat, test] = probability
@@ -72,11 +73,11 @@ class Outer:
 
 def run(
     problem: Problem, keys: tuple[str, ...], values: np.ndarray, positive: np.ndarray, inner: int
-) -> Outer:
+) -> OuterResults:
     """Go through every outer fold; the inner cross-validation sees its train rows only."""
     policy = problem.selection
     inside = replace(problem, selection=replace(policy, folds=inner, repeats=1))
-    outer = Outer(problem, policy.repeats, len(keys))
+    outer = OuterResults(problem, policy.repeats, len(keys))
     progress = Progress(*Progress.get_default_columns(), TimeElapsedColumn(), transient=True)
     with progress, tempfile.TemporaryDirectory() as home:
         store = Store(Path(home), problem.name)
@@ -85,31 +86,33 @@ def run(
         for repeat, fold_of in enumerate(assign_folds(keys, positive, policy)):
             for fold in range(policy.folds):
                 test = fold_of == fold
-                train_keys = [key for key, held in zip(keys, test, strict=True) if not held]
+                train = SplitSide(
+                    keys=tuple(keys[row] for row in np.flatnonzero(~test)),
+                    values=values[~test],
+                    positive=positive[~test],
+                )
                 results, scored = [], {}
                 for candidate in problem.candidates:
                     began = time.process_time()
                     result = cross_validate(
                         inside,
                         candidate,
-                        train_keys,
-                        values[~test],
-                        positive[~test],
+                        train,
                         store=store,
                         dataset=f"outer-{repeat}-{fold}",
                     )
-                    estimator = fit(candidate, policy.seed, values[~test], positive[~test])
+                    estimator = fit(candidate, policy.seed, train.values, train.positive)
                     scored[candidate.name] = positive_probability(
                         candidate, estimator, values[test]
                     )
-                    threshold = sensitivity_threshold(result, policy.sensitivity_target)
-                    outer.take(candidate.name, repeat, test, scored[candidate.name], threshold)
+                    threshold = result.threshold(policy.sensitivity_target)
+                    outer.store(candidate.name, repeat, test, scored[candidate.name], threshold)
                     outer.seconds[candidate.name] += time.process_time() - began
                     results.append(result)
                     progress.advance(task)
                 choice = select(inside, results)
                 outer.chosen[choice.candidate] += 1
-                outer.take(SELECTED, repeat, test, scored[choice.candidate], choice.threshold)
+                outer.store(SELECTED, repeat, test, scored[choice.candidate], choice.threshold)
     return outer
 
 
@@ -118,12 +121,13 @@ def at_half(
 ) -> dict[str, np.ndarray]:
     """Metrics at .5 on weighted rows, each the mean over the repeats, shape (rounds,)."""
     by_repeat = [
-        measure(weights, positive, row, 0.5, problem.decision_threshold_cost) for row in probability
+        compute_metrics(weights, positive, row, 0.5, problem.decision_threshold_cost)
+        for row in probability
     ]
     return {name: np.mean([one[name] for one in by_repeat], axis=0) for name in METRICS}
 
 
-def report(problem: Problem, outer: Outer, positive: np.ndarray) -> str:
+def report(problem: Problem, outer: OuterResults, positive: np.ndarray) -> str:
     """Both tables, in Markdown."""
     policy = problem.selection
     weights = row_weights(len(positive), BOOTSTRAP_ROUNDS, policy.seed)

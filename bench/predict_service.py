@@ -39,11 +39,11 @@ from serving.peers import (
 )
 from serving.volume import KEY, Volume, bodies, make_volume
 
-from bc_pipeline.records import segments
+from bc_pipeline.prediction_log import segments
 from bc_pipeline.settings import Settings
 
 MODELS = {"logistic": "logistic", "forest": "random_forest"}
-WORKER, DRAINER = ".worker", "bc_pipeline.records"
+WORKER, DRAINER = ".worker", "bc_pipeline.prediction_log"
 WARM_UP = 300
 MEMORY_REQUESTS = 20_000
 STARTS = 5
@@ -128,7 +128,7 @@ class Contestant:
 
 def wait_until_drained(folder: Path) -> None:
     until = time.monotonic() + _DRAIN_PATIENCE
-    while segments.backlog(folder):
+    while segments.backlog_bytes(folder):
         if time.monotonic() > until:
             raise TimeoutError("the drainer does not keep up")
         time.sleep(0.02)
@@ -148,7 +148,7 @@ def contestants(volumes: dict[str, Volume], folder: Path, stack: ExitStack) -> l
             made.append(
                 Contestant(
                     *(f"ours, {form}", model, ours, asked, expected),
-                    *(ours.find(WORKER), ours.find("bc_pipeline.records"), spool),
+                    *(ours.find(WORKER), ours.find("bc_pipeline.prediction_log"), spool),
                 )
             )
         naive = start_naive(volume, folder / f"naive-{model}.log")
@@ -206,7 +206,10 @@ def starts(volume: Volume, log: Path, number: int) -> dict[str, float]:
         asked = [request("/predict", body, key=KEY) for body in bodies()["named"]]
         load(last.port, asked, volume.version.encode(), number=MEMORY_REQUESTS)
         after = memory_mb(worker)
-        drainer, launcher = memory_mb(last.find("bc_pipeline.records")), memory_mb(last.process.pid)
+        drainer, launcher = (
+            memory_mb(last.find("bc_pipeline.prediction_log")),
+            memory_mb(last.process.pid),
+        )
     return {
         "listening_seconds": statistics.median(one for one, _ in found),
         "ready_seconds": statistics.median(one for _, one in found),

@@ -24,23 +24,23 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import structlog
 from sqlalchemy import text
 
-from bc_pipeline.records.database import open_database
-from bc_pipeline.records.drain import Drainer
-from bc_pipeline.records.entry import Entry, new_id
-from bc_pipeline.records.frames import frame
-from bc_pipeline.records.spool import Spool
+from bc_pipeline.prediction_log.database import open_database
+from bc_pipeline.prediction_log.drain import Drainer
+from bc_pipeline.prediction_log.entry import LogEntry, new_id
+from bc_pipeline.prediction_log.frames import encode_frame
+from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.settings import Settings
 from tests.e2e.crashes import kill_rounds
-from tests.unit.records.postgres import Postgres
+from tests.postgres import Postgres
 
 ROWS = 50_000
 BATCH = 1_000
 REPEATS = 5
 
 
-def entries(number: int) -> list[Entry]:
+def entries(number: int) -> list[LogEntry]:
     return [
-        Entry(
+        LogEntry(
             new_id(),
             time.time(),
             "20260601T000000Z-logistic-3f2a9c1b7d",
@@ -69,7 +69,7 @@ def each(work: Callable[[], object], number: int) -> float:
 
 def appends(folder: Path) -> None:
     made = entries(10_000)
-    data = frame(made[0])
+    data = encode_frame(made[0])
     descriptor = os.open(folder / "bare", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     bare = each(lambda: [os.write(descriptor, data) for _ in made], len(made))
     os.close(descriptor)
@@ -85,7 +85,7 @@ def appends(folder: Path) -> None:
         print(f"{f'append, {name}':34} {one:6.2f} us alone, {batch:6.2f} us in a batch of {BATCH}")
 
 
-def append(spool: Spool, made: list[Entry], size: int) -> None:
+def append(spool: Spool, made: list[LogEntry], size: int) -> None:
     for at in range(0, len(made), size):
         spool.append(made[at : at + size])
 

@@ -1,7 +1,7 @@
 """Rows per CPU second and peak memory of batch scoring, beside what pandas would take.
 
 One file is made from the public rows, resampled and jittered within the row rules. Each
-way of scoring it then runs alone in a fresh process; imports and loading the model are not
+method of scoring it then runs alone in a fresh process; imports and loading the model are not
 counted. All start from the same fitted logistic regression, and their answers are compared.
 
     python bench/score_stream.py [--rows 200000] [--ours-only]
@@ -29,7 +29,7 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 import numpy as np
 
 from bc_pipeline.problems import get_problem
-from bc_pipeline.tables import open_writer
+from bc_pipeline.tables.writer import TableWriter
 
 WDBC = get_problem("wdbc")
 NAMES = WDBC.schema.names
@@ -46,7 +46,7 @@ def jittered(rows: int) -> Iterator[np.ndarray]:
     reference = WDBC.load_reference().values
     while rows:
         values = reference[rng.integers(0, len(reference), GENERATED_ROWS)]
-        # A length has one factor and an area its square, so that the geometry still holds.
+        # A length has one factor and an area its square, so that the geometry stays consistent.
         factors = {name: rng.uniform(0.97, 1.03, len(values)) for name in sorted(NAMES)}
         for index, name in enumerate(NAMES):
             measure = name.removeprefix("mean_").removeprefix("worst_").removesuffix("_error")
@@ -64,7 +64,7 @@ def jittered(rows: int) -> Iterator[np.ndarray]:
 
 def write_input(path: Path, rows: int) -> None:
     done = 0
-    with open_writer(path, {"id": "text"} | dict.fromkeys(NAMES, "number"), "csv") as writer:
+    with TableWriter(path, {"id": "text"} | dict.fromkeys(NAMES, "number"), "csv") as writer:
         for values in jittered(rows):
             ids = [f"p{row}" for row in range(done, done + len(values))]
             writer.write({"id": ids} | dict(zip(NAMES, values.T, strict=True)))
@@ -89,16 +89,24 @@ def ours(folder: Path) -> Callable[[], None]:
     for name in ("compute", "csv", "parquet"):
         importlib.import_module(f"pyarrow.{name}")
 
-    from bc_pipeline.artifacts.predictors import OnnxPredictor, make_session
-    from bc_pipeline.scoring.stream import score_file
+    from bc_pipeline.artifacts.manifest import DecisionRule
+    from bc_pipeline.artifacts.predictors import Predictor, make_session
+    from bc_pipeline.scoring.table_scoring import score_file
 
+    reference = WDBC.load_reference().values
     manifest: Any = SimpleNamespace(
-        version=VERSION, threshold=THRESHOLD, feature_schema=WDBC.schema
+        version=VERSION,
+        feature_schema=WDBC.schema,
+        label_set=WDBC.labels,
+        training_range=dict(
+            zip(NAMES, zip(reference.min(axis=0), reference.max(axis=0), strict=True), strict=True)
+        ),
+        decision_rule=DecisionRule(VERSION, VERSION, THRESHOLD, WDBC.labels),
     )
-    predictor = OnnxPredictor(manifest, make_session((folder / "model.onnx").read_bytes()))
+    predictor = Predictor(manifest, make_session((folder / "model.onnx").read_bytes()))
 
     def run() -> None:
-        score_file(predictor, WDBC.schema, WDBC.labels, folder / "in.csv", folder / "ours.csv")
+        score_file(predictor, folder / "in.csv", folder / "ours.csv")
 
     return run
 
@@ -152,7 +160,7 @@ def frame_by_frame(folder: Path) -> Callable[[], None]:
     return run
 
 
-WAYS = {
+METHODS = {
     "ours": ("score_file: strict stream, ONNX Runtime", ours),
     "whole_frame": ("pandas, whole file, predict_proba", whole_frame),
     "frame_by_frame": (f"pandas, {CHUNK_ROWS} rows at a time, predict_proba", frame_by_frame),
@@ -165,14 +173,14 @@ def peak_megabytes() -> float:
     return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
-def measure(way: str, folder: Path) -> None:
-    """In the child: run one way and print what it took."""
+def measure(method: str, folder: Path) -> None:
+    """In the child: run one method and print its cost."""
     import logging
 
     import structlog
 
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    run = WAYS[way][1](folder)
+    run = METHODS[method][1](folder)
     before = peak_megabytes()
     wall, cpu = time.perf_counter(), time.process_time()
     run()
@@ -211,29 +219,29 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--ours-only", action="store_true", help="for files beyond pandas' reach")
     parser.add_argument("--measure", nargs=2, metavar=("WAY", "FOLDER"), help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.measure:
-        measure(asked.measure[0], Path(asked.measure[1]))
+    arguments = parser.parse_args()
+    if arguments.measure:
+        measure(arguments.measure[0], Path(arguments.measure[1]))
         return
-    ways = ["ours"] if asked.ours_only else list(WAYS)
+    methods = ["ours"] if arguments.ours_only else list(METHODS)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_model(folder)
-        write_input(folder / "in.csv", asked.rows)
+        write_input(folder / "in.csv", arguments.rows)
         size = (folder / "in.csv").stat().st_size / 1e6
-        table = Table(title=f"{asked.rows} rows, {size:.0f} MB of CSV")
+        table = Table(title=f"{arguments.rows} rows, {size:.0f} MB of CSV")
         for column in ("", "CPU s", "wall s", "rows per CPU s", "ratio", "peak MB", "worst |dp|"):
             table.add_column(column, justify="left" if not column else "right")
         base = 0.0
-        for way in ways:
-            child = [sys.executable, __file__, "--measure", way, str(folder)]
-            took = json.loads(subprocess.run(child, check=True, capture_output=True).stdout)
-            rate = asked.rows / took["cpu"]
+        for method in methods:
+            child = [sys.executable, __file__, "--measure", method, str(folder)]
+            took = json.loads(subprocess.run(child, check=True, stdout=subprocess.PIPE).stdout)
+            rate = arguments.rows / took["cpu"]
             base = base or rate
-            worst, flips = (0.0, 0) if way == "ours" else differences(folder, "ours", way)
+            worst, flips = (0.0, 0) if method == "ours" else differences(folder, "ours", method)
             assert flips == 0, f"{flips} calls differ"
             table.add_row(
-                WAYS[way][0],
+                METHODS[method][0],
                 f"{took['cpu']:.2f}",
                 f"{took['wall']:.2f}",
                 f"{rate:,.0f}",

@@ -29,13 +29,15 @@ SAMPLE_SECONDS = 0.05
 SCORE = """
 import sys
 from bc_pipeline import steps
-print(steps.batch_score(steps.Run("wdbc", "bench", sys.argv[3]), sys.argv[1], sys.argv[2]))
+from bc_pipeline.settings import load_settings
+run = steps.Run("wdbc", "bench", sys.argv[3])
+print(steps.batch_score(load_settings(), run, sys.argv[1], sys.argv[2]))
 """
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What an engine takes to start and per row, in CPU seconds."""
+    """CPU seconds of an engine, to start and per row."""
 
     start: float
     row: float
@@ -105,8 +107,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("--rows", type=int, nargs=2, default=[100_000, 800_000])
     parser.add_argument("--quick", action="store_true", help="20,000 and 400,000 rows")
-    asked = parser.parse_args()
-    sizes = [20_000, 400_000] if asked.quick else asked.rows
+    arguments = parser.parse_args()
+    sizes = [20_000, 400_000] if arguments.quick else arguments.rows
     table = Table(title="Batch scoring with the suite")
     for column in ("engine", "rows", "MB", "CPU s", "wall s", "rows per CPU s"):
         table.add_column(column, justify="right")
@@ -117,12 +119,12 @@ def main() -> None:
         for rows in sizes:
             write_files(Path(name) / str(rows), rows)
         for engine in ("local", "spark"):
-            found = {}
+            measured = {}
             for day, rows in enumerate(sizes, start=1):
                 source = Path(name) / str(rows)
                 as_of = f"20{35 + (engine == 'spark')}-01-{day:02d}T00:00:00Z"
                 cpu, wall = measured(home, source, engine, as_of)
-                found[rows] = cpu
+                measured[rows] = cpu
                 size = sum(path.stat().st_size for path in source.iterdir()) / 1e6
                 table.add_row(
                     engine,
@@ -132,7 +134,7 @@ def main() -> None:
                     f"{wall:.1f}",
                     f"{rows / cpu:,.0f}",
                 )
-            costs[engine] = Cost.of(found)
+            costs[engine] = Cost.of(measured)
             byte_rate = size * 1e6 / rows
     console = Console(width=120)
     console.print(table)
@@ -142,7 +144,7 @@ def main() -> None:
             f"{engine}: {cost.start:.1f} CPU s to start, then {1 / cost.row:,.0f} rows per CPU s"
         )
     if min(here.row, there.row) <= 0:
-        console.print("The sizes are too close to tell what a row costs: give larger --rows.")
+        console.print("The sizes are too close to measure the cost of a row: use larger --rows.")
         return
     for cores in CORES:
         gain = here.row - there.row / cores

@@ -1,4 +1,4 @@
-"""One batch scoring DAG for each problem: daily, and when there is another champion."""
+"""One batch scoring DAG for each problem: daily, and after each promotion."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def batch_score(problem: Problem) -> DAG:
     scores = scores_asset(name)
     with DAG(
         dag_id=f"{name}_batch_score",
-        description=f"{problem.title}: score what waits, with the champion.",
+        description=f"{problem.title}: score the worklist with the champion.",
         doc_md=batch_score_guide(problem),
         schedule=AssetOrTimeSchedule(
             timetable=CronDataIntervalTimetable("@daily", timezone="UTC"),
@@ -37,7 +37,7 @@ def batch_score(problem: Problem) -> DAG:
                 title="Source",
                 description="Path of a CSV or Parquet file or of a folder of them, or a pattern, "
                 "as the tasks' machine sees it; for Spark also a URL. "
-                "Empty: every file that waits in the worklist.",
+                "Empty: every file in the worklist.",
             ),
             "engine": Param(
                 "auto",
@@ -60,5 +60,5 @@ def batch_score(problem: Problem) -> DAG:
     return dag
 
 
-for each in PROBLEMS:
-    batch_score(each)
+for problem in PROBLEMS:
+    batch_score(problem)

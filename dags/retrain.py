@@ -1,7 +1,8 @@
-"""One retrain DAG for each problem: land, check, freeze, train, judge, release."""
+"""One retrain DAG for each problem: ingest, validate, snapshot, train, evaluate, release."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any
@@ -13,6 +14,7 @@ from airflow.sdk import (
     Param,
     TaskGroup,
     TriggerRule,
+    XComArg,
     result,
     task,
 )
@@ -20,15 +22,17 @@ from bc_airflow.approval import ApproveRelease
 from bc_airflow.assets import champion_asset
 from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import retrain_guide
+from bc_airflow.ingest import ingest_and_notify
 from bc_airflow.release import APPROVAL_TASK, promote_or_skip
 from bc_airflow.runs import run_of
 
 from bc_pipeline import steps
 from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.settings import load_settings
 from bc_pipeline.stack.pools import PROMOTION_POOL
 
-# One XCom per task: without this each key of what a step returns would be one more.
+# One XCom per task, not one more for each key of a step's result.
 step = partial(task, multiple_outputs=False)
 
 
@@ -38,7 +42,7 @@ def _params() -> dict[str, Param]:
             None,
             type=["null", "string"],
             format="date-time",
-            # The form asks for a date and time; Airflow checks only the pattern.
+            # The format sets the form's input; Airflow checks only the pattern.
             pattern=r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$",
             title="As of",
             description="Use only rows that had arrived by this time (ISO 8601). "
@@ -51,6 +55,13 @@ def _params() -> dict[str, Param]:
             description="A person decides between the gate and the release; "
             "a rejection, or no answer in three days, keeps the champion.",
         ),
+        "land_outcomes": Param(
+            False,
+            type="boolean",
+            title="Land outcomes",
+            description="Train on answered predictions whose diagnosis had been recorded by the "
+            "as-of time, too. They are samples that somebody chose to verify.",
+        ),
         "promote_backfill": Param(
             False,
             type="boolean",
@@ -62,16 +73,136 @@ def _params() -> dict[str, Param]:
 
 
 def _group(name: str, tooltip: str) -> TaskGroup:
-    """A box in the graph; task ids stay short."""
+    """A task group whose tasks have no prefix in their ids."""
     return TaskGroup(
         name, group_display_name=name.capitalize(), tooltip=tooltip, prefix_group_id=False
     )
 
 
+def _data_tasks(name: str) -> XComArg:
+    """Ingest, validate and snapshot; gives the result of the snapshot."""
+    with _group("data", "From landed files to a dataset"):
+
+        @step(task_display_name="Ingest landed files")
+        def ingest() -> dict[str, Any]:
+            return ingest_and_notify(name)
+
+        @step(task_display_name="Validate rows")
+        def validate() -> dict[str, Any]:
+            return steps.validate(load_settings(), run_of(name))
+
+        @step(task_display_name="Freeze the dataset")
+        def snapshot(validated: dict[str, Any]) -> dict[str, Any]:
+            return steps.snapshot(load_settings(), run_of(name), validated["validation"])
+
+        ingested, validated = ingest(), validate()
+        ingested >> validated
+        return snapshot(validated)
+
+
+def _model_tasks(problem: Problem, dataset: XComArg) -> XComArg:
+    """Train every candidate, select one, and export each challenger; gives the exports' results."""
+    name = problem.name
+    with _group("model", "From a dataset to challengers"):
+
+        @step(
+            task_display_name="Train a candidate",
+            map_index_template="{{ task.op_kwargs['candidate'] }}",
+        )
+        def train(snapshot: dict[str, Any], candidate: str) -> dict[str, Any]:
+            return steps.train(load_settings(), run_of(name), snapshot["dataset"], candidate)
+
+        @step(task_display_name="Select a candidate")
+        def select(snapshot: dict[str, Any]) -> dict[str, Any]:
+            return steps.select(load_settings(), run_of(name), snapshot["dataset"])
+
+        @step(task_display_name="Add the champion's recipe")
+        def challengers(
+            snapshot: dict[str, Any], selection: dict[str, Any]
+        ) -> list[dict[str, Any]]:
+            return steps.challengers(
+                load_settings(),
+                run_of(name),
+                snapshot["dataset"],
+                selection["candidate"],
+                selection["threshold"],
+                # Missing where release 0.1.0 ran the snapshot.
+                snapshot.get("batches"),
+            )
+
+        @step(
+            task_display_name="Fit and export",
+            map_index_template="{{ task.op_kwargs['challenger']['candidate'] }}",
+        )
+        def export(snapshot: dict[str, Any], challenger: dict[str, Any]) -> dict[str, Any]:
+            return steps.export(
+                load_settings(),
+                run_of(name),
+                dataset=snapshot["dataset"],
+                validation=snapshot["validation"],
+                # Missing where release 0.1.0 ran the snapshot.
+                batches=snapshot.get("batches"),
+                **challenger,
+            )
+
+        trained = train.partial(snapshot=dataset).expand(
+            candidate=[candidate.name for candidate in problem.candidates]
+        )
+        selected = select(dataset)
+        trained >> selected
+        return export.partial(snapshot=dataset).expand(challenger=challengers(dataset, selected))
+
+
+def _release_tasks(name: str, exported: XComArg) -> XComArg:
+    """Evaluate, decide, choose, approve if requested, and promote; gives the promotion's result."""
+    champion = champion_asset(name)
+    with _group("release", "From challengers to a champion"):
+
+        @step(
+            task_display_name="Evaluate beside the champion",
+            map_index_template="{{ task.op_kwargs['exported']['version'] }}",
+        )
+        def evaluate(exported: dict[str, Any]) -> dict[str, Any]:
+            return steps.evaluate(load_settings(), run_of(name), exported["version"])
+
+        @step(
+            task_display_name="Gate",
+            map_index_template="{{ task.op_kwargs['evaluated']['version'] }}",
+        )
+        def decide(evaluated: dict[str, Any]) -> dict[str, Any]:
+            return steps.decide(load_settings(), run_of(name), evaluated["version"])
+
+        @result
+        @step(task_display_name="Choose the winner")
+        def choose(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+            return steps.choose(load_settings(), run_of(name), list(decisions))
+
+        @step(
+            task_display_name="Promote",
+            trigger_rule=TriggerRule.NONE_FAILED,
+            pool=PROMOTION_POOL,
+            outlets=[champion],
+        )
+        def promote(decision: dict[str, Any]) -> dict[str, Any]:
+            return promote_or_skip(name, decision, champion)
+
+        decided = choose(
+            decide.expand(evaluated=evaluate.expand(exported=exported)),
+        )
+        approved = ApproveRelease(
+            task_id=APPROVAL_TASK,
+            task_display_name="Approve",
+            problem=name,
+            decision=decided,
+        )
+        promoted = promote(decided)
+        decided >> Label("passed, and approval asked for") >> approved >> promoted
+        return promoted
+
+
 def retrain(problem: Problem) -> DAG:
     """The DAG ``<problem>_retrain``."""
     name = problem.name
-    champion = champion_asset(name)
     with DAG(
         dag_id=f"{name}_retrain",
         description=f"{problem.title}: train, judge and release a model.",
@@ -84,83 +215,7 @@ def retrain(problem: Problem) -> DAG:
         params=_params(),
         default_args=task_defaults(),
     ) as dag:
-        with _group("data", "From landed files to a dataset"):
-
-            @step(task_display_name="Ingest landed files")
-            def ingest() -> dict[str, Any]:
-                return steps.ingest(run_of(name))
-
-            @step(task_display_name="Validate rows")
-            def validate() -> dict[str, Any]:
-                return steps.validate(run_of(name))
-
-            @step(task_display_name="Freeze the dataset")
-            def snapshot(checked: dict[str, Any]) -> dict[str, Any]:
-                return steps.snapshot(run_of(name), checked["validation"])
-
-            landed, validated = ingest(), validate()
-            landed >> validated
-            frozen = snapshot(validated)
-
-        with _group("model", "From a dataset to a challenger"):
-
-            @step(
-                task_display_name="Train a candidate",
-                map_index_template="{{ task.op_kwargs['candidate'] }}",
-            )
-            def train(taken: dict[str, Any], candidate: str) -> dict[str, Any]:
-                return steps.train(run_of(name), taken["dataset"], candidate)
-
-            @step(task_display_name="Select a candidate")
-            def select(taken: dict[str, Any]) -> dict[str, Any]:
-                return steps.select(run_of(name), taken["dataset"])
-
-            @step(task_display_name="Fit and export")
-            def export(taken: dict[str, Any], chosen: dict[str, Any]) -> dict[str, Any]:
-                return steps.export(
-                    run_of(name),
-                    dataset=taken["dataset"],
-                    candidate=chosen["candidate"],
-                    threshold=chosen["threshold"],
-                    validation=taken["validation"],
-                )
-
-            trained = train.partial(taken=frozen).expand(
-                candidate=[candidate.name for candidate in problem.candidates]
-            )
-            selected = select(frozen)
-            trained >> selected
-            challenger = export(frozen, selected)
-
-        with _group("release", "From a challenger to a champion"):
-
-            @step(task_display_name="Evaluate beside the champion")
-            def evaluate(exported: dict[str, Any]) -> dict[str, Any]:
-                return steps.evaluate(run_of(name), exported["version"])
-
-            @result
-            @step(task_display_name="Gate")
-            def decide(evaluated: dict[str, Any]) -> dict[str, Any]:
-                return steps.decide(run_of(name), evaluated["version"])
-
-            @step(
-                task_display_name="Promote",
-                trigger_rule=TriggerRule.NONE_FAILED,
-                pool=PROMOTION_POOL,
-                outlets=[champion],
-            )
-            def promote(decision: dict[str, Any]) -> dict[str, Any]:
-                return promote_or_skip(name, decision, champion)
-
-            judged = decide(evaluate(challenger))
-            approved = ApproveRelease(
-                task_id=APPROVAL_TASK,
-                task_display_name="Approve",
-                problem=name,
-                decision=judged,
-            )
-            released = promote(judged)
-            judged >> Label("passed, and approval asked for") >> approved >> released
+        promoted = _release_tasks(name, _model_tasks(problem, _data_tasks(name)))
 
         @step(
             task_display_name="Record in MLflow",
@@ -168,11 +223,11 @@ def retrain(problem: Problem) -> DAG:
             execution_timeout=timedelta(minutes=10),
         )
         def record() -> dict[str, Any]:
-            return steps.record(run_of(name))
+            return steps.record(load_settings(), run_of(name))
 
-        released >> record()
+        promoted >> record()
     return dag
 
 
-for each in PROBLEMS:
-    retrain(each)
+for problem in PROBLEMS:
+    retrain(problem)

@@ -39,7 +39,7 @@ HEALTHCHECK --interval=10s --timeout=5s --start-period=20s --retries=3 \
     CMD ["sh", "-c", "exec python -I /opt/probe.py http${BC_TLS_CERT_FILE:+s}://127.0.0.1:$BC_SERVICE_PORT/livez"]
 # Workers get ten seconds for what is under way, and the drainer ten more.
 STOPSIGNAL SIGTERM
-CMD ["python", "-m", "bc_pipeline.serving", "--host", "0.0.0.0"]
+CMD ["python", "-m", "bc_pipeline.server", "--host", "0.0.0.0"]
 
 ARG BASE
 ARG VERSION=dev

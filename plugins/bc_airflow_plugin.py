@@ -1,10 +1,11 @@
-"""Adds the tabs *Gate verdict* (on a run) and *Models* (on a DAG) to Airflow's web UI."""
+"""Adds the tabs *Gate verdict* (on a run) and *Models* (on a DAG), and notes on runs."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
+from bc_airflow import run_note
 
 _PREFIX = "/bc"
 
@@ -29,6 +30,7 @@ class _Pages:
 
 class BcPipelinePlugin(AirflowPlugin):
     name = "bc_pipeline"
+    listeners: ClassVar[list[Any]] = [run_note]
     fastapi_apps: ClassVar[list[Any]] = [
         {"app": _Pages(), "url_prefix": _PREFIX, "name": "bc_pipeline"}
     ]

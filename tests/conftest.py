@@ -11,15 +11,23 @@ import msgspec
 import numpy as np
 import pytest
 import structlog
+from hypothesis import settings as hypothesis_settings
 
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Verdict
-from bc_pipeline.artifacts.files import make_directory, sha256_file, write_record
+from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings
+from tests.volumes import new_store
+
+# 'make test-unit' chooses the second.
+hypothesis_settings.register_profile("thorough", max_examples=200, deadline=None)
+hypothesis_settings.register_profile("quick", max_examples=30, deadline=None)
+hypothesis_settings.load_profile("thorough")
 
 
 @pytest.fixture(autouse=True)
@@ -59,12 +67,13 @@ def reference(wdbc: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def store(settings: Settings) -> Store:
-    return Store(settings.home, "wdbc")
+    """The store of a new volume with keys."""
+    return new_store(settings.home)
 
 
 @dataclass(frozen=True)
 class Fitted:
-    """A quickly fitted logistic regression: estimator, ONNX graph, and its probabilities.
+    """A quickly fitted logistic regression: estimator, exported files, and its probabilities.
 
     `probability` is that of malignant for the reference rows, shape (569,).
     """
@@ -73,6 +82,7 @@ class Fitted:
     estimator: Any
     graph: bytes
     probability: np.ndarray
+    coefficients: bytes | None = None
 
 
 @pytest.fixture(scope="session")
@@ -82,7 +92,7 @@ def fitted(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> tuple[Fit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from bc_pipeline.artifacts.export import export_onnx
+    from bc_pipeline.artifacts.export import export_onnx, model_files
 
     values, codes = reference
     made = []
@@ -92,8 +102,9 @@ def fitted(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> tuple[Fit
             values, wdbc.labels.to_positive(codes)
         )
         graph = export_onnx(estimator, values.shape[1])
+        coefficients = model_files(estimator, graph)[signed_bundle.COEFFICIENTS]
         probability = estimator.predict_proba(values)[:, 1]
-        made.append(Fitted(regularisation, estimator, graph, probability))
+        made.append(Fitted(regularisation, estimator, graph, probability, coefficients))
     return tuple(made)
 
 
@@ -120,9 +131,11 @@ class Releases:
     def __init__(self, problem: Problem, settings: Settings, ranges: np.ndarray) -> None:
         self.problem = problem
         self.settings = settings
-        self.store = Store(settings.home, problem.name)
+        self.store = Store.of(settings, problem.name)
         self.generation = 0
         self._ranges = ranges
+        self._medians = np.median(problem.load_reference().values, axis=0).tolist()
+        claim_store(settings.home)
         signing.make_keys(settings.signing_key, settings.verify_key)
 
     def draft(self, name: str) -> Manifest:
@@ -139,6 +152,7 @@ class Releases:
                 feature: (float(low), float(high))
                 for feature, (low, high) in zip(names, self._ranges, strict=True)
             },
+            training_median=dict(zip(names, self._medians, strict=True)),
             metrics={"f1": 0.9},
             libraries={},
             lineage=Lineage(
@@ -179,10 +193,12 @@ class Releases:
     ) -> Path:
         """A signed version that is not published; `changes` override its manifest's fields."""
         folder = make_directory(self.store.work / name)
-        (folder / versions.MODEL).write_bytes(model.graph)
-        write_record(folder / versions.VERDICT, verdict or self.passed_verdict(name))
+        (folder / signed_bundle.MODEL).write_bytes(model.graph)
+        if model.coefficients is not None:
+            (folder / signed_bundle.COEFFICIENTS).write_bytes(model.coefficients)
+        write_document(folder / signed_bundle.VERDICT, verdict or self.passed_verdict(name))
         draft = msgspec.structs.replace(self.draft(name), **changes)
-        versions.seal(draft, folder, self.settings.signing_key)
+        signed_bundle.sign_bundle(draft, folder, self.settings.signing_key)
         return folder
 
     def publish(
@@ -195,25 +211,28 @@ class Releases:
 
     def promote(self, name: str, manifest_sha256: str | None = None) -> None:
         """Point at a version, whatever its state."""
-        manifest = self.store.version(name) / versions.MANIFEST
+        manifest = self.store.version(name) / signed_bundle.MANIFEST
         self.generation += 1
         pointer = pointer_to(name, manifest_sha256 or sha256_file(manifest))
-        write_record(
-            self.store.registry,
+        versions.write_registry(
+            self.store,
             Registry(problem=self.problem.name, generation=self.generation, production=pointer),
         )
 
 
 @pytest.fixture(scope="session")
-def releases_in(
-    wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]
-) -> Callable[[Path], Releases]:
-    """Releases on the volume at a path, for fixtures that outlive a test."""
+def ranges(reference: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Lowest and highest value of each feature; shape (30, 2)."""
     values, _ = reference
-    ranges = np.column_stack([values.min(axis=0), values.max(axis=0)])
+    return np.column_stack([values.min(axis=0), values.max(axis=0)])
+
+
+@pytest.fixture(scope="session")
+def releases_in(wdbc: Problem, ranges: np.ndarray) -> Callable[[Path], Releases]:
+    """Releases on the volume at a path, for fixtures that outlive a test."""
     return lambda home: Releases(wdbc, Settings(home=home), ranges)
 
 
 @pytest.fixture
-def releases(settings: Settings, releases_in: Callable[[Path], Releases]) -> Releases:
-    return releases_in(settings.home)
+def releases(wdbc: Problem, settings: Settings, ranges: np.ndarray) -> Releases:
+    return Releases(wdbc, settings, ranges)

@@ -1,1 +1,1 @@
-"""What stands on the shared volume: model versions, the registry, their formats and checks."""
+"""The shared volume: its layout, model versions, the registry, their formats and checks."""

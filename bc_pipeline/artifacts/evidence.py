@@ -1,8 +1,8 @@
-"""Formats of ``evaluation.json`` and ``verdict.json``: what was measured and what was decided.
+"""Formats of ``evaluation.json`` and ``verdict.json``: measurements, and the gate's decision.
 
-Evaluation fills an `Evaluation`, the gate turns it into a `Verdict`; a reviewer reads both
-from the version's folder months later. A number that could not be computed is None, and
-None fails every check it takes part in.
+Evaluation fills an `Evaluation`, the gate derives a `Verdict` from it; both stay in the
+version's folder. A number that could not be computed is None, and None fails every check
+that uses it.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ import msgspec
 Kind = Literal["first", "refresh", "switch"]
 
 
-class Record(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every JSON record on the volume: immutable, and strict when read."""
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Base of every JSON document on the volume: immutable, and decoded strictly."""
 
 
 def labelled_rows_digest(keys: Iterable[str], positive: Iterable[int]) -> str:
-    """SHA-256 over the keys and labels of rows, in order: which rows evidence is about."""
+    """SHA-256 over the keys and labels of rows, in order: identifies the rows of a score."""
     text = "".join(f"{key}:{int(label)}\n" for key, label in zip(keys, positive, strict=True))
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-class Interval(Record, frozen=True):
+class Interval(Document, frozen=True):
     """A two-sided confidence interval; `level` is its coverage, such as 0.95."""
 
     low: float | None
@@ -34,7 +34,7 @@ class Interval(Record, frozen=True):
     level: float
 
 
-class Confusion(Record, frozen=True):
+class Confusion(Document, frozen=True):
     """Counts of calls; the positive class is malignant."""
 
     true_positive: int
@@ -43,7 +43,7 @@ class Confusion(Record, frozen=True):
     false_negative: int
 
 
-class CalibrationBin(Record, frozen=True):
+class CalibrationBin(Document, frozen=True):
     """Rows whose probability falls in one bin: mean probability against observed share."""
 
     low: float
@@ -53,36 +53,66 @@ class CalibrationBin(Record, frozen=True):
     observed_share: float | None
 
 
-class SliceScore(Record, frozen=True):
-    """Sensitivity and specificity on a named part of the rows."""
+class SliceScore(Document, frozen=True):
+    """Sensitivity and specificity on a named part of the rows.
+
+    Attributes
+    ----------
+    sensitivity_interval, specificity_interval : Interval or None
+        None in evaluations of release 0.1.
+    """
 
     name: str
     rows: int
     positive_rows: int
     sensitivity: float | None
     specificity: float | None
+    sensitivity_interval: Interval | None = None
+    specificity_interval: Interval | None = None
 
 
-class Score(Record, frozen=True):
+class Recalibration(Document, frozen=True):
+    """Logistic regression of the label on the logit of the probability.
+
+    Attributes
+    ----------
+    slope : float
+        1 where probabilities are as spread as they should be, less where they are too extreme.
+    slope_error : float
+        Standard error.
+    intercept : float
+        Of the fit with slope 1: 0 where they fit on average, above 0 where they are too low.
+    """
+
+    slope: float
+    slope_error: float
+    intercept: float
+
+
+class Score(Document, frozen=True):
     """One model on one set of rows.
 
     Attributes
     ----------
     rows_digest : str
-        SHA-256 over the keys and labels of the rows, in order: equal digests mean that
-        two scores are about the same rows.
+        `labelled_rows_digest` of the rows: scores with equal digests are of the same rows.
     keys : tuple of str
     positive : tuple of int
         1 where the row is malignant.
     probability : tuple of float
-        Of malignant, per row: kept so that any later question can be answered.
+        Of malignant, per row: any other metric can be computed from them.
     metrics : dict of str to float or None
         ``accuracy precision sensitivity specificity f1 f1_benign roc_auc brier
         calibration_error net_benefit``; positive class malignant, except in ``f1_benign``.
     intervals : dict of str to Interval
-        Seeded percentile bootstrap over rows, for each metric.
+        Of each metric but ``calibration_error``, whose estimate is biased: by the methods of
+        `bc_pipeline.evaluation.intervals`. In release 0.1 a percentile bootstrap of each.
     sensitivity_lower_bound : float or None
         One-sided exact (Clopper-Pearson) 95 % lower bound.
+    recalibration : Recalibration or None
+        None where the probabilities separate the classes, and in evaluations of release 0.1.
+    treat_all : float or None
+        Net benefit of calling every row positive; None in evaluations of release 0.1.
     """
 
     rows_digest: str
@@ -96,19 +126,40 @@ class Score(Record, frozen=True):
     sensitivity_lower_bound: float | None
     calibration: tuple[CalibrationBin, ...]
     slices: tuple[SliceScore, ...]
+    recalibration: Recalibration | None = None
+    treat_all: float | None = None
 
 
-class Comparison(Record, frozen=True):
+class CallScore(Document, frozen=True):
+    """Calls of one recipe on one set of rows, at thresholds that differ by fold.
+
+    Attributes
+    ----------
+    metrics : dict of str to float or None
+        ``accuracy precision sensitivity specificity f1 f1_benign``.
+    intervals : dict of str to Interval
+        Of each metric.
+    """
+
+    rows_digest: str
+    confusion: Confusion
+    metrics: dict[str, float | None]
+    intervals: dict[str, Interval]
+
+
+class Comparison(Document, frozen=True):
     """Champion against challenger on the same rows, for one metric.
 
     Attributes
     ----------
     gain : float or None
-        How much better the challenger is: positive is better, whatever the metric.
+        Improvement of the challenger: positive is better for every metric.
     interval : Interval or None
         Of the gain.
     p_value : float or None
         One-sided, that the challenger is not better.
+    standard_error : float or None
+        Of the gain, by the test of `method`. None for resamples, and in evaluations of release 0.1.
     """
 
     metric: str
@@ -118,10 +169,11 @@ class Comparison(Record, frozen=True):
     gain: float | None
     interval: Interval | None = None
     p_value: float | None = None
+    standard_error: float | None = None
 
 
-class Side(Record, frozen=True):
-    """Champion or challenger: which model, made of what, and its score on the holdout."""
+class Side(Document, frozen=True):
+    """Champion or challenger: its version, recipe and data, and its score on the holdout."""
 
     version: str
     recipe: str
@@ -132,7 +184,7 @@ class Side(Record, frozen=True):
     holdout: Score
 
 
-class Parity(Record, frozen=True):
+class Parity(Document, frozen=True):
     """Largest difference between exported and fitted probabilities, and label flips."""
 
     rows: int
@@ -140,19 +192,102 @@ class Parity(Record, frozen=True):
     flips: int
 
 
-class Evaluation(Record, frozen=True, kw_only=True):
-    """All that the gate may look at; the format of ``evaluation.json``.
+class SequentialEvidence(Document, frozen=True, kw_only=True):
+    """Two recipes on train rows in the order in which they came, each row predicted once.
+
+    Attributes
+    ----------
+    rows : int
+        Rows that the models of both recipes predicted before they were trained on them.
+    champion, challenger : float or None
+        Brier scores on those rows; None where there are none.
+    log_e : float
+        Logarithm of the e-value against the null hypothesis that the challenger's recipe is not
+        better on new rows (`betting_test`).
+    recipes : int
+        Number of recipes that are compared with the champion's, of which any could be found
+        better by chance.
+    """
+
+    rows: int
+    champion: float | None
+    challenger: float | None
+    log_e: float
+    recipes: int
+
+
+class RecipeIdentity(Document, frozen=True, kw_only=True):
+    """Whether this code builds what the champion's recipe was.
+
+    Attributes
+    ----------
+    same : bool
+        Whether a candidate has the champion's name and the same builder, which is known by the
+        digest of its source or by `difference`. The champion's parameters can be given to it.
+    difference : float or None
+        Largest difference between the champion's probabilities and those of the builder fitted
+        to the champion's train rows; only where the digests are not equal.
+    libraries : dict of str to (str, str)
+        Those of another version: the champion's and today's.
+    note : str
+        What is known, in words.
+    """
+
+    same: bool
+    difference: float | None = None
+    libraries: dict[str, tuple[str, str]] = {}
+    note: str = ""
+
+
+class AnchorComparison(Document, frozen=True, kw_only=True):
+    """The anchor against the challenger; in each `Comparison` the anchor is the champion.
+
+    Attributes
+    ----------
+    version : str
+    holdout : tuple of Comparison
+        On the same holdout rows.
+    cross_validation : tuple of Comparison
+        Out of fold, on the train rows of the challenger that the anchor was trained on too.
+    shared_rows : int
+        The number of these train rows.
+    note : str
+        Why nothing was compared; empty where it was.
+    required : bool
+        Whether a person set the anchor: then it must be there.
+    """
+
+    version: str
+    holdout: tuple[Comparison, ...] = ()
+    cross_validation: tuple[Comparison, ...] = ()
+    shared_rows: int = 0
+    note: str = ""
+    required: bool = True
+
+
+class Evaluation(Document, frozen=True, kw_only=True):
+    """Everything that the gate decides by; the format of ``evaluation.json``.
 
     Attributes
     ----------
     cross_validation : Score
         Pooled out-of-fold calls of the challenger's recipe on train rows, at the frozen
-        threshold.
+        threshold, which the same rows set.
+    nested : CallScore or None
+        Calls of the recipe on train rows by nested cross-validation: neither the model nor the
+        threshold of a call saw the row. None in evaluations of release 0.1.
     holdout_comparisons : tuple of Comparison
         Empty for the first model.
     recipe_comparison : Comparison or None
         Paired repeated cross-validation of both recipes on identical folds; only where
         the recipes differ.
+    sequential : SequentialEvidence or None
+        Only where the recipes differ and the problem's policy asks for it.
+    recipe_identity : RecipeIdentity or None
+        None for the first model, and in evaluations of release 0.1.0.
+    anchor : AnchorComparison or None
+        None for the first model, in evaluations of release 0.1.0, and where the problem's policy
+        has no bound on the loss since the anchor.
     """
 
     format: int = 1
@@ -164,10 +299,47 @@ class Evaluation(Record, frozen=True, kw_only=True):
     holdout_comparisons: tuple[Comparison, ...]
     recipe_comparison: Comparison | None
     parity: Parity
+    recipe_identity: RecipeIdentity | None = None
+    anchor: AnchorComparison | None = None
+    nested: CallScore | None = None
+    sequential: SequentialEvidence | None = None
 
 
-class Smoke(Record, frozen=True):
-    """What the real service answered on the golden rows."""
+class FeatureImportance(Document, frozen=True):
+    """Rise of the Brier score when one feature is shuffled.
+
+    Attributes
+    ----------
+    mean, deviation : float
+        Mean and standard deviation over the shuffles.
+    """
+
+    feature: str
+    mean: float
+    deviation: float
+
+
+class Importance(Document, frozen=True, kw_only=True):
+    """Permutation importance on the holdout; the format of ``importance.json``.
+
+    Attributes
+    ----------
+    brier : float
+        Of the rows as they are.
+    features : tuple of FeatureImportance
+        Most important first.
+    """
+
+    format: int = 1
+    rows: int
+    shuffles: int
+    seed: int
+    brier: float
+    features: tuple[FeatureImportance, ...]
+
+
+class Smoke(Document, frozen=True):
+    """Result of the smoke test: the service's answers to the golden rows."""
 
     passed: bool
     rows: int
@@ -176,13 +348,13 @@ class Smoke(Record, frozen=True):
     reason: str = ""
 
 
-class Check(Record, frozen=True):
+class Check(Document, frozen=True):
     """One line of a verdict.
 
     Attributes
     ----------
     blocking : bool
-        An advisory check is shown but does not block.
+        False for an advisory check, which never rejects.
     rule : str
         The rule in words, such as ``"sensitivity on the holdout at least 0.9"``.
     """
@@ -190,7 +362,7 @@ class Check(Record, frozen=True):
     name: str
     rule: str
     passed: bool
-    blocking: bool
+    blocking: bool = True
     champion: float | None = None
     challenger: float | None = None
     interval: Interval | None = None
@@ -198,7 +370,7 @@ class Check(Record, frozen=True):
     note: str = ""
 
 
-class Verdict(Record, frozen=True, kw_only=True):
+class Verdict(Document, frozen=True, kw_only=True):
     """The gate's decision; the format of ``verdict.json``.
 
     Attributes
@@ -208,6 +380,8 @@ class Verdict(Record, frozen=True, kw_only=True):
         without being better.
     reasons : tuple of str
         For a rejection, the rule of each failed blocking check.
+    kind_note : str
+        What is special about its kind, such as ``"refresh under scikit-learn 1.8.0 -> 1.9.0"``.
     """
 
     format: int = 1
@@ -222,3 +396,4 @@ class Verdict(Record, frozen=True, kw_only=True):
     rows_digest: str
     reasons: tuple[str, ...]
     checks: tuple[Check, ...]
+    kind_note: str = ""

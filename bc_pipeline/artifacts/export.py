@@ -1,7 +1,8 @@
-"""A fitted scikit-learn estimator as an ONNX graph in double precision, and the proof of it.
+"""Exports fitted scikit-learn estimators as ONNX graphs in double precision.
 
-The graphs are built by hand: the usual converter keeps tree thresholds in single precision
-even when asked for double, which moves forests by up to 0.08 and turns calls around.
+The graphs are built here because the usual converter, skl2onnx, stores tree thresholds in
+single precision even for double inputs, which changes the probabilities of forests by up to
+0.08 and flips calls.
 """
 
 from __future__ import annotations
@@ -13,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from bc_pipeline.artifacts.parity import check_parity
+from bc_pipeline.artifacts.coefficients import Coefficients
+from bc_pipeline.artifacts.files import encode_document
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT
-from bc_pipeline.artifacts.sealed import ESTIMATOR, VersionFiles
+from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, ESTIMATOR, MODEL, VersionFiles
 from bc_pipeline.errors import ModelError
-
-__all__ = ["check_parity", "dump_estimator", "export_onnx", "load_estimator"]
 
 # Pinned, so that the bytes depend on the estimator alone.
 _OPSET = 21
@@ -31,7 +31,7 @@ _AVERAGE, _SUM = 0, 1
 
 
 def export_onnx(estimator: Any, n_features: int) -> bytes:
-    """Export a fitted estimator.
+    """Export a fitted estimator as an ONNX graph.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def export_onnx(estimator: Any, n_features: int) -> bytes:
     Raises
     ------
     ModelError
-        Where the estimator is of another make.
+        Where the estimator is of another kind.
     """
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.ensemble import GradientBoostingClassifier, RandomForestClassifier
@@ -78,7 +78,7 @@ def export_onnx(estimator: Any, n_features: int) -> bytes:
 
 @dataclass
 class _Graph:
-    """Nodes and constants as they are added, under numbered names."""
+    """Collects the nodes and constants of a graph, under numbered names."""
 
     nodes: list[Any] = field(default_factory=list)
     constants: list[Any] = field(default_factory=list)
@@ -129,7 +129,7 @@ class _Graph:
 
 
 def _scaled(estimator: Any, kind: type) -> tuple[Any, Any]:
-    """Take a pipeline of a standard scaler and one model of that kind apart."""
+    """Scaler and model of a pipeline of a standard scaler and a model of that kind."""
     from sklearn.pipeline import Pipeline
     from sklearn.preprocessing import StandardScaler
 
@@ -160,19 +160,19 @@ def _scale(graph: _Graph, scaler: Any) -> str:
 
 
 def _sigmoid(graph: _Graph, score: str) -> str:
-    """1 / (1 + exp(-score)); the exponential may overflow, which rightly gives 0."""
-    grown = graph.op("Exp", graph.op("Neg", score))
+    """1 / (1 + exp(-score)); where the exponential overflows, the result is 0, as it should be."""
+    exponential = graph.op("Exp", graph.op("Neg", score))
     one = graph.constant(1.0)
-    return graph.op("Div", one, graph.op("Add", grown, one))
+    return graph.op("Div", one, graph.op("Add", exponential, one))
 
 
 def _calibrated(graph: _Graph, estimator: Any) -> str:
-    """Platt's sigmoid over the decision function of an RBF machine.
+    """Platt's sigmoid of the decision function of a support vector machine with an RBF kernel.
 
-    The squared distance to each support vector is |x|^2 - 2 x.s + |s|^2. Standardised
-    features are centred near the support vectors, so that little is lost by cancellation,
-    and where x is far away the kernel is zero anyway; the matrix product keeps a batch from
-    needing memory for every difference.
+    The squared distance to a support vector is computed as |x|^2 - 2 x.s + |s|^2, by a matrix
+    product, which needs less memory than all differences. Little precision is lost by
+    cancellation: standardised features lie near the support vectors, and far from them the
+    kernel is zero.
     """
     from sklearn.svm import SVC
 
@@ -184,26 +184,26 @@ def _calibrated(graph: _Graph, estimator: Any) -> str:
         raise _unsupported(estimator)
     vectors = np.asarray(machine.support_vectors_, dtype=np.float64)
     scaled = _scale(graph, scaler)
-    own = graph.op(
+    row_norms = graph.op(
         "ReduceSum", graph.op("Mul", scaled, scaled), graph.constant([1], np.int64), keepdims=1
     )
     cross = graph.op("MatMul", scaled, graph.constant(-2.0 * vectors.T))
-    theirs = graph.constant((vectors**2).sum(axis=1))
-    distance = graph.op("Add", graph.op("Add", own, cross), theirs)
+    vector_norms = graph.constant((vectors**2).sum(axis=1))
+    distance = graph.op("Add", graph.op("Add", row_norms, cross), vector_norms)
     distance = graph.op("Max", distance, graph.constant(0.0))
     kernel = graph.op("Exp", graph.op("Mul", distance, graph.constant(-float(machine._gamma))))
     weights = np.asarray(machine.dual_coef_, dtype=np.float64)[0]
     decision = graph.op("MatMul", kernel, graph.constant(weights))
     decision = graph.op("Add", decision, graph.constant(machine.intercept_[0]))
     sigmoid = fitted[0].calibrators[0]
-    # scikit-learn writes Platt's curve as 1 / (1 + exp(a * decision + b)).
+    # scikit-learn defines Platt's sigmoid as 1 / (1 + exp(a * decision + b)).
     scaled_decision = graph.op("Mul", decision, graph.constant(-sigmoid.a_))
     return _sigmoid(graph, graph.op("Sub", scaled_decision, graph.constant(sigmoid.b_)))
 
 
 def _forest(graph: _Graph, estimator: Any) -> str:
     trees = [tree.tree_ for tree in estimator.estimators_]
-    # Since scikit-learn 1.3 a leaf holds the share of each class.
+    # Since scikit-learn 1.3 a leaf has the share of each class.
     return _trees(graph, trees, [tree.value[:, 0, 1] for tree in trees], _AVERAGE)
 
 
@@ -223,40 +223,23 @@ def _boosting(graph: _Graph, estimator: Any) -> str:
 def _trees(
     graph: _Graph, trees: Sequence[Any], leaves: Sequence[np.ndarray], aggregate: int
 ) -> str:
-    """One TreeEnsemble of scikit-learn's trees, fed as they are: rows rounded to single.
+    """One TreeEnsemble of scikit-learn's trees.
 
-    scikit-learn compares a float32 value with a float64 threshold; so does this, by
-    rounding the row and comparing in double.
+    scikit-learn compares float32 values with float64 thresholds; so does the graph, which
+    rounds the row to float32 and compares in double.
     """
     from onnx import TensorProto, numpy_helper
 
-    columns: dict[str, list[int]] = {
-        name: [] for name in ("roots", "feature", "true", "true_leaf", "false", "false_leaf")
-    }
-    thresholds: list[float] = []
-    weights: list[float] = []
+    tables: list[dict[str, np.ndarray]] = []
+    roots: list[int] = [0]
+    weights: list[np.ndarray] = []
     for tree, values in zip(trees, leaves, strict=True):
-        first = len(thresholds)
-        inner = np.flatnonzero(tree.children_left != -1)
-        outer = np.flatnonzero(tree.children_left == -1)
-        place = {int(node): first + order for order, node in enumerate(inner)}
-        place |= {int(node): len(weights) + order for order, node in enumerate(outer)}
-        weights += [float(values[node]) for node in outer]
-        columns["roots"].append(first)
-        for node in inner:
-            columns["feature"].append(int(tree.feature[node]))
-            thresholds.append(float(tree.threshold[node]))
-            for side, children in (("true", tree.children_left), ("false", tree.children_right)):
-                child = int(children[node])
-                columns[side].append(place[child])
-                columns[f"{side}_leaf"].append(int(tree.children_left[child] == -1))
-        if not len(inner):
-            # The format has no tree without a node: one whose branches meet in the leaf.
-            columns["feature"].append(0)
-            thresholds.append(0.0)
-            for side in ("true", "false"):
-                columns[side].append(place[0])
-                columns[f"{side}_leaf"].append(1)
+        tables.append(_node_table(tree, roots[-1], sum(len(leaf) for leaf in weights)))
+        roots.append(roots[-1] + len(tables[-1]["nodes_splits"]))
+        weights.append(values[tree.children_left == -1])
+    nodes = {name: np.concatenate([table[name] for table in tables]) for name in tables[0]}
+    splits, leaf_weights = nodes.pop("nodes_splits"), np.concatenate(weights)
+    modes = np.full(len(splits), _BRANCH_LEQ, dtype=np.uint8)
     single = graph.op("Cast", INPUT, to=TensorProto.FLOAT)
     ensemble = graph.op(
         "TreeEnsemble",
@@ -265,23 +248,67 @@ def _trees(
         aggregate_function=aggregate,
         n_targets=1,
         post_transform=0,
-        tree_roots=columns["roots"],
-        nodes_featureids=columns["feature"],
-        nodes_modes=numpy_helper.from_array(
-            np.full(len(thresholds), _BRANCH_LEQ, dtype=np.uint8), "nodes_modes"
-        ),
-        nodes_splits=numpy_helper.from_array(np.array(thresholds), "nodes_splits"),
-        nodes_truenodeids=columns["true"],
-        nodes_trueleafs=columns["true_leaf"],
-        nodes_falsenodeids=columns["false"],
-        nodes_falseleafs=columns["false_leaf"],
-        leaf_targetids=[0] * len(weights),
-        leaf_weights=numpy_helper.from_array(np.array(weights), "leaf_weights"),
+        tree_roots=roots[:-1],
+        nodes_modes=numpy_helper.from_array(modes, "nodes_modes"),
+        nodes_splits=numpy_helper.from_array(splits, "nodes_splits"),
+        **{name: column.astype(int).tolist() for name, column in nodes.items()},
+        leaf_targetids=[0] * len(leaf_weights),
+        leaf_weights=numpy_helper.from_array(leaf_weights, "leaf_weights"),
     )
     return graph.op("Squeeze", ensemble, graph.constant([1], np.int64))
 
 
-# The estimator itself -------------------------------------------------------------------------
+def _node_table(tree: Any, first_node: int, first_leaf: int) -> dict[str, np.ndarray]:
+    """The inner nodes of a tree by attribute of TreeEnsemble, which numbers leaves apart."""
+    is_leaf = tree.children_left == -1
+    index = np.where(is_leaf, first_leaf + np.cumsum(is_leaf), first_node + np.cumsum(~is_leaf)) - 1
+    # The format has no tree of a single leaf: its node becomes one whose branches, -1, index it.
+    nodes = np.flatnonzero(~is_leaf) if tree.node_count > 1 else np.zeros(1, dtype=int)
+    left, right = tree.children_left[nodes], tree.children_right[nodes]
+    return {
+        "nodes_featureids": np.where(is_leaf[nodes], 0, tree.feature[nodes]),
+        "nodes_splits": np.where(is_leaf[nodes], 0.0, tree.threshold[nodes]),
+        "nodes_truenodeids": index[left],
+        "nodes_trueleafs": is_leaf[left],
+        "nodes_falsenodeids": index[right],
+        "nodes_falseleafs": is_leaf[right],
+    }
+
+
+# Other files of the model ---------------------------------------------------------------------
+
+
+def model_files(estimator: Any, graph: bytes) -> dict[str, bytes]:
+    """The files of a version that contain the model, by name.
+
+    Parameters
+    ----------
+    estimator : scikit-learn classifier
+    graph : bytes
+        As returned by `export_onnx`.
+    """
+    files = {MODEL: graph, ESTIMATOR: dump_estimator(estimator)}
+    coefficients = export_coefficients(estimator)
+    if coefficients is not None:
+        files[COEFFICIENTS] = encode_document(coefficients)
+    return files
+
+
+def export_coefficients(estimator: Any) -> Coefficients | None:
+    """Coefficients of a pipeline of StandardScaler and LogisticRegression; else None."""
+    from sklearn.linear_model import LogisticRegression
+
+    try:
+        scaler, model = _scaled(estimator, LogisticRegression)
+    except ModelError:
+        return None
+    weights = model.coef_[0].tolist()
+    return Coefficients(
+        mean=tuple(scaler.mean_.tolist() if scaler.with_mean else [0.0] * len(weights)),
+        scale=tuple(scaler.scale_.tolist() if scaler.with_std else [1.0] * len(weights)),
+        weights=tuple(weights),
+        intercept=float(model.intercept_[0]),
+    )
 
 
 def dump_estimator(estimator: Any) -> bytes:
@@ -294,10 +321,10 @@ def dump_estimator(estimator: Any) -> bytes:
 
 
 def load_estimator(files: VersionFiles) -> Any:
-    """Unpickle a version's estimator: only for the side that holds the signing key.
+    """Unpickle a version's estimator, in the pipeline only.
 
-    The bytes are those that the manifest's signature covers, but a pickle runs code: a
-    reader of the volume uses the graph instead.
+    The signature covers the bytes, but unpickling runs code: everything else that reads the
+    volume uses the graph.
 
     Raises
     ------

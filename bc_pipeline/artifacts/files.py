@@ -1,4 +1,7 @@
-"""Writing to the volume so that a crash at any moment leaves the old state or the new one."""
+"""Atomic writes to the volume, and reading of documents.
+
+A crash at any moment leaves the old state or the new one.
+"""
 
 from __future__ import annotations
 
@@ -9,17 +12,25 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
 
-from bc_pipeline.artifacts.evidence import Record
+from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.leftovers import SUFFIX, lock_entry
 from bc_pipeline.errors import ArtifactCorrupt, NotStored, TransientError
 
 FILE_MODE = 0o640
+# While bytes are written: their own mode may not even let the owner write.
+_WRITTEN_MODE = 0o600
 DIRECTORY_MODE = 0o2775
-R = TypeVar("R", bound=Record)
+_PREFIX_BYTES = 232
+D = TypeVar("D", bound=Document)
+
+
+class _FormatNumber(msgspec.Struct):
+    format: int
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -31,11 +42,20 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def make_directory(path: Path) -> Path:
-    """Make a directory, with its parents, that the group of the volume can write.
+def file_state(path: Path) -> tuple[int, ...] | None:
+    """Attributes that differ after any change of a file; None if it cannot be examined."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
-    What is there keeps its mode. A new one is given its mode by name: `mkdir` would leave to
-    the umask, and to the folder around, whether the group can write and inherits.
+
+def make_directory(path: Path) -> Path:
+    """Make a directory and its parents, writable by the volume's group.
+
+    Existing directories keep their mode. New ones get theirs by `chmod`, because with `mkdir`
+    the umask decides whether the group can write.
     """
     missing = []
     above = path
@@ -54,7 +74,7 @@ def make_directory(path: Path) -> Path:
 
 
 def sync_directory(path: Path) -> None:
-    """Make the names in a directory durable."""
+    """Make renames and new files in a directory durable."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -70,55 +90,74 @@ def write_atomic(
     Parameters
     ----------
     modified : float, optional
-        Modification time, seconds since 1970, that the file has from its first moment on.
+        Modification time of the file, seconds since 1970.
     """
-    make_directory(path.parent)
-    descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            os.fchmod(descriptor, mode)
-            stream.write(data)
-            stream.flush()
-            if modified is not None:
-                os.utime(descriptor, (modified, modified))
-            os.fsync(descriptor)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with staged_file(path, _WRITTEN_MODE) as staged:
+        staged.write_bytes(data)
+        staged.chmod(mode)
+        if modified is not None:
+            os.utime(staged, (modified, modified))
 
 
-def encode_record(record: Record) -> bytes:
-    """Readable, stable bytes of a record: two-space indent, fields in declared order."""
-    return msgspec.json.format(msgspec.json.encode(record), indent=2) + b"\n"
+def encode_document(document: Document) -> bytes:
+    """Readable, stable JSON: two-space indent, fields in declared order."""
+    return msgspec.json.format(msgspec.json.encode(document), indent=2) + b"\n"
 
 
-def decode_record(data: bytes, kind: type[R], path: Path) -> R:
-    """Read a record strictly.
+def decode_document(data: bytes, kind: type[D], path: Path, known_format: int | None = None) -> D:
+    """Decode a document strictly.
+
+    Parameters
+    ----------
+    known_format : int, optional
+        The latest format that this code reads: a later one is refused as such, before its
+        unknown fields are. Earlier formats are accepted: fields that they lack have defaults.
 
     Raises
     ------
     ArtifactCorrupt
-        Where the bytes are not a record of that kind.
+        Where the bytes are not a document of that kind, or are of a later format.
     """
+    if known_format is not None:
+        number = decode_format(data, path)
+        if not 1 <= number <= known_format:
+            raise ArtifactCorrupt(
+                f"{path.name} has format {number}; this code reads up to format {known_format}.",
+                "Use the release of bc-pipeline that wrote it, or a later one.",
+                path=str(path),
+            )
     try:
         return msgspec.json.decode(data, type=kind)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ArtifactCorrupt(
             f"{path.name} is not a valid {kind.__name__.lower()}: {error}.", path=str(path)
         ) from None
 
 
-def write_record(path: Path, record: Record) -> bytes:
-    """Write a record atomically and return the bytes written."""
-    data = encode_record(record)
+def decode_format(data: bytes, path: Path) -> int:
+    """Decode a document's format number alone.
+
+    Raises
+    ------
+    ArtifactCorrupt
+    """
+    try:
+        return msgspec.json.decode(data, type=_FormatNumber).format
+    except msgspec.MsgspecError as error:
+        raise ArtifactCorrupt(
+            f"{path.name} cannot be read: {error}.", "Restore it from a backup.", path=str(path)
+        ) from None
+
+
+def write_document(path: Path, document: Document) -> bytes:
+    """Write a document atomically and return the bytes written."""
+    data = encode_document(document)
     write_atomic(path, data)
     return data
 
 
-def read_record(path: Path, kind: type[R]) -> R:
-    """Read a record.
+def read_document(path: Path, kind: type[D]) -> D:
+    """Read a document.
 
     Raises
     ------
@@ -130,16 +169,16 @@ def read_record(path: Path, kind: type[R]) -> R:
         data = path.read_bytes()
     except FileNotFoundError:
         raise NotStored(f"There is no {path.name} in {path.parent}.") from None
-    return decode_record(data, kind, path)
+    return decode_document(data, kind, path)
 
 
 def read_verified(path: Path, sha256: str) -> bytes:
-    """Read a file whose digest is known: what is returned is what was checked.
+    """Read a file and check its digest over the bytes that are returned.
 
     Raises
     ------
     ArtifactCorrupt
-        Where the file is gone or its bytes differ from the digest.
+        Where the file is missing or its bytes differ from the digest.
     """
     try:
         data = path.read_bytes()
@@ -150,17 +189,21 @@ def read_verified(path: Path, sha256: str) -> bytes:
     return data
 
 
-@contextmanager
-def staged_file(final: Path) -> Iterator[Path]:
-    """A private file beside `final` that replaces it when the block ends well.
+def _staged_prefix(final: Path) -> str:
+    """Start of a temporary file's name, which may have 255 bytes with its end."""
+    return f".{os.fsdecode(os.fsencode(final.name)[:_PREFIX_BYTES])}."
 
-    For what is written piece by piece; `write_atomic` is for bytes at hand.
+
+@contextmanager
+def staged_file(final: Path, mode: int = FILE_MODE) -> Iterator[Path]:
+    """Yield a temporary file beside `final` that replaces it if the block does not raise.
+
+    For files written in pieces; `write_atomic` writes bytes.
     """
     make_directory(final.parent)
-    descriptor, name = tempfile.mkstemp(prefix=f".{final.name}.", dir=final.parent)
-    staged = Path(name)
+    staged, descriptor = _make_staged(final, folder=False)
     try:
-        os.fchmod(descriptor, FILE_MODE)
+        os.fchmod(descriptor, mode)
         yield staged
         os.fsync(descriptor)
         os.replace(staged, final)
@@ -172,39 +215,51 @@ def staged_file(final: Path) -> Iterator[Path]:
 
 @contextmanager
 def staged_directory(final: Path) -> Iterator[Path]:
-    """A private directory beside `final` that becomes `final` when the block ends well.
+    """Yield a temporary directory beside `final`, renamed to it if the block does not raise.
 
-    The caller must know that `final` does not exist; where another process was faster the
-    rename fails and its result stands.
+    Every file is made durable before. `final` must not exist: if another process has made it
+    meanwhile, the rename fails.
     """
     make_directory(final.parent)
-    staged = Path(tempfile.mkdtemp(prefix=f".{final.name}.", dir=final.parent))
+    staged, descriptor = _make_staged(final, folder=True)
     try:
         yield staged
-        publish_directory(staged, final)
+        for entry in staged.rglob("*"):
+            if entry.is_dir():
+                entry.chmod(DIRECTORY_MODE)
+                sync_directory(entry)
+            else:
+                entry.chmod(FILE_MODE)
+                with entry.open("rb") as stream:
+                    os.fsync(stream.fileno())
+        staged.chmod(DIRECTORY_MODE)
+        sync_directory(staged)
+        os.rename(staged, final)
+        sync_directory(final.parent)
     finally:
+        os.close(descriptor)
         shutil.rmtree(staged, ignore_errors=True)
 
 
-def publish_directory(staged: Path, final: Path) -> None:
-    """Make every file of a staged directory durable, then rename it to its final name."""
-    for entry in sorted(staged.rglob("*")):
-        if entry.is_dir():
-            entry.chmod(DIRECTORY_MODE)
-            sync_directory(entry)
+def _make_staged(final: Path, *, folder: bool) -> tuple[Path, int]:
+    """Make and lock a temporary file or folder; the caller closes the descriptor."""
+    while True:
+        options: dict[str, Any] = {
+            "prefix": _staged_prefix(final), "suffix": SUFFIX, "dir": final.parent,
+        }  # fmt: skip
+        if folder:
+            name = tempfile.mkdtemp(**options)
+            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
         else:
-            entry.chmod(FILE_MODE)
-            with entry.open("rb") as stream:
-                os.fsync(stream.fileno())
-    staged.chmod(DIRECTORY_MODE)
-    sync_directory(staged)
-    os.rename(staged, final)
-    sync_directory(final.parent)
+            descriptor, name = tempfile.mkstemp(**options)
+        if lock_entry(Path(name), descriptor):
+            return Path(name), descriptor
+        os.close(descriptor)
 
 
 @contextmanager
 def locked(path: Path, timeout: float = 30.0) -> Iterator[None]:
-    """Hold the lock file `path`.
+    """Lock the lock file `path` for the block.
 
     Raises
     ------

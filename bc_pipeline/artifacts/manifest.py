@@ -2,47 +2,62 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from bc_pipeline.artifacts.evidence import Kind, Record
-from bc_pipeline.schema import FeatureSchema, Labels
+import msgspec
 
-# Format 2 says which DAG code ran; what format 1 has is a part of it.
-MANIFEST_FORMAT = 2
+from bc_pipeline.artifacts.evidence import Document, Kind
+from bc_pipeline.errors import DegenerateModel
+from bc_pipeline.schema import FeatureSchema, Label, Labels
+
+if TYPE_CHECKING:
+    import numpy as np
+
+# Format 2 adds `Lineage.dag` to format 1, format 3 `Recipe.source` and of `Lineage`
+# `split` and `refit`, and `Manifest.training_median`.
+MANIFEST_FORMAT = 3
 REGISTRY_FORMAT = 1
 
 
-class FileEntry(Record, frozen=True):
+class FileEntry(Document, frozen=True):
     """Digest and size of one file of a version."""
 
     sha256: str
     size: int
 
 
-class Recipe(Record, frozen=True):
-    """What was fitted."""
+class Recipe(Document, frozen=True):
+    """The candidate that was fitted, with its parameters and seed.
+
+    Attributes
+    ----------
+    source : str or None
+        Digest of the builder's source; None in formats 1 and 2.
+    """
 
     candidate: str
     title: str
     recipe: str
     params: dict[str, Any]
     seed: int
+    source: str | None = None
 
 
-class DagCode(Record, frozen=True):
-    """Which code of the DAG ran, where Airflow ran it.
+class DagCode(Document, frozen=True):
+    """The code of the DAG that ran, where Airflow ran it.
 
     Attributes
     ----------
     version_id : str
-        Airflow's id of the DAG's version: its page and its REST API tell the rest.
+        Airflow's id of the DAG's version, for its pages and REST API.
     bundle : str or None
-        Name of the bundle that the DAG's file was taken from; None in a trial without one.
+        Name of the bundle with the DAG's file; None where the DAG ran without one.
     bundle_version : str or None
-        The commit, of a Git bundle; None for a folder, which keeps no versions.
+        The commit of a Git bundle; None for a folder, which has no versions.
     sha256 : str
-        Over the DAG's file and the code on Airflow's side (`bc_airflow`). The rest of the
-        code has a version of its own.
+        Over the DAG's file and the package `bc_airflow`; `Lineage.code_version` covers the
+        rest.
     """
 
     dag_id: str
@@ -52,19 +67,23 @@ class DagCode(Record, frozen=True):
     sha256: str
 
 
-class Lineage(Record, frozen=True):
-    """Where a version comes from.
+class Lineage(Document, frozen=True):
+    """The data, code and run that a version comes from.
 
     Attributes
     ----------
     as_of : str
         ISO 8601, UTC: rows that had arrived by then were used.
     live : bool
-        False for a backfilled run: its verdict is kept, the pointer does not move.
+        False for a backfilled run: its version is judged and never promoted.
     validation : str
         Id of the expectation suite's result for the dataset.
     dag : DagCode or None
-        None where no DAG ran, or the release that made the version did not say.
+        None where no DAG ran, and in format 1.
+    split : dict or None
+        All fields of the split policy; None in formats 1 and 2, which have its salt.
+    refit : bool
+        True for the champion's recipe, fitted again beside the candidate that was selected.
     """
 
     dataset: str
@@ -80,17 +99,21 @@ class Lineage(Record, frozen=True):
     interval_end: str | None
     live: bool
     dag: DagCode | None = None
+    split: dict[str, Any] | None = None
+    refit: bool = False
 
 
-class Manifest(Record, frozen=True, kw_only=True):
-    """Everything a reader needs to check and run a model without knowing its Problem.
+class Manifest(Document, frozen=True, kw_only=True):
+    """Everything needed to verify and run a model without its Problem.
 
     Attributes
     ----------
     threshold : float
-        The call is positive where the probability is above it.
+        See `DecisionRule`.
     training_range : dict of str to (float, float)
         Smallest and largest value of each feature among the train rows.
+    training_median : dict of str to float
+        Of each feature among the train rows; empty in formats 1 and 2.
     metrics : dict of str to float or None
         On the holdout.
     """
@@ -108,6 +131,7 @@ class Manifest(Record, frozen=True, kw_only=True):
     libraries: dict[str, str]
     lineage: Lineage
     files: dict[str, FileEntry]
+    training_median: dict[str, float] = msgspec.field(default_factory=dict)
 
     @property
     def feature_schema(self) -> FeatureSchema:
@@ -117,9 +141,73 @@ class Manifest(Record, frozen=True, kw_only=True):
     def label_set(self) -> Labels:
         return Labels.from_dict(self.labels)
 
+    @property
+    def decision_rule(self) -> DecisionRule:
+        return DecisionRule(self.version, self.recipe.candidate, self.threshold, self.label_set)
 
-class Pointer(Record, frozen=True):
-    """An alias: which version it names, and since when."""
+
+@dataclass(frozen=True, slots=True)
+class DecisionRule:
+    """Decides the label: positive where the positive label's probability is above `threshold`.
+
+    Attributes
+    ----------
+    version, candidate : str
+        The model, for errors.
+    """
+
+    version: str
+    candidate: str
+    threshold: float
+    labels: Labels
+
+    def label(self, probability: float) -> Label:
+        """The label of one probability of the positive class.
+
+        Raises
+        ------
+        DegenerateModel
+            Where it is not a number from 0 to 1.
+        """
+        if not 0.0 <= probability <= 1.0:
+            raise self._degenerate()
+        return self.labels.positive if probability > self.threshold else self.labels.negative
+
+    def are_positive(self, probabilities: np.ndarray, rows: int) -> np.ndarray:
+        """Whether each row is called positive.
+
+        Parameters
+        ----------
+        probabilities : array of float64, shape (rows,)
+            Of the positive class.
+        rows : int
+            How many rows the model was given.
+
+        Returns
+        -------
+        array of bool, shape (rows,)
+
+        Raises
+        ------
+        DegenerateModel
+            Where the shape is another one, or a value is not a number from 0 to 1.
+        """
+        # A comparison with NaN is false.
+        in_range = (probabilities >= 0.0) & (probabilities <= 1.0)
+        if probabilities.shape != (rows,) or not in_range.all():
+            raise self._degenerate()
+        is_positive: np.ndarray = probabilities > self.threshold
+        return is_positive
+
+    def _degenerate(self) -> DegenerateModel:
+        return DegenerateModel(
+            f"{self.version} did not return one probability from 0 to 1 for each row.",
+            candidate=self.candidate,
+        )
+
+
+class Pointer(Document, frozen=True):
+    """The version that an alias names, and when it was promoted."""
 
     version: str
     manifest_sha256: str
@@ -135,17 +223,17 @@ class Pointer(Record, frozen=True):
     approved_by: str | None = None
 
 
-class Registry(Record, frozen=True, kw_only=True):
-    """What is live; replaced atomically.
+class Registry(Document, frozen=True, kw_only=True):
+    """The aliases of a problem; the format of ``registry.json``, which is replaced atomically.
 
     Attributes
     ----------
     generation : int
-        How often production was changed; staging a challenger does not count.
+        Number of changes of production; staging a challenger does not count.
     staging : Pointer or None
-        The challenger that passed its gate and waits for approval or promotion.
+        The challenger that passed its gate and awaits approval or promotion.
     previous : Pointer or None
-        The champion before this one: where a rollback without a version goes.
+        The champion before this one: the default target of a rollback.
     """
 
     format: int = REGISTRY_FORMAT

@@ -1,16 +1,16 @@
-"""Run a model version: its ONNX graph, from verified bytes, without the training stack."""
+"""Runs model versions from verified bytes, without the libraries that trained them."""
 
 from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from bc_pipeline.artifacts.logistic import Logistic, read_logistic
+from bc_pipeline.artifacts.coefficients import COEFFICIENTS_FORMAT, Coefficients
 from bc_pipeline.artifacts.manifest import Manifest
-from bc_pipeline.artifacts.sealed import MODEL, VersionFiles
+from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, MODEL, VersionFiles
 from bc_pipeline.errors import ModelError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -18,58 +18,43 @@ if TYPE_CHECKING:
 
 INPUT = "features"
 OUTPUT = "probability"
-# Rows that a model is asked about in two ways, and how far apart the answers may be.
+# Rows on which coefficients are compared with the graph, and the largest allowed difference.
 _PROBES = 65
-_AGREEMENT = 1e-12
+_TOLERANCE = 1e-12
 
 
-class Predictor(Protocol):
-    """What answers for a model version."""
-
-    @property
-    def manifest(self) -> Manifest: ...
-
-    def positive(self, values: np.ndarray) -> np.ndarray:
-        """Probability of the positive class, shape (n,), of values of shape (n, k)."""
-        ...
-
-    def positive_one(self, values: Sequence[float]) -> float:
-        """The same of one row, for the thread that answers requests."""
-        ...
-
-    def calls(self, probability: np.ndarray) -> np.ndarray:
-        """Whether each probability is called positive, bool, shape (n,)."""
-        ...
-
-
-class OnnxPredictor:
+class Predictor:
     """A model version in ONNX Runtime, on the CPU.
 
     Parameters
     ----------
-    logistic : Logistic or None
-        The same model for single rows, where it is that simple.
+    coefficients : Coefficients or None
+        The same model for single rows, where it is a logistic regression.
 
     Attributes
     ----------
     manifest : Manifest
+    coefficients : Coefficients or None
 
     Notes
     -----
-    `positive` may be called from several threads at once, `positive_one` from one. A row's
-    probability depends on the rows beside it by rounding only, less than 1e-12.
+    `positive` may be called by several threads at once, `positive_one` by one. The
+    probability of a row in different batches differs by rounding only, less than 1e-12.
     """
 
     def __init__(
-        self, manifest: Manifest, session: InferenceSession, logistic: Logistic | None = None
+        self,
+        manifest: Manifest,
+        session: InferenceSession,
+        coefficients: Coefficients | None = None,
     ) -> None:
         self.manifest = manifest
         self._session = session
-        self._logistic = logistic
+        self.coefficients = coefficients
         self._width = len(manifest.feature_schema.features)
         self._pack = struct.Struct(f"<{self._width}d").pack
-        # ONNX Runtime reads one row and writes one probability here: making and checking
-        # arrays for a single row costs as much as a small model.
+        # Buffers from which ONNX Runtime reads a single row and to which it writes its
+        # probability: making arrays for every row takes as long as a small model.
         row, answer = np.zeros((1, self._width)), np.zeros(1)
         self._row, self._answer = row.data.cast("B"), answer
         self._binding = session.io_binding()
@@ -117,93 +102,90 @@ class OnnxPredictor:
         values : sequence of float
             As many as there are features, in schema order, finite.
         """
-        if self._logistic is not None:
-            return self._logistic.positive(values)
+        if self.coefficients is not None:
+            return self.coefficients.positive(values)
         self._row[:] = self._pack(*values)
-        # So that the answer to another row can never be taken for this one's.
+        # The probability of the row before must not remain if the runtime writes none.
         self._answer[0] = np.nan
         self._session.run_with_iobinding(self._binding)
         return float(self._answer.item())
 
-    def calls(self, probability: np.ndarray) -> np.ndarray:
-        """Whether each probability lies above the version's threshold.
 
-        Parameters
-        ----------
-        probability : array of float64, shape (n,)
-
-        Returns
-        -------
-        array of bool, shape (n,)
-        """
-        called: np.ndarray = np.asarray(probability) > self.manifest.threshold
-        return called
-
-
-def load_predictor(files: VersionFiles, threads: int = 1) -> OnnxPredictor:
-    """Load the model of a version; ``model.onnx`` is read once and verified.
+def load_predictor(files: VersionFiles, threads: int = 1) -> Predictor:
+    """Load the model of a version: ``model.onnx``, and its coefficients where it has some.
 
     Parameters
     ----------
     files : VersionFiles
     threads : int
-        For the work inside one call.
+        Used by one call.
 
     Raises
     ------
-    ArtifactCorrupt
+    ArtifactCorrupt, DecryptionFailed
     ModelError
-        As of `predictor_of`.
+        Where ONNX Runtime does not load the graph, the graph does not fit the manifest, or
+        the coefficients do not agree with it.
     """
-    return predictor_of(files.manifest, files.read(MODEL), threads)
+    manifest = files.manifest
+    session = make_session(files.read(MODEL), threads)
+    require_fit(session, manifest)
+    coefficients = None
+    if COEFFICIENTS in manifest.files:
+        coefficients = files.read_document(COEFFICIENTS, Coefficients, COEFFICIENTS_FORMAT)
+        require_agreement(session, coefficients, manifest)
+    return Predictor(manifest, session, coefficients)
 
 
-def predictor_of(manifest: Manifest, graph: bytes, threads: int = 1) -> OnnxPredictor:
-    """Run a graph under the manifest that describes it.
+def require_fit(session: InferenceSession, manifest: Manifest) -> None:
+    """Check that a graph takes the manifest's features and returns one probability.
 
     Raises
     ------
     ModelError
-        Where ONNX Runtime does not take the graph, or the graph does not fit the manifest.
     """
-    session = make_session(graph, threads)
     width = len(manifest.feature_schema.features)
-    found = [
+    nodes = [
         (node.name, node.type, *node.shape[1:])
         for node in (*session.get_inputs(), *session.get_outputs())
     ]
-    if found != [(INPUT, "tensor(double)", width), (OUTPUT, "tensor(double)")]:
+    if nodes != [(INPUT, "tensor(double)", width), (OUTPUT, "tensor(double)")]:
         raise ModelError(
-            f"The graph of {manifest.version} has the ends {found}; its manifest promises "
-            f"{width} features and one probability, in double."
+            f"The graph of {manifest.version} has the inputs and outputs {nodes}; its manifest "
+            f"has {width} features, and the output must be one probability, in double."
         )
-    return OnnxPredictor(manifest, session, _logistic_of(manifest, graph, session))
 
 
-def _logistic_of(manifest: Manifest, graph: bytes, session: InferenceSession) -> Logistic | None:
-    """The logistic regression that the graph is, if it is one.
-
-    What was read must answer as the runtime does, from end to end of the training range.
-    """
-    names = manifest.feature_schema.names
-    logistic = read_logistic(graph, INPUT, len(names))
-    if logistic is None:
-        return None
-    low, high = np.array([manifest.training_range[name] for name in names]).T
-    rows = low + np.linspace(0.0, 1.0, _PROBES)[:, None] * (high - low)
-    apart = session.run([OUTPUT], {INPUT: rows})[0] - [
-        logistic.positive(row) for row in rows.tolist()
-    ]
-    return logistic if np.all(np.abs(apart) <= _AGREEMENT) else None
-
-
-def make_session(graph: bytes, threads: int = 1) -> InferenceSession:
-    """Start ONNX Runtime on the bytes of a graph.
+def require_agreement(
+    session: InferenceSession, coefficients: Coefficients, manifest: Manifest
+) -> None:
+    """Check that coefficients give the graph's probabilities across the training range.
 
     Raises
     ------
     ModelError
-        Where the bytes are not a graph that it can run.
+    """
+    names = manifest.feature_schema.names
+    if coefficients.fits(len(names)):
+        low, high = np.array([manifest.training_range[name] for name in names]).T
+        rows = low + np.linspace(0.0, 1.0, _PROBES)[:, None] * (high - low)
+        expected = session.run([OUTPUT], {INPUT: rows})[0]
+        difference = expected - [coefficients.positive(row) for row in rows.tolist()]
+        if np.all(np.abs(difference) <= _TOLERANCE):
+            return
+    raise ModelError(
+        f"{COEFFICIENTS} of {manifest.version} does not agree with {MODEL}.",
+        "Export the model again.",
+    )
+
+
+def make_session(graph: bytes, threads: int = 1) -> InferenceSession:
+    """Load a graph in ONNX Runtime.
+
+    Raises
+    ------
+    ModelError
+        Where ONNX Runtime cannot run the bytes.
     """
     import onnxruntime
 
@@ -211,7 +193,7 @@ def make_session(graph: bytes, threads: int = 1) -> InferenceSession:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    # Threads that wait must sleep: the service and its neighbours share the processors.
+    # Waiting threads sleep instead of spinning: other processes share the processors.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     # ONNX Runtime's errors share no base class of their own.
     try:

@@ -1,24 +1,60 @@
-"""The layout of the shared volume: the only module that knows a path on it."""
+"""The layout of the shared volume: no other module knows its paths."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
+
+
+def label_codes_path(path: Path) -> Path:
+    """The file beside a landed file that declares its label codes."""
+    return path.with_name(f"{path.name}.labels.json")
 
 
 @dataclass(frozen=True)
 class Store:
-    """Where everything of one problem stands.
+    """The paths of one problem's files, and the keys that sign and verify them.
 
     Attributes
     ----------
     home : Path
         Root of the shared volume, ``BC_HOME``.
     problem : str
+    signing_key_file, verify_key_file : Path, optional
+        Default: the keys on the volume.
     """
 
     home: Path
     problem: str
+    signing_key_file: Path | None = None
+    verify_key_file: Path | None = None
+
+    @classmethod
+    def of(cls, settings: Settings, problem: str) -> Store:
+        """The store of a problem on the configured volume, with the configured keys."""
+        return cls(settings.home, problem, settings.signing_key, settings.verify_key)
+
+    @property
+    def signing_key(self) -> Path:
+        """Private key; only processes that write files of the volume have it."""
+        return self.signing_key_file or self.home / "keys" / "signing.pem"
+
+    @property
+    def verify_key(self) -> Path:
+        return self.verify_key_file or self.home / "keys" / "verify.pem"
+
+    def relative(self, path: Path) -> str:
+        """Path of a file on the volume, such as ``models/wdbc/registry.json``."""
+        return path.relative_to(self.home).as_posix()
+
+    @staticmethod
+    def lock(folder: Path) -> Path:
+        """The file that is locked while a process writes to a folder."""
+        return folder / ".lock"
 
     # Data -----------------------------------------------------------------------------
 
@@ -28,7 +64,7 @@ class Store:
 
     @property
     def landing(self) -> Path:
-        """Labelled files as they arrived; ingest reads them and leaves them."""
+        """Labelled files as they arrived; ingest does not change them."""
         return self.data / "landing"
 
     @property
@@ -38,20 +74,32 @@ class Store:
     def batch_rows(self, batch: str) -> Path:
         return self.batches / f"{batch}.parquet"
 
-    def batch_record(self, batch: str) -> Path:
+    def batch_document(self, batch: str) -> Path:
         """Written last: a batch exists once this file does."""
         return self.batches / f"{batch}.json"
 
     @property
-    def batches_lock(self) -> Path:
-        return self.batches / ".lock"
+    def batch_histories(self) -> Path:
+        """What was decided about batches later; a batch without a file counts since it arrived."""
+        return self.data / "batch_history"
+
+    def batch_history(self, batch: str) -> Path:
+        return self.batch_histories / f"{batch}.json"
+
+    @property
+    def erasures(self) -> Path:
+        """Notes of rows that were erased."""
+        return self.data / "erasures"
+
+    def erasure_note(self, erasure: str) -> Path:
+        return self.erasures / f"{erasure}.json"
 
     @property
     def quarantine(self) -> Path:
         return self.data / "quarantine"
 
     def quarantined(self, batch: str) -> Path:
-        """Where each row of a batch that was not accepted is named, with the reasons."""
+        """Every rejected row of a batch, with the reasons."""
         return self.quarantine / f"{batch}.csv"
 
     @property
@@ -61,25 +109,25 @@ class Store:
     def dataset_rows(self, dataset: str) -> Path:
         return self.datasets / f"{dataset}.parquet"
 
-    def dataset_record(self, dataset: str) -> Path:
+    def dataset_document(self, dataset: str) -> Path:
         """Written last: a dataset exists once this file does."""
         return self.datasets / f"{dataset}.json"
-
-    @property
-    def datasets_lock(self) -> Path:
-        return self.datasets / ".lock"
 
     @property
     def validations(self) -> Path:
         """Results of expectation suites, by id."""
         return self.data / "validations"
 
-    def validation_record(self, validation: str) -> Path:
+    def validation_document(self, validation: str) -> Path:
         return self.validations / f"{validation}.json"
 
     def validation_results(self, validation: str) -> Path:
-        """What Great Expectations found, expectation by expectation; counts, no values."""
-        return self.validations / "results" / f"{validation}.json"
+        """Results of each expectation: counts, no values."""
+        return self.validation_details / f"{validation}.json"
+
+    @property
+    def validation_details(self) -> Path:
+        return self.validations / "results"
 
     @property
     def data_docs(self) -> Path:
@@ -93,12 +141,8 @@ class Store:
         return self.data_docs / "expectations" / f"{purpose}.html"
 
     @property
-    def data_docs_lock(self) -> Path:
-        return self.data_docs / ".lock"
-
-    @property
     def worklist(self) -> Path:
-        """Files without labels that wait for batch scoring."""
+        """Files without labels to be scored."""
         return self.data / "worklist"
 
     # Models ---------------------------------------------------------------------------
@@ -114,7 +158,7 @@ class Store:
 
     @property
     def work(self) -> Path:
-        """Challengers that were exported but not judged yet."""
+        """Challengers that are exported and not yet published."""
         return self.models / "work"
 
     @property
@@ -134,8 +178,30 @@ class Store:
 
     @property
     def mirror_lock(self) -> Path:
-        """Held while MLflow is brought up to date: two at once would write everything twice."""
+        """Locked while the mirror writes to MLflow, so that no two processes write the same."""
         return self.models / ".mirror.lock"
+
+    @property
+    def written_folders(self) -> list[Path]:
+        """The folders in which files and folders are made under temporary names."""
+        return [
+            self.landing,
+            self.batches,
+            self.batch_histories,
+            self.erasures,
+            self.quarantine,
+            self.datasets,
+            self.validations,
+            self.validation_details,
+            self.data_docs,
+            *(self.data_docs / name for name in ("validations", "expectations")),
+            self.worklist,
+            self.models,
+            self.candidates,
+            self.work,
+            self.versions,
+            *self.scores.glob("[!.]*"),
+        ]
 
     # The rest -------------------------------------------------------------------------
 
@@ -150,6 +216,10 @@ class Store:
     @property
     def scores(self) -> Path:
         return self.home / "scores" / self.problem
+
+    def distrusted(self, key_id: str) -> Path:
+        """What a compromised signing key signed, at its paths on the volume."""
+        return self.home / "distrusted" / key_id
 
     @property
     def training_log(self) -> Path:

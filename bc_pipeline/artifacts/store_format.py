@@ -1,36 +1,39 @@
-"""Which format the volume as a whole is of: one small file, absent on stores of before it.
+"""The format number of the volume's layout, in ``store.json``; without the file it is 1.
 
-What stands on the volume has format numbers of its own: manifests, registries, batches. This
-one counts changes of the layout, which no reader of a single file would notice.
+Manifests, registries and batches have format numbers of their own. This one counts changes of
+the layout, which a reader of a single file would not notice.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
-import msgspec
+from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.files import decode_format, locked, write_document
+from bc_pipeline.errors import StoreUnfit
 
-from bc_pipeline.artifacts.evidence import Record
-from bc_pipeline.artifacts.files import locked, write_record
-from bc_pipeline.errors import ArtifactCorrupt, StoreUnfit
-
-STORE_FORMAT = 1
+STORE_FORMAT = 2
+# The first format with a signature beside each document.
+SIGNED_FORMAT = 2
 FILE = "store.json"
-# Where a restore puts files until it has checked them all; it is gone once all are in place.
+# Folder of a restore that is not finished; removed once every file is in its place.
 RESTORING = ".restore"
 _FIRST = 1
 _LOCK = ".store.lock"
-# A volume on which none of them stands has never been used.
-_AREAS = ("data", "models", "audit", "scores", "records")
+# What the pipeline writes; a volume without any of it has never been used.
+_WRITTEN = (
+    "data/*/batches/*.json",
+    "data/*/validations/*.json",
+    "models/*/registry.json",
+    "models/*/*/*",
+    "audit/*.jsonl",
+    "scores/*/*",
+)
 
 
-class StoreFile(Record, frozen=True):
+class StoreFile(Document, frozen=True):
     """The format of ``store.json``."""
 
-    format: int
-
-
-class _Format(msgspec.Struct):
     format: int
 
 
@@ -43,21 +46,17 @@ def read_format(home: Path) -> int:
     """
     path = home / FILE
     try:
-        return msgspec.json.decode(path.read_bytes(), type=_Format).format
+        return decode_format(path.read_bytes(), path)
     except FileNotFoundError:
         return _FIRST
-    except msgspec.MsgspecError as error:
-        raise ArtifactCorrupt(
-            f"{FILE} cannot be read: {error}.", "Restore it from a backup.", path=str(path)
-        ) from None
 
 
 def write_format(home: Path, number: int) -> None:
-    write_record(home / FILE, StoreFile(number))
+    write_document(home / FILE, StoreFile(number))
 
 
 def require_whole(home: Path) -> None:
-    """Refuse a volume that a restore has not finished.
+    """Refuse a volume with an unfinished restore.
 
     Raises
     ------
@@ -71,24 +70,24 @@ def require_whole(home: Path) -> None:
 
 
 def require_not_newer(home: Path, known: int = STORE_FORMAT) -> int:
-    """The volume's format, if this release knows it.
+    """The volume's format; a later one than this release knows is refused.
 
     Raises
     ------
     StoreUnfit
-        Also where a restore was cut short.
+        Also where a restore is unfinished.
     ArtifactCorrupt
     """
     require_whole(home)
-    found = read_format(home)
-    if found > known:
+    number = read_format(home)
+    if number > known:
         raise StoreUnfit(
-            f"The volume {home} has format {found}; this release reads up to format {known}.",
+            f"The volume {home} has format {number}; this release reads up to format {known}.",
             "Use the release that made it, or a later one.",
-            found=found,
+            found=number,
             known=known,
         )
-    return found
+    return number
 
 
 def require_store(home: Path, known: int = STORE_FORMAT) -> None:
@@ -99,18 +98,18 @@ def require_store(home: Path, known: int = STORE_FORMAT) -> None:
     StoreUnfit
     ArtifactCorrupt
     """
-    found = require_not_newer(home, known)
-    if found < known and not is_unused(home):
+    number = require_not_newer(home, known)
+    if number < known and not is_unused(home):
         raise StoreUnfit(
-            f"The volume {home} has format {found}; this release uses format {known}.",
+            f"The volume {home} has format {number}; this release uses format {known}.",
             "Take a backup, stop what runs on it, and run `bc-pipeline upgrade`.",
-            found=found,
+            found=number,
             known=known,
         )
 
 
 def claim_store(home: Path, known: int = STORE_FORMAT) -> None:
-    """Write the format on a volume that has none, before anything else is; see `require_store`.
+    """Check the format like `require_store`, and write it on a volume that has none.
 
     Raises
     ------
@@ -127,5 +126,5 @@ def claim_store(home: Path, known: int = STORE_FORMAT) -> None:
 
 
 def is_unused(home: Path) -> bool:
-    """Whether nothing was ever put on the volume."""
-    return not (home / FILE).exists() and not any((home / name).exists() for name in _AREAS)
+    """Whether no step ever wrote to the volume; it may hold keys, landed files and predictions."""
+    return not (home / FILE).exists() and not any(any(home.glob(pattern)) for pattern in _WRITTEN)

@@ -1,6 +1,6 @@
-"""``logs/training.log``: one line per candidate, evaluation and decision, for human eyes.
+"""``logs/training.log``: one line per candidate, evaluation and decision, for people.
 
-The lines are logfmt: ``at=... event=candidate problem=wdbc candidate=logistic brier=0.0208``.
+The format is logfmt: ``at=... event=candidate problem=wdbc candidate=logistic brier=0.0208``.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from bc_pipeline.clock import format_time, now
 
 
 def append_line(store: Store, event: str, **fields: Any) -> None:
-    """Append one line; a single write, so that parallel tasks never mix theirs."""
+    """Append one line by a single write, so that lines of parallel tasks do not mix."""
     from structlog.processors import LogfmtRenderer
 
     values = {"at": format_time(now()), "event": event, "problem": store.problem} | {

@@ -1,78 +1,63 @@
-"""Model versions on the volume: how they are named, published, listed and opened."""
+"""Names, publishes, lists and opens the model versions on the volume."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 import re
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import (
-    decode_record,
+    decode_document,
     make_directory,
     staged_directory,
     sync_directory,
 )
 from bc_pipeline.artifacts.manifest import REGISTRY_FORMAT, Manifest, Pointer, Registry
-from bc_pipeline.artifacts.sealed import (
-    CARD,
-    ESTIMATOR,
-    EVALUATION,
-    FIGURES,
-    MANIFEST,
-    MODEL,
-    SIGNATURE,
-    VERDICT,
-    VersionFiles,
-    open_version,
-    require_format,
-    seal,
+from bc_pipeline.artifacts.signed_bundle import VersionFiles, open_version, sign_bundle
+from bc_pipeline.artifacts.signed_document import (
+    read_with_signature,
+    remove_signatures,
+    write_signed_document,
 )
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.encryption import Cipher
-from bc_pipeline.errors import ArtifactCorrupt, NoChampion, VersionConflict, VersionNotFound
+from bc_pipeline.errors import (
+    ArtifactCorrupt,
+    AuditBroken,
+    ConfigError,
+    NoChampion,
+    NotStored,
+    VersionConflict,
+    VersionNotFound,
+)
+from bc_pipeline.schema import json_digest
 
-__all__ = [
-    "CARD",
-    "ESTIMATOR",
-    "EVALUATION",
-    "FIGURES",
-    "MANIFEST",
-    "MODEL",
-    "SIGNATURE",
-    "VERDICT",
-    "VersionFiles",
-    "list_versions",
-    "open_champion",
-    "open_pointer",
-    "open_stored",
-    "open_version",
-    "publish",
-    "read_registry",
-    "seal",
-    "version_name",
-]
-
+REGISTRY_REMEDY = (
+    "Run `bc-pipeline registry --repair`, which makes it again from the audit log; where an "
+    "earlier release wrote it, `bc-pipeline upgrade`."
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 def version_name(as_of: str, candidate: str, **inputs: Any) -> str:
-    """Name of the version that a run with these inputs makes.
+    """Name of the version that a run with these inputs creates.
 
     Parameters
     ----------
     as_of : str
-        The run's as-of time, ISO 8601: never the clock, so that the same run again gives
-        the same name.
+        The run's as-of time, ISO 8601, and not the clock, so that repeating a run gives the
+        same name.
     candidate : str
     **inputs
-        JSON values: dataset, recipe, params, seed, threshold, code version and whatever
-        else changes the outcome.
+        JSON values: dataset, recipe, params, seed, threshold, code version and everything
+        else that the model depends on.
 
     Returns
     -------
@@ -80,52 +65,63 @@ def version_name(as_of: str, candidate: str, **inputs: Any) -> str:
         Such as ``20261115T000000Z-logistic-3f2a9c1b7d``: sorts by as-of time.
     """
     moment = parse_time(as_of)
-    plain = inputs | {"as_of": moment.isoformat(), "candidate": candidate}
-    text = json.dumps(plain, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    digest = hashlib.sha256(text.encode()).hexdigest()[:10]
-    return f"{moment:%Y%m%dT%H%M%SZ}-{candidate}-{digest}"
+    digest = json_digest(inputs | {"as_of": moment.isoformat(), "candidate": candidate})
+    return f"{moment:%Y%m%dT%H%M%SZ}-{candidate}-{digest[:10]}"
 
 
-def publish(store: Store, draft: Manifest, folder: Path, signing_key: Path) -> Manifest:
-    """Seal a copy of a folder, make it the immutable version of its name, and drop the folder.
+def publish(
+    store: Store,
+    draft: Manifest,
+    folder: Path,
+    signing_key: Path,
+    contents: Mapping[str, bytes] | None = None,
+) -> Manifest:
+    """Sign a challenger's files, publish them as an immutable version, and remove the folder.
 
-    Where that version is there already, the same run is being made again: the stored one
-    is verified and stands, and `folder` is removed.
+    If the version exists already, the run is being repeated: the stored version is verified
+    and kept, and `folder` is removed.
 
     Parameters
     ----------
     folder : Path
         Such as ``store.work / draft.version``.
+    contents : mapping of str to bytes, optional
+        The files of the version, as their reader verified them. Default: the folder's.
 
     Returns
     -------
     Manifest
-        Of the version that now stands.
+        Of the published version.
 
     Raises
     ------
     VersionConflict
         Where a version of that name was made from other inputs.
+    ArtifactCorrupt
+        Where a file is none of a version's.
     ArtifactCorrupt, SignatureInvalid
-        Where the version that is there does not verify.
+        Where the existing version does not verify.
     """
     final = store.version(draft.version)
     make_directory(final.parent)
     if not final.exists():
         try:
-            # Sealed aside: where that is cut short, `folder` bears its signature as before.
+            # A copy is signed: if that is interrupted, `folder` still has its own signature.
             with staged_directory(final) as staged:
-                shutil.copytree(folder, staged, dirs_exist_ok=True)
-                manifest = seal(draft, staged, signing_key)
+                if contents is None:
+                    shutil.copytree(folder, staged, dirs_exist_ok=True)
+                for name, data in (contents or {}).items():
+                    (staged / name).parent.mkdir(exist_ok=True)
+                    (staged / name).write_bytes(data)
+                manifest = sign_bundle(draft, staged, signing_key)
         except OSError:
-            # Another process was faster: its version is checked like one of an earlier run.
+            # Another process published first: its version is checked like one of an earlier run.
             if not final.exists():
                 raise
         else:
             shutil.rmtree(folder, ignore_errors=True)
             return manifest
-    stored = open_stored(store, draft.version, signing_key)
-    stored.verify_all()
+    stored = open_verified(store, draft.version, store.verify_key)
     _require_same_inputs(draft, stored.manifest)
     sync_directory(final.parent)
     shutil.rmtree(folder, ignore_errors=True)
@@ -133,13 +129,13 @@ def publish(store: Store, draft: Manifest, folder: Path, signing_key: Path) -> M
 
 
 def _inputs(manifest: Manifest) -> dict[str, Any]:
-    """What went into a version, without the names of the run that happened to make it."""
+    """The inputs of a version, without the run that made it."""
     lineage = manifest.lineage
     return {
         "problem": manifest.problem,
         "recipe": manifest.recipe,
         "threshold": manifest.threshold,
-        "labels": msgspec.to_builtins(manifest.labels),
+        "labels": manifest.labels,
         "schema": manifest.schema_fingerprint,
         "dataset": lineage.dataset,
         "batches": lineage.batches,
@@ -151,18 +147,15 @@ def _inputs(manifest: Manifest) -> dict[str, Any]:
 
 
 def _require_same_inputs(draft: Manifest, stored: Manifest) -> None:
-    ours, theirs = _inputs(draft), _inputs(stored)
-    # Both sides in JSON form: a draft may hold tuples where the stored one holds lists.
-    differing = [
-        name
-        for name in ours
-        if msgspec.json.encode(ours[name], order="deterministic")
-        != msgspec.json.encode(theirs[name], order="deterministic")
-    ]
+    # As JSON, because a draft may have tuples where the stored manifest has lists.
+    ours, theirs = (
+        msgspec.json.decode(msgspec.json.encode(_inputs(manifest))) for manifest in (draft, stored)
+    )
+    differing = [name for name in ours if ours[name] != theirs[name]]
     if differing:
         raise VersionConflict(
-            f"Version {draft.version} is there already, made with another {', '.join(differing)}.",
-            "The inputs of its name must include what differs.",
+            f"Version {draft.version} exists already, made with another {', '.join(differing)}.",
+            "Include what differs in the inputs of its name.",
             expected=", ".join(f"{name}={ours[name]}" for name in differing),
             found=", ".join(f"{name}={theirs[name]}" for name in differing),
         )
@@ -176,19 +169,42 @@ def open_stored(
     Raises
     ------
     VersionNotFound, SignatureInvalid, ArtifactCorrupt
-        The last also where the folder holds a version of another name or problem.
+        ArtifactCorrupt also where the folder holds a version of another name or problem.
     """
     if not _NAME.fullmatch(version):
         raise VersionNotFound(f"{version!r} is not the name of a version.", version=version)
     if not store.version(version).is_dir():
-        raise VersionNotFound(f"{store.problem} has no version {version}.", version=version)
+        raise _not_found(store, version)
     files = open_version(store.version(version), verify_key, cipher)
-    found = (files.manifest.problem, files.manifest.version)
-    if found != (store.problem, version):
+    stored = (files.manifest.problem, files.manifest.version)
+    if stored != (store.problem, version):
         raise ArtifactCorrupt(
-            f"The folder of {store.problem} {version} holds {' '.join(found)}.",
+            f"The folder of {store.problem} {version} holds {' '.join(stored)}.",
             path=str(files.folder),
         )
+    return files
+
+
+def _not_found(store: Store, version: str) -> VersionNotFound:
+    """The error about a version that is not there: pruned, or never published."""
+    try:
+        lines = read_audit_log(store).trusted
+    except (AuditBroken, ConfigError):
+        lines = []
+    for line in reversed(lines):
+        if line.event == "pruned" and version in line.details["versions"]:
+            return VersionNotFound(
+                f"{version} of {store.problem} was pruned on {line.at[:10]} by policy.",
+                "The audit log has its verdict; a backup of before has its files.",
+                version=version,
+            )
+    return VersionNotFound(f"{store.problem} has no version {version}.", version=version)
+
+
+def open_verified(store: Store, version: str, verify_key: Path) -> VersionFiles:
+    """Open a published version by name, and verify all of its files; errors as of `open_stored`."""
+    files = open_stored(store, version, verify_key)
+    files.verify_all()
     return files
 
 
@@ -201,20 +217,57 @@ def list_versions(store: Store) -> list[str]:
     return sorted(entry.name for entry in entries if entry.is_dir() and _NAME.fullmatch(entry.name))
 
 
+@dataclass(frozen=True)
+class SignedRegistry:
+    """A registry, with the bytes and signature that it was read from; empty without a file."""
+
+    registry: Registry
+    data: bytes = b""
+    signature: bytes = b""
+
+
 def read_registry(store: Store) -> Registry:
-    """What is live; generation 0 where nothing was ever promoted.
+    """The registry; generation 0 where nothing was ever promoted.
+
+    Raises
+    ------
+    SignatureInvalid
+    ArtifactCorrupt
+        Where the file is not a registry of this problem that this code can read.
+    """
+    return read_signed_registry(store).registry
+
+
+def read_signed_registry(store: Store) -> SignedRegistry:
+    """Read the registry and verify its signature; errors as of `read_registry`."""
+    try:
+        data, signature = read_with_signature(store, store.registry, REGISTRY_REMEDY)
+    except NotStored:
+        return SignedRegistry(Registry(problem=store.problem, generation=0))
+    return SignedRegistry(decode_registry(store, data), data, signature)
+
+
+def read_unsigned_registry(store: Store) -> Registry:
+    """The registry of a volume of format 1, which has no signature.
 
     Raises
     ------
     ArtifactCorrupt
-        Where the file is not a registry of this problem that this code can read.
     """
     try:
-        data = store.registry.read_bytes()
+        return decode_registry(store, store.registry.read_bytes())
     except FileNotFoundError:
         return Registry(problem=store.problem, generation=0)
-    require_format(data, REGISTRY_FORMAT, store.registry)
-    registry = decode_record(data, Registry, store.registry)
+
+
+def decode_registry(store: Store, data: bytes) -> Registry:
+    """Decode a problem's registry.
+
+    Raises
+    ------
+    ArtifactCorrupt
+    """
+    registry = decode_document(data, Registry, store.registry, REGISTRY_FORMAT)
     if registry.problem != store.problem:
         raise ArtifactCorrupt(
             f"The registry of {store.problem} is that of {registry.problem}.",
@@ -223,21 +276,28 @@ def read_registry(store: Store) -> Registry:
     return registry
 
 
+def write_registry(store: Store, registry: Registry) -> None:
+    """Replace the registry and sign it; the caller has the registry's lock."""
+    try:
+        before = store.registry.read_bytes()
+    except FileNotFoundError:
+        before = b""
+    after = write_signed_document(store, store.registry, registry)
+    # A reader may have read the bytes of before, and not yet their signature.
+    remove_signatures(store.registry, keep=(before, after))
+
+
 def open_pointer(
     store: Store, pointer: Pointer, verify_key: Path, cipher: Cipher | None = None
 ) -> VersionFiles:
-    """Open the version that an alias names, and no other that took its place.
+    """Open the version that an alias names, if its manifest is the one that was released.
 
     Raises
     ------
     VersionNotFound, SignatureInvalid, ArtifactCorrupt
     """
     files = open_stored(store, pointer.version, verify_key, cipher)
-    if files.manifest_sha256 != pointer.manifest_sha256:
-        raise ArtifactCorrupt(
-            f"The manifest of {pointer.version} is not the one that was released.",
-            path=str(files.folder / MANIFEST),
-        )
+    files.require_manifest(pointer.manifest_sha256)
     return files
 
 

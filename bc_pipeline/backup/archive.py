@@ -1,9 +1,7 @@
-"""Files one after the other in a sealed stream, and a manifest that closes it.
+"""The archive in a backup: a tar file of regular files, and a manifest as its last entry.
 
-An entry is ``length of the name (2) | name | parts | 0 (4)``, a part is ``length (4) | bytes``:
-the size need not be known before, as files grow while they are read. An empty name ends the
-entries; ``length (8) | manifest (JSON)`` follows, and nothing after it. Names are relative
-POSIX paths below ``home/`` or ``records/``; there are regular files and nothing else.
+Names are relative POSIX paths below ``home/`` or ``records/``. GNU tar's format is used: it needs
+an extension for long names alone, so that a reader may refuse every other type of entry.
 """
 
 from __future__ import annotations
@@ -13,26 +11,29 @@ import hashlib
 import io
 import os
 import stat
+import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path, PurePosixPath
+from typing import IO, BinaryIO
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Record
-from bc_pipeline.backup.stream import OpeningStream, SealingStream
-from bc_pipeline.errors import BackupInvalid
+from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.errors import BackupInvalid, TransientError
 
 ROOTS = ("home", "records")
-PART_BYTES = 1 << 18
+MANIFEST = "manifest.json"
+_PART_BYTES = 1 << 18
+_BLOCK_BYTES = 1 << 16
 _NAME_LIMIT = 4096
 _MANIFEST_LIMIT = 1 << 28
-Sink = Callable[[bytes], object]
-# Gives, for the name of an entry, what takes its bytes.
-Receiver = Callable[[str], AbstractContextManager[Sink]]
+Write = Callable[[bytes], object]
+# Opens, for the name of an entry, a function that receives its bytes.
+Receiver = Callable[[str], AbstractContextManager[Write]]
 
 
-class Entry(Record, frozen=True):
+class ArchiveEntry(Document, frozen=True):
     """One file.
 
     Attributes
@@ -40,7 +41,7 @@ class Entry(Record, frozen=True):
     mode : int
         Permission bits.
     modified : int
-        Nanoseconds since 1970: a landed file arrived when it was last modified.
+        Nanoseconds since 1970: the modification time of a landed file is its arrival time.
     """
 
     name: str
@@ -50,23 +51,23 @@ class Entry(Record, frozen=True):
     modified: int
 
 
-class Manifest(Record, frozen=True, kw_only=True):
-    """What a backup holds.
+class BackupManifest(Document, frozen=True, kw_only=True):
+    """Contents and origin of a backup.
 
     Attributes
     ----------
     created_at : str
-        ISO 8601, UTC: when it was begun.
+        ISO 8601, UTC: when the backup was started.
     with_keys : bool
-        Whether the volume's folder of keys is in it.
+        Whether the volume's folder of keys is included.
     verify_key : str
         Public key of the versions' signatures, PEM; empty where there was none.
     generations : dict of str to int
-        Of each problem's registry.
+        Generation of each problem's registry.
     databases : dict of str to str
-        Name of the entry of each database, and what it was read from.
+        Entry name of each database, and what it was read from.
     left_out : tuple of str
-        What a person might look for in vain, and why.
+        Files that are not included although a reader may expect them, and why.
     """
 
     package_version: str
@@ -77,48 +78,87 @@ class Manifest(Record, frozen=True, kw_only=True):
     generations: dict[str, int]
     databases: dict[str, str]
     left_out: tuple[str, ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ArchiveEntry, ...]
 
 
 class ArchiveWriter:
-    """Adds files to a stream."""
+    """Adds files to an archive; see `writing_archive`."""
 
-    def __init__(self, stream: SealingStream) -> None:
-        self._stream = stream
-        self.entries: list[Entry] = []
+    def __init__(self, tar: tarfile.TarFile) -> None:
+        self._tar = tar
+        self.entries: list[ArchiveEntry] = []
         self.bytes = 0
 
     def add(self, name: str, path: Path) -> None:
-        """Add a regular file as long as it is now; what is appended meanwhile is not taken.
+        """Add a regular file with its current length; bytes appended later are left out.
 
         Raises
         ------
         FileNotFoundError
-            Where it has gone, or is no regular file any more; nothing was added.
+            Where it was removed, or is not a regular file any more; nothing was added.
+        TransientError
+            Where it was shortened meanwhile.
         """
-        with _regular(path) as stream:
-            found = os.fstat(stream.fileno())
-            encoded = name.encode()
-            self._stream.write(len(encoded).to_bytes(2, "big") + encoded)
-            digest, left = hashlib.sha256(), found.st_size
-            while left and (part := stream.read(min(left, PART_BYTES))):
-                self._stream.write(len(part).to_bytes(4, "big") + part)
-                digest.update(part)
-                left -= len(part)
-        self._stream.write(bytes(4))
-        size = found.st_size - left
-        mode = stat.S_IMODE(found.st_mode)
-        self.entries.append(Entry(name, size, digest.hexdigest(), mode, found.st_mtime_ns))
-        self.bytes += size
+        name.encode()
+        with _open_regular(path) as stream:
+            status = os.fstat(stream.fileno())
+            mode = stat.S_IMODE(status.st_mode)
+            content = _DigestReader(stream, name)
+            modified = status.st_mtime_ns
+            self._append(name, content, status.st_size, mode, modified // 10**9)
+        self.entries.append(
+            ArchiveEntry(name, status.st_size, content.sha256.hexdigest(), mode, modified)
+        )
+        self.bytes += status.st_size
 
-    def finish(self, manifest: Manifest) -> None:
+    def finish(self, manifest: BackupManifest) -> None:
+        """Add the manifest, which completes the archive."""
         data = msgspec.json.encode(manifest)
-        self._stream.write(bytes(2) + len(data).to_bytes(8, "big") + data)
-        self._stream.finish()
+        self._append(MANIFEST, io.BytesIO(data), len(data), 0o600, 0)
+
+    def _append(
+        self, name: str, content: _DigestReader | io.BytesIO, size: int, mode: int, modified: int
+    ) -> None:
+        member = tarfile.TarInfo(name)
+        member.size, member.mode, member.mtime = size, mode, modified
+        self._tar.addfile(member, content)
+        # tarfile collects members for lookups, which a stream does not need.
+        self._tar.members.clear()  # type: ignore[attr-defined]
 
 
-def _regular(path: Path) -> io.FileIO:
-    """Open a file that is no link, no pipe and no folder."""
+@contextmanager
+def writing_archive(stream: BinaryIO) -> Iterator[ArchiveWriter]:
+    """Write an archive to a stream; it is complete where `ArchiveWriter.finish` was called."""
+    with tarfile.open(
+        fileobj=stream,
+        mode="w|",
+        bufsize=_BLOCK_BYTES,
+        format=tarfile.GNU_FORMAT,
+        encoding="utf-8",
+    ) as tar:
+        yield ArchiveWriter(tar)
+
+
+class _DigestReader:
+    """Computes the digest of what is read."""
+
+    def __init__(self, stream: BinaryIO, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self.sha256 = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        data = self._stream.read(size)
+        if len(data) < size:
+            raise TransientError(
+                f"{self._name} was shortened while it was copied.", "Run the backup again."
+            )
+        self.sha256.update(data)
+        return data
+
+
+def _open_regular(path: Path) -> BinaryIO:
+    """Open a file, but no link, pipe or folder."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
@@ -128,71 +168,99 @@ def _regular(path: Path) -> io.FileIO:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise FileNotFoundError(path)
-    return io.FileIO(descriptor)
+    return open(descriptor, "rb")
 
 
-def read_archive(stream: OpeningStream, receive: Receiver) -> Manifest:
-    """Go through a backup, and hold every file against the manifest.
+class _StrictTarInfo(tarfile.TarInfo):
+    """Refuses every header that `ArchiveWriter` does not write, before tarfile acts on it."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _StrictTarInfo:
+        member = super().frombuf(buf, encoding, errors)
+        long_name = member.type == tarfile.GNUTYPE_LONGNAME and member.size <= _NAME_LIMIT + 1
+        if member.size < 0 or not (member.type == tarfile.REGTYPE or long_name):
+            raise BackupInvalid(f"The backup has an entry that is not a file: {member.name!r}.")
+        return member
+
+
+def read_archive(stream: BinaryIO, receive: Receiver) -> BackupManifest:
+    """Read an archive to its end, and compare every file with the manifest.
+
+    Parameters
+    ----------
+    receive : callable
+        Gets the bytes of every file. They are compared with the manifest only at the end.
 
     Raises
     ------
     BackupInvalid
     """
+    try:
+        with tarfile.open(
+            fileobj=stream,
+            mode="r|",
+            bufsize=_BLOCK_BYTES,
+            tarinfo=_StrictTarInfo,
+            encoding="utf-8",
+            errors="strict",
+        ) as tar:
+            return _read_members(tar, receive)
+    except (tarfile.TarError, UnicodeDecodeError, RecursionError) as error:
+        raise BackupInvalid(f"The archive in the backup is damaged: {error}.") from None
+
+
+def _read_members(tar: tarfile.TarFile, receive: Receiver) -> BackupManifest:
     read: list[tuple[str, int, str]] = []
     files: set[str] = set()
     folders: set[str] = set()
-    for name in _names(stream):
-        _require_safe(name, files, folders)
-        size, digest = 0, hashlib.sha256()
-        with receive(name) as take:
-            while length := int.from_bytes(stream.read(4), "big"):
-                if length > PART_BYTES:
-                    raise BackupInvalid(f"A part of {name} is larger than parts are.")
-                part = stream.read(length)
-                take(part)
-                digest.update(part)
-                size += length
-        read.append((name, size, digest.hexdigest()))
-    manifest = _manifest(stream)
-    if [(e.name, e.size, e.sha256) for e in manifest.entries] != read:
-        raise BackupInvalid("The files of the backup are not those that its manifest lists.")
-    return manifest
+    while (member := tar.next()) is not None:
+        tar.members.clear()  # type: ignore[attr-defined]
+        content = tar.extractfile(member)
+        assert content is not None  # only regular files pass `_StrictTarInfo`
+        if member.name == MANIFEST:
+            manifest = _read_manifest(content, member.size)
+            _require_end(tar)
+            if [(e.name, e.size, e.sha256) for e in manifest.entries] != read:
+                raise BackupInvalid("The files of the backup are not those in its manifest.")
+            return manifest
+        _require_safe(member.name, files, folders)
+        sha256 = hashlib.sha256()
+        with receive(member.name) as write:
+            while part := content.read(_PART_BYTES):
+                write(part)
+                sha256.update(part)
+        read.append((member.name, member.size, sha256.hexdigest()))
+    raise BackupInvalid("The backup has no manifest.")
 
 
-def _names(stream: OpeningStream) -> Iterator[str]:
-    while length := int.from_bytes(stream.read(2), "big"):
-        if length > _NAME_LIMIT:
-            raise BackupInvalid("The name of an entry is longer than names are.")
-        try:
-            yield stream.read(length).decode()
-        except UnicodeDecodeError:
-            raise BackupInvalid("The name of an entry is no text.") from None
+def _read_manifest(content: IO[bytes], size: int) -> BackupManifest:
+    if size > _MANIFEST_LIMIT:
+        raise BackupInvalid("The manifest of the backup is too large.")
+    try:
+        return msgspec.json.decode(content.read(), type=BackupManifest)
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        raise BackupInvalid("The manifest of the backup is damaged.") from None
+
+
+def _require_end(tar: tarfile.TarFile) -> None:
+    """Read the padding that ends a tar file; without that, the last chunk is not authenticated."""
+    assert tar.fileobj is not None
+    while part := tar.fileobj.read(_PART_BYTES):
+        if part.strip(b"\0"):
+            raise BackupInvalid("The backup has data after its manifest.")
 
 
 def _require_safe(name: str, files: set[str], folders: set[str]) -> None:
-    """Refuse a name that is no plain path below the roots, or that stands in another's way."""
+    """Refuse a name that is not a plain path below the roots, or conflicts with another name."""
     path = PurePosixPath(name)
-    above = {parent.as_posix() for parent in path.parents}
+    parents = {parent.as_posix() for parent in path.parents}
     plain = (
         path.as_posix() == name
         and len(path.parts) > 1
         and path.parts[0] in ROOTS
         and not any(part.startswith(".") for part in path.parts)
-        and "\0" not in name
     )
-    if not plain or name in files or name in folders or above & files:
-        raise BackupInvalid(f"The backup names a file that cannot be put in place: {name!r}.")
+    if not plain or name in files or name in folders or parents & files:
+        raise BackupInvalid(f"The backup names a file that cannot be restored: {name!r}.")
     files.add(name)
-    folders |= above
-
-
-def _manifest(stream: OpeningStream) -> Manifest:
-    length = int.from_bytes(stream.read(8), "big")
-    if length > _MANIFEST_LIMIT:
-        raise BackupInvalid("The manifest of the backup is larger than manifests are.")
-    try:
-        manifest = msgspec.json.decode(stream.read(length), type=Manifest)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise BackupInvalid("The manifest of the backup is damaged.") from None
-    stream.require_end()
-    return manifest
+    folders |= parents

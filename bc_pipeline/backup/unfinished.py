@@ -1,4 +1,4 @@
-"""The file that a backup is written to before it gets its name, and those that were left so."""
+"""Hidden files: a backup that is being written, and those that killed processes have left."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from bc_pipeline.artifacts.files import staged_file
-from bc_pipeline.backup.stream import MAGIC
+from bc_pipeline.backup.age import MAGIC
 
-SUFFIX = ".bcbackup"
+SUFFIX = ".tar.age"
 _MODE = 0o600
-# Whoever writes holds a lock, which a network share may not show on other machines.
+# The writer holds a lock on the file, but a network share may hide locks of other machines.
 _IDLE_SECONDS = 3600.0
 
 
 @contextmanager
 def unfinished_file(target: Path) -> Iterator[Path]:
-    """A hidden file beside a backup that gets its name when the block ends well."""
+    """A hidden file beside the target, which is renamed to it when the block succeeds."""
     with staged_file(target) as staged:
         staged.chmod(_MODE)
         with staged.open("r+b") as stream:
@@ -32,31 +32,28 @@ def unfinished_file(target: Path) -> Iterator[Path]:
 
 
 def remove_unfinished(target: Path) -> None:
-    """Remove what backups that were killed have left in a folder, as hidden files.
+    """Remove the hidden files that killed backups have left in the folder of a target.
 
-    Only what bears such a name, begins like a backup or is empty, was not written to for an
-    hour, and is locked by nobody.
+    A file is removed only if it has such a name, begins like a backup or is empty, was not
+    written to for an hour, and is not locked.
     """
     names = rf"\.({re.escape(target.name)}|.+{re.escape(SUFFIX)})\.[a-z0-9_]{{8}}"
     with suppress(OSError):
         for path in target.parent.iterdir():
             if re.fullmatch(names, path.name):
-                # It may be another user's, or be gone: then it stays theirs.
+                # Files of other users, and files that are removed meanwhile, are skipped.
                 with suppress(OSError):
-                    _remove_if_left(path)
+                    _remove_if_abandoned(path)
 
 
-def _remove_if_left(path: Path) -> None:
+def _remove_if_abandoned(path: Path) -> None:
     descriptor = os.open(path, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        found = os.fstat(descriptor)
-        idle = time.time() - found.st_mtime > _IDLE_SECONDS
-        if stat.S_ISREG(found.st_mode) and idle and MAGIC.startswith(_first(descriptor)):
+        status = os.fstat(descriptor)
+        idle = time.time() - status.st_mtime > _IDLE_SECONDS
+        begins_like_one = MAGIC.startswith(os.pread(descriptor, len(MAGIC), 0))
+        if stat.S_ISREG(status.st_mode) and idle and begins_like_one:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
     finally:
         os.close(descriptor)
-
-
-def _first(descriptor: int) -> bytes:
-    return os.pread(descriptor, len(MAGIC), 0)

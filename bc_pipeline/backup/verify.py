@@ -1,7 +1,8 @@
-"""Reading a backup through without restoring it."""
+"""Reads and checks a backup without restoring it."""
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -11,36 +12,41 @@ from pathlib import Path
 
 from bc_pipeline.artifacts.files import write_atomic
 from bc_pipeline.artifacts.store_format import STORE_FORMAT
-from bc_pipeline.backup.archive import Manifest, Receiver, Sink, read_archive
-from bc_pipeline.backup.check import is_needed, require_sound
-from bc_pipeline.backup.keys import BackupKeys
-from bc_pipeline.backup.stream import OpeningStream
+from bc_pipeline.backup.age import (
+    BUFFER_BYTES,
+    Identities,
+    decrypting,
+    load_identities,
+    require_age,
+)
+from bc_pipeline.backup.archive import BackupManifest, Receiver, Write, read_archive
+from bc_pipeline.backup.consistency import is_parsed, require_consistent
 from bc_pipeline.errors import BackupInvalid, ConfigError, StoreUnfit
 from bc_pipeline.settings import Settings
 
-Tell = Callable[[str, float | None], None]
+# Receives a description of the work, and the share of it that is done, where that is known.
+ProgressCallback = Callable[[str, float | None], None]
 
 
-def silent(_: str, __: float | None) -> None:
-    """Tell nobody."""
+def ignore_progress(_: str, __: float | None) -> None:
     return
 
 
 @dataclass(frozen=True)
-class Checked:
-    """A backup that holds together.
+class CheckedBackup:
+    """A backup that is complete and consistent.
 
     Attributes
     ----------
-    checked : dict of str to int
-        See `require_sound`.
+    counts : dict of str to int
+        See `require_consistent`.
     """
 
-    manifest: Manifest
-    checked: dict[str, int]
+    manifest: BackupManifest
+    counts: dict[str, int]
 
     def summary(self) -> dict[str, object]:
-        """What it holds, as plain JSON values."""
+        """Contents and origin, as plain JSON values."""
         manifest = self.manifest
         files = Counter(_area(entry.name) for entry in manifest.entries)
         return {
@@ -49,7 +55,7 @@ class Checked:
             "store_format": manifest.store_format,
             "files": dict(sorted(files.items())),
             "bytes": sum(entry.size for entry in manifest.entries),
-            **self.checked,
+            **self.counts,
             "generations": manifest.generations,
             "databases": manifest.databases,
             "with_keys": manifest.with_keys,
@@ -63,66 +69,78 @@ def _area(name: str) -> str:
 
 
 def verify_backup(
-    path: Path, settings: Settings, *, room: Path | None = None, tell: Tell = silent
-) -> Checked:
-    """Read a backup through: every byte authenticated, every digest, signature and chain held.
+    path: Path,
+    settings: Settings,
+    *,
+    identities: Identities | None = None,
+    scratch: Path | None = None,
+    report: ProgressCallback = ignore_progress,
+) -> CheckedBackup:
+    """Read a backup to its end, and check every byte, digest, signature and the audit chain.
 
     Parameters
     ----------
-    room : Path, optional
-        Where manifests, registries and the audit log are put to be checked, in a private
-        folder for as long as that takes; otherwise where the system has temporary files.
+    identities : sequence, optional
+        One of them decrypts it; by default those of the identity file in the settings.
+    scratch : Path, optional
+        Folder for a temporary copy of manifests, registries and the audit log; by default the
+        system's folder for temporary files.
 
     Raises
     ------
     BackupInvalid
     DecryptionFailed
-        Where the key at hand is not the one.
+        Where no identity decrypts it.
     ConfigError
+        Where a key that the settings name cannot be used.
     StoreUnfit
         Where it is of a later release.
     """
-    with tempfile.TemporaryDirectory(prefix="bc-backup-", dir=room) as folder:
+    if identities is None:
+        identities = load_identities(settings)
+    with tempfile.TemporaryDirectory(prefix="bc-backup-", dir=scratch) as folder:
         staged = Path(folder)
 
         @contextmanager
-        def receive(name: str) -> Iterator[Sink]:
-            if not is_needed(name):
+        def receive(name: str) -> Iterator[Write]:
+            if not is_parsed(name):
                 yield len
                 return
-            final = staged / name
-            final.parent.mkdir(parents=True, exist_ok=True)
-            with final.open("wb") as stream:
+            target = staged / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("wb") as stream:
                 yield stream.write
 
-        manifest = open_backup(path, settings, receive, tell)
+        manifest = open_backup(path, identities, receive, report)
         key = trusted_key(settings, manifest, staged / "verify.pem")
-        return Checked(manifest, require_sound(staged / "home", manifest, key))
+        return CheckedBackup(manifest, require_consistent(staged / "home", manifest, key))
 
 
-def open_backup(path: Path, settings: Settings, receive: Receiver, tell: Tell) -> Manifest:
-    """Read the archive, and see that this release can use what it holds.
+def open_backup(
+    path: Path, identities: Identities, receive: Receiver, report: ProgressCallback
+) -> BackupManifest:
+    """Decrypt and read the archive, and check that this release can use its contents.
 
     Raises
     ------
-    BackupInvalid, DecryptionFailed, ConfigError, StoreUnfit
+    BackupInvalid, DecryptionFailed, StoreUnfit
     """
-    keys = BackupKeys.of(settings)
     try:
-        stream = path.open("rb")
+        stream = io.BufferedReader(path.open("rb", buffering=0), BUFFER_BYTES)
     except OSError as error:
         raise BackupInvalid(f"{path} cannot be read: {error.strerror}.", path=str(path)) from None
     with stream:
+        require_age(stream.peek(BUFFER_BYTES), path.name)
         size = path.stat().st_size
-        opening = OpeningStream(stream, keys, path.name)
 
         @contextmanager
-        def counted(name: str) -> Iterator[Sink]:
-            tell(f"reading {name}", stream.tell() / size)
-            with receive(name) as sink:
-                yield sink
+        def receive_with_progress(name: str) -> Iterator[Write]:
+            report(f"reading {name}", stream.tell() / size)
+            with receive(name) as write:
+                yield write
 
-        manifest = read_archive(opening, counted)
+        with decrypting(stream, identities, path.name) as plain:
+            manifest = read_archive(plain, receive_with_progress)
     if manifest.store_format > STORE_FORMAT:
         raise StoreUnfit(
             f"The backup is of a volume of format {manifest.store_format}; this release reads up "
@@ -134,21 +152,22 @@ def open_backup(path: Path, settings: Settings, receive: Receiver, tell: Tell) -
     return manifest
 
 
-def trusted_key(settings: Settings, manifest: Manifest, scratch: Path) -> Path:
-    """The public key to hold signatures against: the one that is set, or that of the backup.
+def trusted_key(settings: Settings, manifest: BackupManifest, scratch: Path) -> Path:
+    """The public key to check signatures with: the one that is set, or that of the backup.
 
-    The backup's is as trustworthy as its files: who made it had the key of backups.
+    The backup's own key shows only that its versions belong together: anyone who knows the
+    recipients can make a backup.
 
     Raises
     ------
     ConfigError
-        Where the one that is set is not there.
+        Where the key that is set does not exist.
     """
     key = settings.verify_key_file
     if key is not None:
         if not key.is_file():
             raise ConfigError(
-                f"There is no verification key {key} to hold the backup's versions against.",
+                f"There is no verification key {key} to check the backup's versions with.",
                 "Bring it there; or set BC_VERIFY_KEY_FILE for this command to nothing, to trust "
                 "the key in the backup.",
                 setting="BC_VERIFY_KEY_FILE",

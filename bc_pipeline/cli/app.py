@@ -1,19 +1,47 @@
-"""The application: its commands, in the order in which a newcomer meets them."""
+"""The application and its groups of commands, in the order in which help shows them."""
 
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import structlog
 import typer
+from typer.core import TyperGroup
 
 from bc_pipeline import __version__
-from bc_pipeline.cli import backup, cluster, compose, operations, records, stack, workflow
+from bc_pipeline.cli import (
+    anchor,
+    backup,
+    batch,
+    cluster,
+    compose,
+    erase,
+    operations,
+    output,
+    records,
+    stack,
+    workflow,
+)
+from bc_pipeline.cli.options import AS_JSON
 from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
+from bc_pipeline.errors import PipelineError
+
+
+class _Commands(TyperGroup):
+    """Ends a command that fails with the exit code of its error."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except (PipelineError, OSError) as error:
+            as_json = ctx.meta.get(AS_JSON, False)
+            raise typer.Exit(output.report_error(error, as_json=as_json)) from None
+
 
 app = typer.Typer(
     name="bc-pipeline",
+    cls=_Commands,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_show_locals=False,
@@ -25,13 +53,13 @@ app = typer.Typer(
     epilog=(
         "Exit codes: 0 done, 2 wrong usage, "
         + ", ".join(f"{code} {meaning}" for _, code, meaning in EXIT_CODES)
-        + f", {REJECTED} the gate kept the champion, {UNHEALTHY} something is not well."
+        + f", {REJECTED} the gate kept the champion, {UNHEALTHY} a check failed."
     ),
 )
 
 
-def _show_version(wanted: bool) -> None:
-    if wanted:
+def _show_version(requested: bool) -> None:
+    if requested:
         typer.echo(__version__)
         raise typer.Exit
 
@@ -46,7 +74,7 @@ def configure(
         typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
     ] = False,
 ) -> None:
-    """Set logging up, for this process only."""
+    """Set up logging of this process."""
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.INFO if verbose else logging.WARNING
@@ -59,6 +87,9 @@ stack.register(app)
 cluster.register(app)
 workflow.register(app)
 operations.register(app)
+app.add_typer(batch.app, name="batch", rich_help_panel="Operations")
+app.add_typer(anchor.app, name="anchor", rich_help_panel="Operations")
 records.register(app)
+erase.register(app)
 backup.register(app)
 app.add_typer(compose.app, name="compose", rich_help_panel="Stack")

@@ -1,11 +1,11 @@
-"""Backup, restore, and the way of an older volume to this release."""
+"""The commands backup, restore and upgrade."""
 
 from __future__ import annotations
 
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,124 +13,144 @@ from typing import Annotated, Any
 import typer
 
 from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson
+from bc_pipeline.cli.options import AsJson, Force
+from bc_pipeline.cli.output_file import OutputFile, output_file, require_parent
 from bc_pipeline.settings import load_settings
+from bc_pipeline.tables.input_file import require_file
 
 
 def backup(
     target: Annotated[
-        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="What to write, or to check.")
+        Path, typer.Argument(metavar="FILE_OR_FOLDER", help="Where to write it, or what to check.")
     ],
     verify: Annotated[
-        bool, typer.Option("--verify", help="Check the backup that is there; write nothing.")
+        bool, typer.Option("--verify", help="Check an existing backup; write nothing.")
     ] = False,
     without_keys: Annotated[
         bool, typer.Option("--without-keys", help="Leave the volume's keys out.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write one encrypted, checked backup of the volume and its databases; all may run on.
+    """Write one encrypted, checked backup of the volume and its databases while all runs.
 
-    `BC_BACKUP_KEY_FILE` or `BC_BACKUP_PASSPHRASE_FILE` names what encrypts it.
+    It is a tar archive in an age file, encrypted for the public keys in `BC_BACKUP_RECIPIENTS`.
+    `--verify` decrypts it with the identity file that `BC_BACKUP_KEY_FILE` names.
 
     Examples: `bc-pipeline backup /backups`, `bc-pipeline backup --verify FILE`
     """
-    from bc_pipeline.backup.make import make_backup
+    from bc_pipeline.backup.create import create_backup
     from bc_pipeline.backup.verify import verify_backup
 
-    began = time.monotonic()
-    with output.errors_as_exit_codes(as_json=as_json), _ended_in_order():
+    started = time.monotonic()
+    with _exit_on_sigterm():
         settings = load_settings()
         path = target.expanduser().absolute()
-        with output.progress("backup", quiet=as_json) as tell:
+        with output.progress("backup", quiet=as_json) as update:
             if verify:
-                checked, size = verify_backup(path, settings, tell=tell), path.stat().st_size
+                require_file(path, "FILE_OR_FOLDER")
+                checked = verify_backup(path, settings, report=update)
+                size, aside = path.stat().st_size, False
             else:
-                made = make_backup(
-                    settings, path, with_keys=not without_keys, force=force, tell=tell
-                )
-                path, checked, size = made.path, made.checked, made.size
-        result = {"file": str(path), "size": size, "seconds": _seconds(began)} | checked.summary()
-        _show("Backup holds" if verify else "Backup", result, as_json=as_json)
+                with _backup_file(path, force=force, ask=not as_json) as out:
+                    created = create_backup(
+                        settings, out.path, with_keys=not without_keys, force=force, report=update
+                    )
+                    checked, size = created.checked, created.path.stat().st_size
+                path = path if out.copied else created.path
+                aside = out.is_standard_output
+        result = {"file": str(path), "size": size, "seconds": _since(started)}
+        title = "Backup is complete" if verify else "Backup"
+        _show(title, result | checked.summary(), as_json=as_json, aside=aside)
 
 
 def restore(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.")],
     home: Annotated[
         Path | None,
-        typer.Option("--home", metavar="FOLDER", help="Restore to here. Default: BC_HOME."),
+        typer.Option("--home", metavar="FOLDER", help="Folder to restore to. Default: BC_HOME."),
     ] = None,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Set aside what stands there already.")
+        bool, typer.Option("--replace", help="Set existing files in that folder aside.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Check a backup as a whole, then put volume and databases in place.
+    """Check a backup as a whole, then move the volume and its databases into place.
 
-    Records go into the database that `BC_RECORDS_URL` names, which must be empty; without it
-    they stay an SQLite file. Nothing may run on the volume.
+    It is decrypted with the identity file that `BC_BACKUP_KEY_FILE` names. Records go into the
+    database that `BC_RECORDS_URL` names, which must be empty; without it they stay an SQLite
+    file. Nothing may run on the volume.
 
     Example: `bc-pipeline restore FILE --home /srv/bc_pipeline`
     """
     from bc_pipeline.backup.restore import restore_backup
 
-    began = time.monotonic()
-    with output.errors_as_exit_codes(as_json=as_json), _ended_in_order():
+    started = time.monotonic()
+    with _exit_on_sigterm():
         settings = load_settings(**({"home": home} if home else {}))
-        with output.progress("restore", quiet=as_json) as tell:
-            done = restore_backup(
-                settings, file.expanduser().absolute(), replace=replace, tell=tell
+        require_file(file.expanduser(), "FILE")
+        require_parent(settings.home, "home")
+        with output.progress("restore", quiet=as_json) as update:
+            restored = restore_backup(
+                settings, file.expanduser().absolute(), replace=replace, report=update
             )
         result = {
-            "home": str(done.home),
-            "records": done.database or None,
-            "set_aside": [str(path) for path in done.set_aside],
-            "seconds": _seconds(began),
-        } | done.checked.summary()
+            "home": str(settings.home),
+            "records": restored.database or None,
+            "set_aside": [str(path) for path in restored.set_aside],
+            "erasures_to_repeat": list(restored.erasures),
+            "seconds": _since(started),
+        } | restored.checked.summary()
         _show("Restored", result, as_json=as_json)
 
 
 def upgrade(
     dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Tell what would be done; change nothing.")
+        bool, typer.Option("--dry-run", help="Show what would be done; change nothing.")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Bring the volume and the records database up to this release; again changes nothing.
+    """Bring the volume and the records database up to this release; repeating changes nothing.
 
     Take a backup before. Example: `bc-pipeline upgrade --dry-run`
     """
     from bc_pipeline.stack.upgrade import upgrade as run
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        result = asdict(run(load_settings(), dry_run=dry_run))
-        output.report("Would upgrade" if dry_run else "Upgrade", result, as_json=as_json)
+    result = asdict(run(load_settings(), dry_run=dry_run))
+    output.report("Would upgrade" if dry_run else "Upgrade", result, as_json=as_json)
 
 
 @contextmanager
-def _ended_in_order() -> Iterator[None]:
-    """Let SIGTERM take away what is unfinished, as an interrupt does."""
+def _exit_on_sigterm() -> Iterator[None]:
+    """Turn SIGTERM into an exit that removes unfinished files, as an interrupt does."""
 
     def end(number: int, _: object) -> None:
         raise SystemExit(128 + number)
 
-    before = signal.signal(signal.SIGTERM, end)
+    former = signal.signal(signal.SIGTERM, end)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, former)
 
 
-def _seconds(began: float) -> float:
-    return round(time.monotonic() - began, 1)
+def _since(started: float) -> float:
+    return round(time.monotonic() - started, 1)
 
 
-def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
-    if not as_json:
-        for name in ("files", "generations", "databases"):
-            result[name] = [f"{key}: {value}" for key, value in result[name].items()]
-    output.report(title, result, as_json=as_json)
+def _backup_file(path: Path, *, force: bool, ask: bool) -> AbstractContextManager[OutputFile]:
+    """The file to write; in a folder it is named by the time, and so new."""
+    if path.is_dir():
+        return nullcontext(OutputFile(path))
+    return output_file(path, force=force, ask=ask, setting="FILE_OR_FOLDER")
+
+
+def _show(title: str, result: dict[str, Any], *, as_json: bool, aside: bool = False) -> None:
+    lists = {
+        name: [f"{key}: {value}" for key, value in result[name].items()]
+        for name in ("files", "generations", "databases")
+    }
+    output.show(result, output.fields(title, result | lists), as_json=as_json, aside=aside)
 
 
 def register(app: typer.Typer) -> None:

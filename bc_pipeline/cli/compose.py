@@ -9,11 +9,12 @@ import typer
 
 from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson
+from bc_pipeline.cli.output_file import require_parent
 from bc_pipeline.settings import load_settings
 
 HEALTHY_SECONDS = 600.0
 
-app = typer.Typer(help="A deployment in containers; `docs/deployment.md` tells more.")
+app = typer.Typer(help="A deployment in containers; `docs/deployment.md` has more.")
 
 
 @app.command("secrets")
@@ -23,27 +24,26 @@ def secrets(
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the secrets of a deployment in containers, where they are missing.
+    """Make missing secrets of a deployment in containers; existing ones stay.
 
-    Nothing that is there is changed. Example: `bc-pipeline compose secrets`
+    Example: `bc-pipeline compose secrets`
     """
-    from bc_pipeline.stack.container_secrets import make_container_secrets
+    from bc_pipeline.deployment.container_secrets import make_container_secrets
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        place = folder or load_settings().project_dir / "secrets"
-        made = make_container_secrets(place)
-        result = {"folder": str(place), "made": made}
-        output.report("Secrets", result, as_json=as_json)
+    target = folder or load_settings().project_dir / "secrets"
+    require_parent(target, "folder")
+    made = make_container_secrets(target)
+    result = {"folder": str(target), "made": made}
+    output.report("Secrets", result, as_json=as_json)
 
 
 @app.command("up")
 def up(
     profile: Annotated[
-        list[str] | None,
-        typer.Option("--profile", help="observability, spark or flower; again for more."),
+        list[str] | None, typer.Option(help="observability, spark or flower; again for more.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option("--seconds", min=1, help="How long containers may take to be well.")
+        float, typer.Option(min=1, help="How long containers may take to become healthy.")
     ] = HEALTHY_SECONDS,
     first_cycle: Annotated[
         bool,
@@ -54,24 +54,23 @@ def up(
     ] = True,
     as_json: AsJson = False,
 ) -> None:
-    """Start the containers, wait until they are well, and run the first cycle.
+    """Start the containers, wait until they are healthy, and run the first cycle.
 
-    A second call repairs what is down; it does not train again.
+    A second call restarts missing containers; it does not train again.
 
     Examples: `bc-pipeline compose up`, `bc-pipeline compose up --profile observability`
     """
-    from bc_pipeline.stack import containers
+    from bc_pipeline.deployment import containers
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        project = load_settings().project_dir
-        containers.start(project, profile or (), seconds, output.say)
-        if first_cycle:
-            words = ("--json",) if as_json else ()
-            code = containers.run_command(project, "cluster", "first-cycle", *words)
-            if code:
-                raise typer.Exit(code)
-        elif as_json:
-            output.show_json({"profiles": profile or []})
+    project = load_settings().project_dir
+    containers.start(project, profile or (), seconds, output.say)
+    if first_cycle:
+        options = ("--json",) if as_json else ()
+        code = containers.run_command(project, "cluster", "first-cycle", *options)
+        if code:
+            raise typer.Exit(code)
+    elif as_json:
+        output.show_json({"profiles": profile or []})
 
 
 @app.command("down")
@@ -80,11 +79,10 @@ def down(as_json: AsJson = False) -> None:
 
     Example: `bc-pipeline compose down`
     """
-    from bc_pipeline.stack import containers
+    from bc_pipeline.deployment import containers
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        containers.stop(load_settings().project_dir)
+    containers.stop(load_settings().project_dir)
     if as_json:
         output.show_json({"removed": True, "volumes": "kept"})
     else:
-        output.say("The containers are gone; the volumes stay.")
+        output.say("The containers are removed; the volumes stay.")

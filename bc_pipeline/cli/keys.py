@@ -1,9 +1,7 @@
-"""Keys: those that sign versions, and those that let clients in."""
+"""Commands for the keys that sign versions and the API keys of clients."""
 
 from __future__ import annotations
 
-import hashlib
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -13,17 +11,20 @@ from typing import Annotated, Any
 import typer
 
 from bc_pipeline import clock
-from bc_pipeline.access import keys
-from bc_pipeline.access.scopes import SCOPES
-from bc_pipeline.artifacts.files import write_atomic
+from bc_pipeline.artifacts.files import sha256_bytes, write_atomic
+from bc_pipeline.auth import api_keys
+from bc_pipeline.auth.callers import SCOPES
 from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson
+from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.tables.input_file import input_file
 
-app = typer.Typer(help="The keys that sign versions and let clients in.")
+app = typer.Typer(help="Keys that sign versions, and API keys of clients.")
 
 _PRIVATE = 0o600
+_KEY_BYTES = 1 << 16
 
 Out = Annotated[
     Path | None,
@@ -31,7 +32,11 @@ Out = Annotated[
         "--out", help="Write the key to this file, which only you can read; do not show it."
     ),
 ]
-Which = Annotated[str, typer.Argument(metavar="ID_OR_NAME", help="Of a live key.")]
+Scopes = Annotated[
+    list[str],
+    typer.Option("--scope", help=f"What it allows; again for more: {', '.join(SCOPES)}."),
+]
+Which = Annotated[str, typer.Argument(metavar="ID_OR_NAME", help="Id or name of a live key.")]
 
 
 @app.command("init")
@@ -40,152 +45,140 @@ def init(as_json: AsJson = False) -> None:
 
     `bc-pipeline up` does this too. Example: `bc-pipeline keys init`
     """
-    from bc_pipeline.stack.secrets import make_secrets
+    from bc_pipeline.stack.credentials import make_secrets
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        settings = load_settings()
-        make_secrets(settings)
-        files = {
-            "signing_key": settings.signing_key,
-            "verify_key": settings.verify_key,
-            "api_key": settings.api_key,
-            "service_keys": settings.service_keys,
-        }
-        result = {name: str(path) for name, path in files.items()}
-        output.report("Keys", result, as_json=as_json)
+    settings = load_settings()
+    make_secrets(settings)
+    files = {
+        "signing_key": settings.signing_key,
+        "verify_key": settings.verify_key,
+        "api_key": settings.api_key,
+        "service_keys": settings.service_keys,
+    }
+    result = {name: str(path) for name, path in files.items()}
+    output.report("Keys", result, as_json=as_json)
 
 
 @app.command("create")
 def create(
-    name: Annotated[str, typer.Option("--name", help="Who uses the key, such as hospital-a.")],
-    scope: Annotated[
-        list[str],
-        typer.Option("--scope", help=f"What it allows; again for more: {', '.join(SCOPES)}."),
-    ],
+    name: Annotated[str, typer.Option("--name", help="The client, such as hospital-a.")],
+    scope: Scopes,
     expires_days: Annotated[
         int | None, typer.Option("--expires-days", min=1, max=3650, help="Default: never.")
     ] = None,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make a key for a client. It is shown once and stored nowhere, only its digest is.
+    """Make a key for a client. It is shown once; only its digest is stored.
 
     Example: `bc-pipeline keys create --name hospital-a --scope predict --scope outcomes`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        end = None if expires_days is None else clock.now() + timedelta(days=expires_days)
-        with _reserved(out):
-            raw, entry = keys.create_key(load_settings().service_keys, name, scope, end)
-            _hand_over(raw, entry, out, as_json=as_json)
+    expires_at = None if expires_days is None else clock.now() + timedelta(days=expires_days)
+    with _reserve(out) as file:
+        raw, entry = api_keys.create_key(load_settings().service_keys, name, scope, expires_at)
+        _deliver(raw, entry, file, out, as_json=as_json)
 
 
 @app.command("import")
 def import_(
-    name: Annotated[str, typer.Option("--name", help="Who uses the key.")],
-    scope: Annotated[
-        list[str],
-        typer.Option("--scope", help=f"What it allows; again for more: {', '.join(SCOPES)}."),
-    ],
+    name: Annotated[str, typer.Option("--name", help="The client.")],
+    scope: Scopes,
     key_file: Annotated[
         Path, typer.Option("--key-file", help="The key, as the deployment's secret.")
     ],
     as_json: AsJson = False,
 ) -> None:
-    """Let a key in that was made elsewhere; other live keys of that name are revoked.
+    """Accept a key that was made elsewhere; other live keys of that name are revoked.
 
-    A key that is known already changes nothing, so a deployment may do this at each start.
+    Importing a known key changes nothing, so a deployment may do it at each start.
 
     Example: `bc-pipeline keys import --name prometheus --scope read --key-file prometheus_key`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        try:
-            raw = key_file.read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise ConfigError(
-                f"The key in {key_file} cannot be read ({type(error).__name__}).",
-                "Name a file that holds one key.",
-                setting="key-file",
-            ) from None
-        entry = keys.import_key(load_settings().service_keys, name, scope, raw, replacing=True)
-        output.report("Key", _shown(entry), as_json=as_json)
+    try:
+        with input_file(key_file, "key-file") as file, file.open("rb") as stream:
+            raw = stream.read(_KEY_BYTES).decode().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            f"The key in {key_file} cannot be read ({type(error).__name__}).",
+            "Name a file that holds one key.",
+            setting="key-file",
+        ) from None
+    entry = api_keys.import_key(load_settings().service_keys, name, scope, raw, replacing=True)
+    output.report("Key", _describe(entry), as_json=as_json)
 
 
 @app.command("list")
 def list_(as_json: AsJson = False) -> None:
-    """Show every key that was made: its id, name, scopes and state; never the key.
+    """Show the id, name, scopes and state of every key; never the key itself.
 
     Example: `bc-pipeline keys list`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        found = [_shown(entry) for entry in keys.list_keys(load_settings().service_keys)]
-    if as_json:
-        output.show_json({"keys": found})
-        return
+    entries = [_describe(entry) for entry in api_keys.list_keys(load_settings().service_keys)]
     columns = ("id", "name", "state", "scopes", "created_at", "expires_at", "rotated_to")
-    output.show_table("Keys", columns, [[entry[column] for column in columns] for entry in found])
+    rows = ([entry[column] for column in columns] for entry in entries)
+    output.show({"keys": entries}, output.table("Keys", columns, rows), as_json=as_json)
 
 
 @app.command("revoke")
 def revoke(which: Which, as_json: AsJson = False) -> None:
     """Refuse a key from now on; running services follow within a second.
 
-    A name stands for all live keys that bear it. Example: `bc-pipeline keys revoke hospital-a`
+    A name stands for all live keys of that name. Example: `bc-pipeline keys revoke hospital-a`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        revoked = keys.revoke_key(load_settings().service_keys, which)
-        result = {"revoked": [entry.id for entry in revoked]}
-        output.report("Revoked", result, as_json=as_json)
+    revoked = api_keys.revoke_key(load_settings().service_keys, which)
+    result = {"revoked": [entry.id for entry in revoked]}
+    output.report("Revoked", result, as_json=as_json)
 
 
 @app.command("rotate")
 def rotate(
     which: Which,
     overlap_hours: Annotated[
-        float,
-        typer.Option("--overlap-hours", min=0, max=87_600, help="How long the old key goes on."),
+        float, typer.Option(min=0, max=87_600, help="How long the old key stays valid.")
     ] = 24,
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key of the same name and scopes; the old one ends after the overlap.
 
-    The key that stands in the service's own key file is replaced there, and not shown.
+    Where the service's own key file contains the old key, the new one is written there instead of
+    shown.
 
     Example: `bc-pipeline keys rotate hospital-a --overlap-hours 48`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        settings = load_settings()
-        overlap = timedelta(hours=overlap_hours)
-        with _reserved(out):
-            raw, entry = keys.rotate_key(settings.service_keys, which, overlap)
-            known = keys.list_keys(settings.service_keys)
-            old = next(replaced for replaced in known if replaced.rotated_to == entry.id)
-            if out is None and old.sha256 == _digest_in_file(settings):
-                out = settings.api_key
-            _hand_over(raw, entry, out, as_json=as_json, old=old)
+    settings = load_settings()
+    overlap = timedelta(hours=overlap_hours)
+    with _reserve(out) as file:
+        raw, entry = api_keys.rotate_key(settings.service_keys, which, overlap)
+        known = api_keys.list_keys(settings.service_keys)
+        old = next(replaced for replaced in known if replaced.rotated_to == entry.id)
+        if out is None and old.sha256 == _digest_in_file(settings):
+            file = out = settings.api_key
+        _deliver(raw, entry, file, out, as_json=as_json, old=old)
 
 
-def _hand_over(
+def _deliver(
     raw: str,
-    entry: keys.KeyEntry,
-    out: Path | None,
+    entry: api_keys.KeyEntry,
+    file: Path | None,
+    named: Path | None,
     *,
     as_json: bool,
-    old: keys.KeyEntry | None = None,
+    old: api_keys.KeyEntry | None = None,
 ) -> None:
-    """Give the key away, the one time that it can be."""
-    result = _shown(entry)
+    """Show the key or write it to a file; it cannot be shown again later."""
+    result = _describe(entry)
     if old is not None:
         result |= {"replaces": old.id, "replaced_ends": old.expires_at}
-    if out is not None:
-        write_atomic(out, raw.encode() + b"\n", mode=_PRIVATE)
-        output.report("Key", result | {"file": str(out)}, as_json=as_json)
+    if file is not None:
+        write_atomic(file, raw.encode() + b"\n", mode=_PRIVATE)
+        output.report("Key", result | {"file": str(named)}, as_json=as_json)
     elif as_json:
         output.show_json(result | {"key": raw})
     else:
-        # Nothing but the key on standard output, so that a shell can take it from there.
+        # Standard output has the key alone, so that a shell can capture it.
         ends = "never" if entry.expires_at is None else entry.expires_at
-        replaced = "" if old is None else f"; {old.id} goes on until {old.expires_at}"
+        replaced = "" if old is None else f"; {old.id} stays valid until {old.expires_at}"
         output.say(
             f"Key {entry.id} of {entry.name}, for {', '.join(entry.scopes)}; "
             f"expires: {ends}{replaced}. It cannot be shown again:"
@@ -193,8 +186,8 @@ def _hand_over(
         typer.echo(raw)
 
 
-def _shown(entry: keys.KeyEntry) -> dict[str, Any]:
-    """What may be told of a key: not its digest, which is nobody's business."""
+def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
+    """The public fields of a key, which do not include its digest."""
     return {
         "id": entry.id,
         "name": entry.name,
@@ -212,24 +205,24 @@ def _digest_in_file(settings: Settings) -> str:
         raw = settings.api_key.read_bytes().strip()
     except OSError:
         return ""
-    return hashlib.sha256(raw).hexdigest()
+    return sha256_bytes(raw)
 
 
 @contextmanager
-def _reserved(out: Path | None) -> Iterator[None]:
-    """Make sure that the file can be written before there is a key to lose."""
+def _reserve(out: Path | None) -> Iterator[Path | None]:
+    """Create the file before the key is made, so that no key is lost; remove it on an error."""
     if out is None:
-        yield
+        yield None
         return
-    try:
-        descriptor = os.open(out, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _PRIVATE)
-    except OSError as error:
-        raise ConfigError(
-            f"{out} cannot be made: {error.strerror}.", "Name a new file.", setting="out"
-        ) from None
-    os.close(descriptor)
-    try:
-        yield
-    except BaseException:
-        out.unlink(missing_ok=True)
-        raise
+    with output_file(out, force=False, ask=False, setting="out") as file:
+        try:
+            file.path.touch(_PRIVATE, exist_ok=False)
+        except OSError as error:
+            raise ConfigError(
+                f"{out} cannot be created: {error.strerror}.", "Name a new file.", setting="out"
+            ) from None
+        try:
+            yield file.path
+        except BaseException:
+            file.path.unlink(missing_ok=True)
+            raise

@@ -1,4 +1,4 @@
-"""Operations: backfill, rollback, and what a reviewer asks."""
+"""Commands for backfills, rollbacks, the registry and verdicts."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ from getpass import getuser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.table import Table
 
 from bc_pipeline import steps
-from bc_pipeline.cli import keys, output
+from bc_pipeline.artifacts.evaluated_rows import ROWS_TITLES
+from bc_pipeline.cli import audit, key_rotation, keys, output
 from bc_pipeline.cli.options import AsJson, ProblemName
-from bc_pipeline.clock import parse_time
-from bc_pipeline.settings import load_settings
-
-audit_app = typer.Typer(help="The hash-chained log of every verdict, promotion and rollback.")
+from bc_pipeline.clock import checked_time
+from bc_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from bc_pipeline.stack.backfill import BackfilledRun
@@ -38,54 +38,50 @@ def backfill(
     Example: `bc-pipeline backfill --from 2026-09-13 --to 2026-09-26`
     """
     from bc_pipeline.stack.backfill import run_backfill
-    from bc_pipeline.stack.state import attach
+    from bc_pipeline.stack.state import with_running_ports
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        first, last = parse_time(start), parse_time(end)
-        with output.progress("backfill", quiet=as_json) as update:
-            runs = run_backfill(
-                attach(load_settings()),
-                f"{problem}_retrain",
-                first,
-                last + timedelta(days=1) - timedelta(seconds=1),
-                rerun=rerun,
-                progress=lambda done, total: update(
-                    f"{done} of {total} weeks", done / total if total else None
-                ),
-            )
-        verdicts = {run.version: steps.verdict(problem, run.version) for run in runs if run.version}
-        if as_json:
-            states = {run.run_id: run.state for run in runs}
-            output.show_json({"runs": states, "verdicts": list(verdicts.values())})
-        else:
-            _show_backfill(runs, verdicts)
+    settings = load_settings()
+    first, last = checked_time(start, "--from"), checked_time(end, "--to")
+    with output.progress("backfill", quiet=as_json) as update:
+        runs = run_backfill(
+            with_running_ports(settings),
+            f"{problem}_retrain",
+            first,
+            last + timedelta(days=1) - timedelta(seconds=1),
+            rerun=rerun,
+            progress=lambda done, total: update(
+                f"{done} of {total} weeks", done / total if total else None
+            ),
+        )
+    versions = [run.version for run in runs if run.version]
+    verdicts = {version: steps.verdict(settings, problem, version) for version in versions}
+    states = {run.run_id: run.state for run in runs}
+    result = {"runs": states, "verdicts": list(verdicts.values())}
+    output.show(result, _backfill_table(runs, verdicts), as_json=as_json)
     if not runs or any(run.state != "success" for run in runs):
         raise typer.Exit(output.UNHEALTHY)
 
 
-def _show_backfill(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any]]) -> None:
+def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any]]) -> Table:
     rows = []
     for run in runs:
-        found = verdicts.get(run.version or "", {})
+        run_verdict = verdicts.get(run.version or "", {})
         rows.append(
             [
                 run.run_id,
                 run.state,
-                str(found.get("as_of", "-"))[:10],
-                found.get("model"),
-                found.get("f1"),
-                found.get("kind"),
-                found.get("passed"),
-                "; ".join(found.get("reasons", [])),
+                str(run_verdict.get("as_of", "-"))[:10],
+                *(run_verdict.get(key) for key in ("model", "f1", "kind", "passed")),
+                "; ".join(run_verdict.get("reasons", [])),
             ]
         )
     columns = ("run", "state", "as of", "model", "F1", "kind", "passed", "why not")
-    output.show_table("Verdicts (the champion has not moved)", columns, rows)
+    return output.table("Verdicts (the champion has not moved)", columns, rows)
 
 
 def rollback(
     version: Annotated[
-        str, typer.Argument(help="An earlier champion; default: the one before this one.")
+        str, typer.Argument(help="An earlier champion. Default: the previous one.")
     ] = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
@@ -94,48 +90,63 @@ def rollback(
 
     Examples: `bc-pipeline rollback`, `bc-pipeline rollback 20260601T000000Z-logistic-3f2a9c1b7d`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress("rolling back, and telling MLflow", quiet=as_json):
-            result = steps.rollback(problem, version or None, actor=f"cli:{getuser()}")
-            mirrored = steps.mirror(problem)
-        output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
+    with output.progress("rolling back and mirroring in MLflow", quiet=as_json):
+        settings = load_settings()
+        result = steps.rollback(settings, problem, version or None, actor=f"cli:{getuser()}")
+        mirrored = steps.mirror(settings, problem)
+    output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
 
 
-def registry(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def registry(
+    problem: ProblemName = "wdbc",
+    repair: Annotated[
+        bool,
+        typer.Option("--repair", help="Make an edited or lost registry again from the audit log."),
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Show which versions the aliases name, and every published version.
 
-    Example: `bc-pipeline registry --json`
+    Examples: `bc-pipeline registry --json`, `bc-pipeline registry --repair`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        result = steps.registry(problem)
-    if as_json:
-        output.show_json(result)
-        return
-    found = result["registry"]
-    rows = []
-    for alias in ("production", "staging", "previous"):
-        pointer = found[alias] or {}
-        rows.append(
-            [
-                alias,
-                *(pointer.get(key) for key in ("version", "model", "f1", "as_of", "promoted_at")),
-            ]
-        )
-    output.show_table(
-        f"Registry of {problem}, generation {found['generation']}",
+    settings = load_settings()
+    if repair:
+        _repair(settings, problem)
+    result = steps.registry(settings, problem)
+    pointers = result["registry"]
+    keys = ("version", "model", "f1", "as_of", "promoted_at")
+    aliases = output.table(
+        f"Registry of {problem}, generation {pointers['generation']}",
         ("alias", "version", "model", "F1", "as of", "promoted at"),
-        rows,
+        [
+            [alias, *((pointers[alias] or {}).get(key) for key in keys)]
+            for alias in ("production", "staging", "previous")
+        ],
     )
-    output.show_table("Versions", ("version",), [[name] for name in result["versions"]])
+    versions = output.table("Versions", ("version",), [[name] for name in result["versions"]])
+    output.show(result, aliases, versions, as_json=as_json)
 
 
-def _dag_text(dag: dict[str, Any] | None) -> str | None:
+def _repair(settings: Settings, problem: str) -> None:
+    from bc_pipeline.stack.repair import repair
+
+    done = repair(settings, problem)
+    output.say(
+        f"The registry of {problem} was made again from its audit log."
+        if done["repaired"]
+        else f"The registry of {problem} is signed and agrees with its audit log."
+    )
+    if done["removed"]:
+        output.say(f"{done['removed']} had no valid signature and was removed.")
+
+
+def _format_dag(dag: dict[str, Any] | None) -> str | None:
     if dag is None:
         return None
-    place = (
+    bundle = (
         f"{dag['bundle']} at {dag['bundle_version']}" if dag["bundle_version"] else dag["bundle"]
     )
-    return f"{dag['dag_id']} from {place}, sources {dag['sha256'][:12]}"
+    return f"{dag['dag_id']} from {bundle}, sources {dag['sha256'][:12]}"
 
 
 def verdict(
@@ -147,12 +158,8 @@ def verdict(
 
     Example: `bc-pipeline verdict`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        found = steps.verdict(problem, version or None)
-    if as_json:
-        output.show_json(found)
-        return
-    shown = (
+    result = steps.verdict(load_settings(), problem, version or None)
+    names = (
         "version",
         "model",
         "kind",
@@ -164,10 +171,11 @@ def verdict(
         "code_version",
         "reasons",
     )
-    output.show_fields(
-        "Verdict", {name: found[name] for name in shown} | {"dag": _dag_text(found["dag"])}
+    fields = output.fields(
+        "Verdict", {name: result[name] for name in names} | {"dag": _format_dag(result["dag"])}
     )
-    output.show_table(
+    figures = _figures_table(result["evaluation"])
+    checks = output.table(
         "Checks",
         ("passed", "rule", "champion", "challenger", "bound"),
         [
@@ -178,23 +186,31 @@ def verdict(
                 c["challenger"],
                 c["bound"],
             ]
-            for c in found["checks"]
+            for c in result["checks"]
         ],
     )
+    output.show(result, fields, figures, checks, as_json=as_json)
 
 
-@audit_app.command("verify")
-def audit_verify(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
-    """Check the hash chain of the audit log, line by line.
-
-    Example: `bc-pipeline audit verify`
-    """
-    with output.errors_as_exit_codes(as_json=as_json):
-        output.report("Audit log holds", steps.audit(problem), as_json=as_json)
+def _figures_table(parts: list[dict[str, Any]]) -> Table:
+    """Metrics by the rows they come from; net benefit beside that of calling all rows, or none."""
+    names = dict.fromkeys(name for part in parts for name in part["metrics"])
+    lines = [[name, *(part["metrics"].get(name) for part in parts)] for name in names]
+    if parts:
+        lines += [
+            ["net_benefit of calling every row", *(part["treat_all"] for part in parts)],
+            ["net_benefit of calling none", *(part["treat_none"] for part in parts)],
+        ]
+    return output.table(
+        "Figures",
+        ("metric", *(ROWS_TITLES[part["rows"]].lower() for part in parts)),
+        lines,
+    )
 
 
 def register(app: typer.Typer) -> None:
     for command in (backfill, rollback, registry, verdict):
         app.command(rich_help_panel="Operations")(command)
-    app.add_typer(audit_app, name="audit", rich_help_panel="Operations")
+    app.add_typer(audit.app, name="audit", rich_help_panel="Operations")
+    key_rotation.register(keys.app)
     app.add_typer(keys.app, name="keys", rich_help_panel="Operations")

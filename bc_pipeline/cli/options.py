@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
+# Key of the value in the context of a command, so that errors are shown as JSON too.
+AS_JSON = "bc_pipeline.as_json"
+
+
+def _keep(context: typer.Context, value: bool) -> bool:
+    context.meta[AS_JSON] = value
+    return value
+
+
+AsJson = Annotated[
+    bool, typer.Option("--json", callback=_keep, help="Answer in JSON, for machines.")
+]
+Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
 ProblemName = Annotated[str, typer.Option("--problem", "-p", help="The prediction problem.")]
 AsOf = Annotated[
     str,

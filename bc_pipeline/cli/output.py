@@ -1,4 +1,4 @@
-"""How commands speak: tables for people, JSON for machines, one table of exit codes."""
+"""Output of commands: tables for people, JSON for machines, and exit codes."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import errno
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.markup import escape
+from rich.markup import escape as escape_markup
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -20,20 +20,24 @@ from bc_pipeline import errors
 
 # The first class in this order that an error belongs to gives the exit code.
 EXIT_CODES: tuple[tuple[type[errors.PipelineError], int, str], ...] = (
-    (errors.ConfigError, 3, "a setting, an argument or the machine is not as needed"),
-    (errors.DataError, 4, "the data is not fit"),
-    (errors.ModelError, 5, "the model is not fit"),
-    (errors.StoreError, 6, "the volume does not hold it, or does not allow it"),
-    (errors.StackError, 7, "a process of the stack is not as it should be"),
-    (errors.TransientError, 8, "something is away or locked: try again"),
+    (errors.ConfigError, 3, "a setting, an argument or the machine does not fit"),
+    (errors.DataError, 4, "the data cannot be used"),
+    (errors.ModelError, 5, "the model cannot be used"),
+    (errors.StoreError, 6, "the volume lacks it or does not allow it"),
+    (errors.StackError, 7, "a process of the stack does not work"),
+    (errors.TransientError, 8, "a service is unavailable or a lock is taken: try again"),
     (errors.PipelineError, 9, "another error of the pipeline"),
 )
+_FULL_OR_READ_ONLY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
+_UNUSABLE_PATH = frozenset(
+    {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EILSEQ}
+)
 REJECTED = 10
-# Where there is no bar to look at, how long a command may say nothing.
-QUIET_SECONDS = 2.0
 UNHEALTHY = 11
+# Without a progress bar, a line is printed at most this often.
+_LINE_SECONDS = 2.0
 
-# Where the output is no terminal its width is unknown: wide enough that no name is cut.
+# Width where the output is not a terminal; names are not cut at it.
 _PLAIN_WIDTH = 200
 _out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
 _err = Console(stderr=True, soft_wrap=True)
@@ -43,30 +47,41 @@ def exit_code(error: errors.PipelineError) -> int:
     return next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind))
 
 
+def escape(text: str) -> str:
+    """Text that the console prints as it is: names of files may have what cannot be encoded."""
+    return escape_markup(text.encode("utf-8", "backslashreplace").decode())
+
+
 def say(text: str) -> None:
-    """Tell a person something; never on standard output, which may be JSON."""
+    """Print a message on standard error; standard output may be JSON."""
     _err.print(escape(text), highlight=False)
 
 
-def show_json(value: Any) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str))
+def show_json(value: Any, *, aside: bool = False) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str), err=aside)
 
 
-def show_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def show_line(value: Any) -> None:
+    """Show a result as one line of JSON."""
+    typer.echo(json.dumps(value, allow_nan=False))
+
+
+def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
+    """A table with a header; long cells are folded."""
+    made = Table(title=title, title_justify="left", title_style="bold")
     for column in columns:
-        table.add_column(column, overflow="fold")
+        made.add_column(column, overflow="fold")
     for row in rows:
-        table.add_row(*(escape(cell_text(cell)) for cell in row))
-    _out.print(table)
+        made.add_row(*(escape(cell_text(cell)) for cell in row))
+    return made
 
 
-def show_fields(title: str, values: Mapping[str, Any]) -> None:
+def fields(title: str, values: Mapping[str, Any]) -> Table:
     """A two-column table of names and values."""
-    table = Table(title=title, title_justify="left", title_style="bold", show_header=False)
+    made = Table(title=title, title_justify="left", title_style="bold", show_header=False)
     for name, value in values.items():
-        table.add_row(name, escape(cell_text(value)))
-    _out.print(table)
+        made.add_row(name, escape(cell_text(value)))
+    return made
 
 
 def cell_text(value: Any) -> str:
@@ -81,22 +96,33 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def report(title: str, result: Mapping[str, Any], *, as_json: bool) -> None:
-    """Show a step's result as the caller asked."""
+def show(result: Any, *tables: Table, as_json: bool, aside: bool = False) -> None:
+    """Show a result as JSON, or the tables that describe it to people.
+
+    Parameters
+    ----------
+    aside : bool
+        Whether it goes to standard error, because standard output holds something else.
+    """
     if as_json:
-        show_json(result)
+        show_json(result, aside=aside)
     else:
-        show_fields(title, result)
+        (_err if aside else _out).print(*tables)
+
+
+def report(title: str, result: Mapping[str, Any], *, as_json: bool, aside: bool = False) -> None:
+    """Show a result as JSON or as a table of its fields; `aside` as of `show`."""
+    show(result, fields(title, result), as_json=as_json, aside=aside)
 
 
 @contextmanager
 def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None], None]]:
-    """Show a bar on standard error while the block runs, or a line now and then.
+    """Show a progress bar on standard error, or print lines where that is not a terminal.
 
     Yields
     ------
     callable
-        ``update(text, share)`` with the share done, or None where it is not known.
+        ``update(text, share)``; the share of the work that is done is None where it is unknown.
     """
     bar = Progress(
         SpinnerColumn(),
@@ -107,41 +133,46 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
         transient=True,
         disable=quiet or not _err.is_terminal,
     )
-    alone = not quiet and not _err.is_terminal
+    lines = not quiet and not _err.is_terminal
     with bar:
         task = bar.add_task(escape(text), total=None)
 
-        told, said = time.monotonic(), text
+        printed_at, printed = time.monotonic(), text
 
         def update(description: str, share: float | None) -> None:
-            nonlocal told, said
-            if alone and description != said and time.monotonic() - told >= QUIET_SECONDS:
+            nonlocal printed_at, printed
+            due = time.monotonic() - printed_at >= _LINE_SECONDS
+            if lines and due and description != printed:
                 say(description)
-                told, said = time.monotonic(), description
+                printed_at, printed = time.monotonic(), description
             total = None if share is None else 1.0
             bar.update(task, description=escape(description), total=total, completed=share or 0)
 
-        if alone:
+        if lines:
             say(text)
         yield update
 
 
-@contextmanager
-def errors_as_exit_codes(*, as_json: bool) -> Iterator[None]:
-    """Turn an error into one clear message and its exit code."""
-    try:
-        yield
-    except errors.PipelineError as error:
+def report_error(error: errors.PipelineError | OSError, *, as_json: bool) -> int:
+    """Show an error with its remedy, and return its exit code.
+
+    Raises
+    ------
+    OSError
+        Where it is not about a volume that is full or cannot be written, or about a path.
+    """
+    if isinstance(error, OSError):
+        if error.errno in _FULL_OR_READ_ONLY:
+            remedy = "Free space, or point BC_HOME at a folder you can write."
+        elif error.errno in _UNUSABLE_PATH:
+            remedy = "Name another file or folder."
+        else:
+            raise error
+        code, text = "volume", f"{error}. {remedy}"
+        error = errors.ConfigError("")
+    else:
+        code, text = error.code, str(error)
         if as_json:
             show_json({"error": error.to_dict()})
-        _err.print(f"[bold red]{escape(error.code)}[/]: {escape(str(error))}", highlight=False)
-        raise typer.Exit(exit_code(error)) from None
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES):
-            raise
-        _err.print(
-            f"[bold red]volume[/]: {escape(str(error))}. Free space, or point BC_HOME at a "
-            "folder that you can write.",
-            highlight=False,
-        )
-        raise typer.Exit(exit_code(errors.ConfigError(""))) from None
+    _err.print(f"[bold red]{escape(code)}[/]: {escape(text)}", highlight=False)
+    return exit_code(error)

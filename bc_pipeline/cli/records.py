@@ -1,7 +1,8 @@
-"""The prediction log and its database: look, export, remove, migrate."""
+"""Commands for the prediction log and its database: status, export, purge, migrate."""
 
 from __future__ import annotations
 
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,64 +11,71 @@ import msgspec
 import typer
 
 from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson
-from bc_pipeline.clock import format_time, parse_time
-from bc_pipeline.errors import ConfigError, RecordsAway
-from bc_pipeline.records.status import OutcomeCounts, read_status
+from bc_pipeline.cli.options import AsJson, Force, ProblemName
+from bc_pipeline.cli.output_file import output_file
+from bc_pipeline.clock import checked_time, format_time, now
+from bc_pipeline.errors import RecordsAway
+from bc_pipeline.prediction_log.status import (
+    RECENT_DAYS,
+    OutcomeCounts,
+    RecentOutcomes,
+    read_status,
+)
 from bc_pipeline.settings import Settings, load_settings
 
-records_app = typer.Typer(help="Answered predictions and what turned out true.")
+records_app = typer.Typer(help="Answered predictions and their outcomes.")
 
 
 @records_app.command("status")
 def records_status(as_json: AsJson = False) -> None:
-    """Show whether the drainer runs and the database answers, and what waits.
+    """Show whether the drainer runs and the database answers, and the backlog.
 
-    Ends with 11 unless both do. Example: `bc-pipeline records status`
+    Exit code 11 unless both do. Example: `bc-pipeline records status`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        result = _status(load_settings())
-        if as_json:
-            output.show_json(result)
-        else:
-            outcomes = result.pop("outcomes", {})
-            output.show_fields("Records", result)
-            output.show_table(
-                "Outcomes",
-                ("version", *OutcomeCounts.__struct_fields__),
-                [(version, *counts.values()) for version, counts in outcomes.items()],
-            )
+    result = _status(load_settings())
+    fields = {name: value for name, value in result.items() if not name.endswith("outcomes")}
+    tables = [
+        output.table(
+            title,
+            ("version", *kind.__struct_fields__),
+            [(version, *counts.values()) for version, counts in result.get(name, {}).items()],
+        )
+        for name, title, kind in (
+            ("outcomes", "Outcomes", OutcomeCounts),
+            ("recent_outcomes", f"Recorded in the last {RECENT_DAYS} days", RecentOutcomes),
+        )
+    ]
+    output.show(result, output.fields("Records", fields), *tables, as_json=as_json)
     if result["database"] != "ok" or not result["drainer_runs"]:
         raise typer.Exit(output.UNHEALTHY)
 
 
 def _status(settings: Settings) -> dict[str, Any]:
-    from bc_pipeline.records import segments
-    from bc_pipeline.records.database import open_database
+    from bc_pipeline.prediction_log import segments
+    from bc_pipeline.prediction_log.database import open_database
 
-    told = read_status(settings.records)
+    drainer_status = read_status(settings.records)
     lock = settings.records / segments.DRAIN_LOCK
     result: dict[str, Any] = {
         "folder": str(settings.records),
-        "drainer_runs": lock.exists() and segments.is_held(lock),
+        "drainer_runs": lock.exists() and segments.is_locked(lock),
         "database": "ok",
         "error": "",
-        "backlog_bytes": segments.backlog(segments.spool_folder(settings.records)),
+        "backlog_bytes": segments.backlog_bytes(segments.spool_folder(settings.records)),
     }
-    database = open_database(settings)
-    try:
-        database.revision()
-    except RecordsAway:
-        result |= {"database": "away", "error": database.last_error}
-    finally:
-        database.close()
-    if told is not None:
+    with closing(open_database(settings)) as database:
+        try:
+            database.revision()
+        except RecordsAway:
+            result |= {"database": "away", "error": database.last_error}
+    if drainer_status is not None:
         result |= {
-            "oldest_seconds": told.oldest,
-            "drained": told.drained,
-            "damaged": told.damaged,
-            "refused": told.refused,
-            "outcomes": msgspec.to_builtins(told.outcomes),
+            "oldest_seconds": drainer_status.oldest,
+            "drained": drainer_status.drained,
+            "damaged": drainer_status.damaged,
+            "refused": drainer_status.refused,
+            "outcomes": msgspec.to_builtins(drainer_status.outcomes),
+            "recent_outcomes": msgspec.to_builtins(drainer_status.recent_outcomes),
         }
     return result
 
@@ -83,9 +91,9 @@ def records_export(
         typer.Option("--to", metavar="TIME", help="Up to this day, included, or to this time."),
     ] = "",
     with_outcomes: Annotated[
-        bool, typer.Option("--with-outcomes", help="With the diagnoses that hold.")
+        bool, typer.Option("--with-outcomes", help="Add the current outcome of each.")
     ] = False,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
     """Write the recorded predictions to a file, with features; treat it as patients' data.
@@ -93,96 +101,109 @@ def records_export(
     Examples: `bc-pipeline records export october.csv --from 2026-10-01 --to 2026-10-31`,
     `bc-pipeline records export all.parquet --with-outcomes`
     """
+    from bc_pipeline.prediction_log.export import export_predictions
     from bc_pipeline.problems import get_problem
-    from bc_pipeline.records.database import open_database
-    from bc_pipeline.records.export import export_predictions
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        settings = load_settings()
-        if path.exists() and not force:
-            raise ConfigError(
-                f"{path} is there already.", "Give another name, or --force.", setting="path"
-            )
-        problem = get_problem(settings.service_problem)
-        last = parse_time(end) if end else None
-        if last is not None and len(end) == len("2026-10-31"):
-            last += timedelta(days=1)
-        try:
-            with output.progress("exporting", quiet=as_json):
-                done = export_predictions(
-                    settings,
-                    path.absolute(),
-                    problem.schema,
-                    problem.labels,
-                    start=parse_time(start) if start else None,
-                    end=last,
-                    with_outcomes=with_outcomes,
-                )
-        finally:
-            open_database(settings).close()
-        result = {"file": str(path)} | msgspec.to_builtins(done)
-        output.report("Export", result, as_json=as_json)
+    settings = load_settings()
+    problem = get_problem(settings.service_problem)
+    first = checked_time(start, "--from") if start else None
+    last = checked_time(end, "--to") if end else None
+    if last is not None and len(end) == len("2026-10-31"):
+        last += timedelta(days=1)
+    with (
+        output_file(path, force=force, ask=not as_json, suffix=".csv") as out,
+        output.progress("exporting", quiet=as_json),
+    ):
+        done = export_predictions(
+            settings,
+            out.path.absolute(),
+            problem.schema,
+            problem.labels,
+            start=first,
+            end=last,
+            with_outcomes=with_outcomes,
+        )
+    result = {"file": str(path)} | msgspec.to_builtins(done)
+    output.report("Export", result, as_json=as_json, aside=out.is_standard_output)
+
+
+@records_app.command("land")
+def records_land(
+    problem: ProblemName = "wdbc",
+    as_of: Annotated[
+        str,
+        typer.Option("--as-of", metavar="TIME", help="Outcomes recorded by then, not now."),
+    ] = "",
+    again: Annotated[
+        bool, typer.Option("--again", help="Also those of withdrawn batches, with labels of now.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Land the predictions whose outcome is known, as labelled rows for the next retrain.
+
+    Rows that a batch has are left out. Features that are encrypted in the log need its key, and are
+    not encrypted in the landed file. Examples: `bc-pipeline records land`,
+    `bc-pipeline records land --again` after a batch of corrected outcomes was withdrawn
+    """
+    from bc_pipeline import steps
+
+    moment = checked_time(as_of, "--as-of") if as_of else now()
+    run = steps.Run(problem, "command", format_time(moment))
+    result = steps.land_outcomes(load_settings(), run, again=again)
+    output.report("Landed outcomes", result, as_json=as_json)
 
 
 @records_app.command("purge")
 def records_purge(
     before: Annotated[
-        str, typer.Option("--before", metavar="TIME", help="Remove what was answered before it.")
+        str, typer.Option("--before", metavar="TIME", help="Remove predictions answered before it.")
     ],
     yes: Annotated[bool, typer.Option("--yes", help="Remove without asking.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove old predictions and their outcomes for good, and what was set aside of them.
+    """Permanently remove old predictions, their outcomes and quarantined entries.
 
     Example: `bc-pipeline records purge --before 2025-01-01`
     """
-    from bc_pipeline.records.database import open_database
-    from bc_pipeline.records.retention import (
+    from bc_pipeline.prediction_log.database import open_database
+    from bc_pipeline.prediction_log.retention import (
         count_before,
         purge,
         purge_quarantine,
         quarantined_before,
     )
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        moment = parse_time(before)
-        settings = load_settings()
-        database = open_database(settings)
-        try:
-            database.migrate()
-            if not yes:
-                found = count_before(database, moment.timestamp())
-                files = len(quarantined_before(settings.records, moment.timestamp()))
-                typer.confirm(
-                    f"Remove {found} predictions from before {format_time(moment)}, with their "
-                    f"outcomes, and {files} files that were set aside?",
-                    abort=True,
-                    err=True,
-                )
-            removed = purge(database, moment.timestamp())
-            files = len(purge_quarantine(settings.records, moment.timestamp()))
-        finally:
-            database.close()
-        result = {"before": format_time(moment), "removed": removed, "set_aside_removed": files}
-        output.report("Removed", result, as_json=as_json)
+    moment = checked_time(before, "--before")
+    settings = load_settings()
+    with closing(open_database(settings)) as database:
+        database.migrate()
+        if not yes:
+            count = count_before(database, moment.timestamp())
+            files = len(quarantined_before(settings.records, moment.timestamp()))
+            typer.confirm(
+                f"Remove {count} predictions from before {format_time(moment)}, with their "
+                f"outcomes, and {files} quarantined files?",
+                abort=True,
+                err=True,
+            )
+        removed = purge(database, moment.timestamp())
+        files = len(purge_quarantine(settings.records, moment.timestamp()))
+    result = {"before": format_time(moment), "removed": removed, "set_aside_removed": files}
+    output.report("Removed", result, as_json=as_json)
 
 
 @records_app.command("migrate")
 def records_migrate(as_json: AsJson = False) -> None:
-    """Bring the database's tables up to this release; the drainer does so when it starts.
+    """Migrate the database's tables to this release; the drainer does so when it starts.
 
     Example: `bc-pipeline records migrate`
     """
-    from bc_pipeline.records.database import open_database
+    from bc_pipeline.prediction_log.database import open_database
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        database = open_database(load_settings())
-        try:
-            database.migrate()
-            result = {"database": database.engine.dialect.name, "revision": database.revision()}
-        finally:
-            database.close()
-        output.report("Tables", result, as_json=as_json)
+    with closing(open_database(load_settings())) as database:
+        database.migrate()
+        result = {"database": database.engine.dialect.name, "revision": database.revision()}
+    output.report("Tables", result, as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:

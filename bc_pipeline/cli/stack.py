@@ -12,9 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import typer
+from rich.table import Table
 
 from bc_pipeline.cli import output
-from bc_pipeline.cli.board import board, task_lines
+from bc_pipeline.cli.live_status import live_status, show_first_cycle
 from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import now
 from bc_pipeline.errors import NotStored
@@ -26,69 +27,62 @@ READY_SECONDS = 180.0
 def up(as_json: AsJson = False) -> None:
     """Start the stack and bring it to its first champion, prediction and batch score.
 
-    A second call repairs what is down and reports; it does not train again.
+    A second call restarts what does not run and reports; it does not train again.
 
     Examples: `bc-pipeline up`, `BC_SERVICE_PORT=8100 bc-pipeline up --json`
     """
     from bc_pipeline.stack import control
-    from bc_pipeline.stack.first_cycle import run_first_cycle
-    from bc_pipeline.stack.state import attach
+    from bc_pipeline.stack.state import with_running_ports
 
-    began = time.monotonic()
-    with output.errors_as_exit_codes(as_json=as_json):
-        asked = load_settings()
-        started = control.start(asked)
-        settings = attach(asked)
-        output.say(
-            f"Starting the stack in {settings.home}" if started else "The stack is running already."
+    started_at = time.monotonic()
+    requested = load_settings()
+    started = control.start(requested)
+    settings = with_running_ports(requested)
+    output.say(
+        f"Starting the stack in {settings.home}" if started else "The stack is running already."
+    )
+    if settings != requested:
+        output.say("It keeps its ports. To change them, stop it first: make down.")
+    with live_status() as update:
+        control.wait_ready(
+            settings,
+            READY_SECONDS,
+            lambda state: update("Processes", {p.name: p.phase for p in state.processes}),
         )
-        if settings != asked:
-            output.say("It keeps its ports. To change them, stop it first: make down.")
-        with board() as shown:
-            control.wait_ready(
-                settings,
-                READY_SECONDS,
-                lambda state: shown.show("Processes", {p.name: p.phase for p in state.processes}),
-            )
-        with board() as shown:
-            cycle = run_first_cycle(
-                settings,
-                output.say,
-                lambda dag_id, state, tasks: shown.show(f"{dag_id}: {state}", task_lines(tasks)),
-            )
-        report = control.status(settings) | cycle | {"seconds": round(time.monotonic() - began, 1)}
-        if as_json:
-            output.show_json(report)
-        else:
-            _show_up(settings, report)
+    cycle = show_first_cycle(settings)
+    seconds = round(time.monotonic() - started_at, 1)
+    report = control.status(settings) | cycle | {"seconds": seconds}
+    output.show(report, *_up_tables(settings, report), as_json=as_json)
+    if not as_json:
+        output.say("Decision support for research. Not a medical device.")
 
 
-def _show_up(settings: Settings, report: dict[str, Any]) -> None:
+def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[Table, Table]:
     from bc_pipeline.stack.first_cycle import last_week
 
     champion, prediction = report["champion"], report["prediction"]
-    output.show_fields(
+    summary = output.fields(
         f"bc_pipeline is up ({report['seconds']} s)",
         {
             "Airflow": f"{report['airflow']['url']} (user {report['airflow']['user']})",
-            "Airflow password": _near(report["airflow"]["password_file"]),
+            "Airflow password": _relative(report["airflow"]["password_file"]),
             "MLflow": report["mlflow"]["url"],
             "Prediction service": f"{report['service']['url']} (try /docs)",
-            "API key": _near(report["service"]["api_key_file"]),
+            "API key": _relative(report["service"]["api_key_file"]),
             "Champion": f"{champion['version']} ({champion['model']}, F1 {champion['f1']:.3f})",
             "Gate verdict": f"{champion['verdict']}, passed",
             "First prediction": (
                 f"{prediction['label']} ({prediction['probability']:.3f}) "
                 f"by {prediction['model_version']}"
             ),
-            "Batch scores": _near(report["scores"]),
-            "Volume": _near(str(settings.home)),
+            "Batch scores": report["scores"] and _relative(report["scores"]),
+            "Volume": _relative(str(settings.home)),
         },
     )
-    program = _near(sys.argv[0])
+    program = _relative(sys.argv[0])
     first = last_week(now())[0] - timedelta(weeks=8)
     last = first + timedelta(days=13)
-    output.show_fields(
+    commands = output.fields(
         "Next",
         {
             f"{program} verdict": "why the champion was allowed to be",
@@ -97,13 +91,13 @@ def _show_up(settings: Settings, report: dict[str, Any]) -> None:
             "make status, make logs, make down": "look, follow, stop",
         },
     )
-    output.say("Decision support for research. Not a medical device.")
+    return summary, commands
 
 
-def _near(path: str) -> str:
-    """A path as seen from the working directory, where it lies below it."""
-    here = Path.cwd()
-    return str(Path(path).relative_to(here)) if Path(path).is_relative_to(here) else path
+def _relative(path: str) -> str:
+    """A path relative to the working directory, where it is inside of that."""
+    folder = Path.cwd()
+    return str(Path(path).relative_to(folder)) if Path(path).is_relative_to(folder) else path
 
 
 def down(as_json: AsJson = False) -> None:
@@ -113,8 +107,7 @@ def down(as_json: AsJson = False) -> None:
     """
     from bc_pipeline.stack import control
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        stopped = control.stop(load_settings())
+    stopped = control.stop(load_settings())
     if as_json:
         output.show_json({"stopped": stopped})
     else:
@@ -127,37 +120,35 @@ def status(as_json: AsJson = False) -> None:
     Example: `bc-pipeline status --json`
     """
     from bc_pipeline.stack import control
-    from bc_pipeline.stack.state import attach
+    from bc_pipeline.stack.state import with_running_ports
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        report = control.status(attach(load_settings()))
-    if as_json:
-        output.show_json(report)
-    else:
-        champion = report["champion"]
-        output.show_table(
-            "Processes",
-            ("name", "phase", "pid", "restarts", "log"),
-            [
-                [p["name"], p["phase"], p["pid"], p["restarts"], p["log"]]
-                for p in report["processes"]
-            ],
-        )
-        output.show_fields(
-            "Stack",
-            {
-                "service": report["service"]["url"],
-                "airflow": report["airflow"]["url"],
-                "airflow user": report["airflow"]["user"],
-                "airflow password": report["airflow"]["password_file"],
-                "API key": report["service"]["api_key_file"],
-                "mlflow": report["mlflow"]["url"],
-                "champion": champion["version"],
-                "model": champion["model"],
-                "F1 on its holdout": champion["f1"],
-                "generation": champion["generation"],
-            },
-        )
+    report = control.status(with_running_ports(load_settings()))
+    champion = report["champion"]
+    columns = ("name", "phase", "pid", "restarts", "log")
+    rows = ([process[column] for column in columns] for process in report["processes"])
+    fields = {
+        "service": report["service"]["url"],
+        "airflow": report["airflow"]["url"],
+        "airflow user": report["airflow"]["user"],
+        "airflow password": report["airflow"]["password_file"],
+        "API key": report["service"]["api_key_file"],
+        "mlflow": report["mlflow"]["url"],
+        "champion": champion["version"],
+        "model": champion["model"],
+        "F1 on its holdout": champion["f1"],
+        "generation": champion["generation"],
+    }
+    if champion["fault"]:
+        fields["registry"] = champion["fault"]
+    if report["distrusted_keys"]:
+        fields["distrusted signing keys"] = [
+            f"{key_id} since {since}" for key_id, since in report["distrusted_keys"].items()
+        ]
+    processes = output.table("Processes", columns, rows)
+    output.show(report, processes, output.fields("Stack", fields), as_json=as_json)
+    if champion["fault"]:
+        output.say(champion["fault"])
+        raise typer.Exit(output.UNHEALTHY)
     if not report["ready"]:
         output.say("Not everything works. Run 'make up' to start or repair it.")
         raise typer.Exit(output.UNHEALTHY)
@@ -173,12 +164,11 @@ def logs(
 
     Examples: `bc-pipeline logs service -n 50`, `bc-pipeline logs --follow`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        folder = load_settings().home / "logs"
-        paths = sorted(folder.glob(f"{name or '*'}.log"))
-        if not paths:
-            known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
-            raise NotStored(f"There is no log {name!r} in {folder}; there is: {known}.")
+    folder = load_settings().home / "logs"
+    paths = sorted(folder.glob(f"{name or '*'}.log"))
+    if not paths:
+        known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
+        raise NotStored(f"There is no log {name!r} in {folder}; there is: {known}.")
     if as_json:
         output.show_json({path.stem: last_lines(path, lines) for path in paths})
         return
@@ -195,23 +185,20 @@ def last_lines(path: Path, count: int) -> list[str]:
 
 
 def doctor(as_json: AsJson = False) -> None:
-    """Check this machine and the volume; exit 11 where something is not well.
+    """Check this machine and the volume; exit 11 where a check fails.
 
     Example: `bc-pipeline doctor`
     """
-    from bc_pipeline.stack.doctor import examine
-    from bc_pipeline.stack.state import attach
+    from bc_pipeline.stack.doctor import check_all
+    from bc_pipeline.stack.state import with_running_ports
 
-    with output.errors_as_exit_codes(as_json=as_json):
-        findings = examine(attach(load_settings()))
-    if as_json:
-        output.show_json([asdict(finding) for finding in findings])
-    else:
-        output.show_table(
-            "Doctor",
-            ("what", "well", "found", "remedy"),
-            [[f.name, f.ok, f.detail, "" if f.ok else f.remedy] for f in findings],
-        )
+    findings = check_all(with_running_ports(load_settings()))
+    table = output.table(
+        "Doctor",
+        ("check", "passed", "detail", "remedy"),
+        [[f.name, f.ok, f.detail, "" if f.ok else f.remedy] for f in findings],
+    )
+    output.show([asdict(finding) for finding in findings], table, as_json=as_json)
     if not all(finding.ok for finding in findings):
         raise typer.Exit(output.UNHEALTHY)
 

@@ -1,4 +1,4 @@
-"""The workflow's steps without Airflow."""
+"""Commands for the steps of the workflow, without Airflow."""
 
 from __future__ import annotations
 
@@ -11,10 +11,13 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
-from bc_pipeline.clock import format_time, now, parse_time
-from bc_pipeline.settings import load_settings
+from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
+from bc_pipeline.cli.output_file import keep, output_file
+from bc_pipeline.clock import checked_time, format_time, now
+from bc_pipeline.settings import Settings, load_settings
 from bc_pipeline.steps import Run
+from bc_pipeline.tables.file_names import printable_name
+from bc_pipeline.tables.input_file import input_file
 
 Version = Annotated[str, typer.Argument(help="A model version, as `evaluate` names it.")]
 DatasetName = Annotated[
@@ -27,7 +30,7 @@ def _actor() -> str:
 
 
 def _run(problem: str, as_of: str = "") -> Run:
-    moment = parse_time(as_of) if as_of else now()
+    moment = checked_time(as_of, "--as-of") if as_of else now()
     return Run(problem=problem, run_id=f"cli__{uuid4().hex[:12]}", as_of=format_time(moment))
 
 
@@ -38,47 +41,45 @@ def ingest(
         str,
         typer.Option(metavar="TIME", help="When it arrived. Default: its modification time."),
     ] = "",
+    label_codes: Annotated[
+        str,
+        typer.Option(
+            metavar="CODES",
+            help="What label codes mean, such as 0=malignant,1=benign. Default: FILE.labels.json, "
+            "or as the class profile shows.",
+        ),
+    ] = "",
     as_json: AsJson = False,
 ) -> None:
-    """Take a file in as a batch; bad rows go to quarantine with line, column and reason.
+    """Ingest a file as a batch; bad rows go to quarantine with line, column and reason.
 
     Example: `bc-pipeline ingest march.csv --json`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        moment = parse_time(arrived_at) if arrived_at else None
-        with output.progress(f"reading {file.name}", quiet=as_json):
-            batch = steps.ingest_one(problem, file, moment)
-        problems = [
-            {"line": p.line, "column": p.column, "reason": p.reason} for p in batch.problems
-        ]
-        result = {
-            "batch": batch.batch,
-            "read": batch.read,
-            "accepted": batch.accepted,
-            "quarantined": batch.quarantined,
-            "arrived_at": batch.arrived_at,
-            "dialect": batch.dialect,
-        }
-        if as_json:
-            output.show_json(result | {"problems": problems})
-            return
-        output.show_fields("Batch", result)
-        if problems:
-            output.say(f"All of them: {steps.quarantine_file(problem, batch.batch)}")
-            rows = [[p["line"], p["column"], p["reason"]] for p in problems]
-            output.show_table("Quarantined", ("line", "column", "reason"), rows)
+    settings = load_settings()
+    moment = checked_time(arrived_at, "--arrived-at") if arrived_at else None
+    name = printable_name(file.name)
+    with output.progress(f"reading {name}", quiet=as_json), input_file(file) as regular:
+        result = steps.ingest_one(settings, problem, regular, moment, label_codes or None)
+    defects = result.pop("problems")
+    tables = [output.fields("Batch", result)]
+    if defects:
+        rows = [list(defect.values()) for defect in defects]
+        tables.append(output.table("Quarantined", tuple(defects[0]), rows))
+    output.show(result | {"problems": defects}, *tables, as_json=as_json)
+    if defects and not as_json:
+        output.say(f"All of them: {steps.quarantine_file(settings, problem, result['batch'])}")
 
 
 def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = False) -> None:
-    """Hold the rows as of a time against the problem's expectation suite.
+    """Validate the rows as of a time with the problem's expectation suite.
 
     Example: `bc-pipeline validate --as-of 2026-06-01`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress("validating", quiet=as_json):
-            result = steps.validate(_run(problem, as_of))
-        result |= {"passed": True, "report": str(load_settings().home / result["report"])}
-        output.report("Validation", result, as_json=as_json)
+    settings = load_settings()
+    with output.progress("validating", quiet=as_json):
+        result = steps.validate(settings, _run(problem, as_of))
+    result |= {"passed": True, "report": str(settings.home / result["report"])}
+    output.report("Validation", result, as_json=as_json)
 
 
 def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = False) -> None:
@@ -86,11 +87,10 @@ def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
 
     Example: `bc-pipeline snapshot --as-of 2026-06-01 --json`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress("collecting rows", quiet=as_json):
-            result = steps.snapshot(_run(problem, as_of), validation="")
-        result.pop("validation")
-        output.report("Dataset", result, as_json=as_json)
+    with output.progress("collecting rows", quiet=as_json):
+        result = steps.snapshot(load_settings(), _run(problem, as_of), validation="")
+    del result["validation"], result["batches"]
+    output.report("Dataset", result, as_json=as_json)
 
 
 def train(
@@ -105,25 +105,21 @@ def train(
 
     Example: `bc-pipeline train --dataset 3f2a9c1b7d5e8a40 --candidate logistic`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        results = _train(_run(problem), dataset, candidate, quiet=as_json)
-        if as_json:
-            output.show_json(results)
-        else:
-            output.show_table(
-                "Cross-validation on the train rows",
-                tuple(results[0]),
-                [list(result.values()) for result in results],
-            )
+    results = _train(load_settings(), _run(problem), dataset, candidate, quiet=as_json)
+    rows = [list(result.values()) for result in results]
+    table = output.table("Cross-validation on the train rows", tuple(results[0]), rows)
+    output.show(results, table, as_json=as_json)
 
 
-def _train(run: Run, dataset: str, names: list[str] | None, *, quiet: bool) -> list[dict[str, Any]]:
-    names = names or steps.candidates(run)
+def _train(
+    settings: Settings, run: Run, dataset: str, names: list[str] | None, *, quiet: bool
+) -> list[dict[str, Any]]:
+    names = names or steps.candidates(run.problem)
     results = []
     with output.progress("training", quiet=quiet) as update:
         for index, name in enumerate(names):
             update(f"cross-validating {name}", index / len(names))
-            results.append(steps.train(run, dataset, name))
+            results.append(steps.train(settings, run, dataset, name))
     return results
 
 
@@ -133,35 +129,48 @@ def evaluate(
     as_of: AsOf = "",
     as_json: AsJson = False,
 ) -> None:
-    """Select a challenger, export it, and score it with the champion on the holdout.
+    """Select a candidate, export it, and score it with the champion on the holdout.
+
+    Where the champion's recipe is another, it is fitted again as a second challenger.
 
     The as-of time is that of the snapshot: its rows pass the expectation suite first.
 
     Example: `bc-pipeline evaluate --dataset 3f2a9c1b7d5e8a40 --as-of 2026-06-01`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        run = _run(problem, as_of)
-        with output.progress("evaluating", quiet=as_json):
-            validation = steps.validate(run)["validation"]
-            result = _evaluate(run, dataset, validation)
-        output.report("Challenger", result, as_json=as_json)
+    settings, run = load_settings(), _run(problem, as_of)
+    with output.progress("evaluating", quiet=as_json):
+        validation = steps.validate(settings, run)["validation"]
+        selected, evaluated = _evaluate(settings, run, dataset, validation)
+    rows = [list(result.values()) for result in evaluated]
+    output.show(
+        selected | evaluated[0] | {"challengers": evaluated},
+        output.fields("Selected", selected),
+        output.table("Challengers", tuple(evaluated[0]), rows),
+        as_json=as_json,
+    )
 
 
-def _evaluate(run: Run, dataset: str, validation: str) -> dict[str, Any]:
-    chosen = steps.select(run, dataset)
-    exported = steps.export(run, dataset, chosen["candidate"], chosen["threshold"], validation)
-    return chosen | steps.evaluate(run, exported["version"])
+def _evaluate(
+    settings: Settings, run: Run, dataset: str, validation: str
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The selection, and the evaluation of each challenger."""
+    selected = steps.select(settings, run, dataset)
+    found = steps.challengers(settings, run, dataset, selected["candidate"], selected["threshold"])
+    evaluated = []
+    for challenger in found:
+        exported = steps.export(settings, run, dataset, validation=validation, **challenger)
+        evaluated.append(steps.evaluate(settings, run, exported["version"]))
+    return selected, evaluated
 
 
 def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
-    """Ask the gate about an evaluated challenger, and publish it with its verdict.
+    """Run the gate on an evaluated challenger, and publish it with its verdict.
 
     Example: `bc-pipeline decide 20260601T000000Z-logistic-3f2a9c1b7d`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress("smoke test and gate", quiet=as_json):
-            result = steps.decide(_run(problem), version)
-        output.report("Verdict", result, as_json=as_json)
+    with output.progress("smoke test and gate", quiet=as_json):
+        result = steps.decide(load_settings(), _run(problem), version)
+    output.report("Verdict", result, as_json=as_json)
 
 
 def promote(
@@ -174,30 +183,49 @@ def promote(
 
     Example: `bc-pipeline promote 20260601T000000Z-logistic-3f2a9c1b7d`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        result = steps.promote(_run(problem), version, approved_by or None, actor=_actor())
-        output.report("Promotion", result, as_json=as_json)
+    result = steps.promote(
+        load_settings(), _run(problem), version, approved_by or None, actor=_actor()
+    )
+    output.report("Promotion", result, as_json=as_json)
 
 
 def score(
     source: Annotated[Path, typer.Argument(metavar="IN", help="CSV or Parquet; no labels needed.")],
-    target: Annotated[Path, typer.Argument(metavar="OUT", help="Written as a whole, or not.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write, or a pipe or device.")
+    ],
     problem: ProblemName = "wdbc",
+    force: Force = False,
     as_json: AsJson = False,
 ) -> None:
-    """Score a file with the champion; rejected rows go to a side file.
+    """Score a file with the champion; rejected rows go to `OUT`'s neighbour `.rejected.csv`.
 
-    Example: `bc-pipeline score patients.csv scores.csv`
+    OUT is replaced as a whole, after a question or with `--force`. Both may be pipes.
+
+    Examples: `bc-pipeline score patients.csv scores.csv`,
+    `zcat patients.csv.gz | bc-pipeline score /dev/stdin scores.csv --force`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress(f"scoring {source.name}", quiet=as_json) as update:
+    from bc_pipeline.scoring.table_scoring import rejected_file_of
+
+    settings = load_settings()
+    with output_file(
+        target, force=force, ask=not as_json, side=rejected_file_of, source=source
+    ) as out:
+        with (
+            output.progress(f"scoring {printable_name(source.name)}", quiet=as_json) as update,
+            input_file(source, "IN") as regular,
+        ):
             result = steps.score(
+                settings,
                 problem,
-                source,
-                target,
+                regular,
+                out.path,
                 lambda rows, done, size: update(f"{rows} rows", done / size if size else None),
             )
-        output.report("Scores", result, as_json=as_json)
+        if out.copied and result["rejected_file"]:
+            result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
+            output.say(f"The rejected rows are in {result['rejected_file']}.")
+    output.report("Scores", result, as_json=as_json, aside=out.is_standard_output)
 
 
 def batch_score(
@@ -215,10 +243,9 @@ def batch_score(
 
     Example: `bc-pipeline batch-score 's3://bucket/patients/*.parquet' --engine spark`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
-            result = steps.batch_score(_run(problem, as_of), source or None, engine)
-        output.report("Scores", result, as_json=as_json)
+    with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
+        result = steps.batch_score(load_settings(), _run(problem, as_of), source or None, engine)
+    output.report("Scores", result, as_json=as_json)
 
 
 def run(
@@ -233,39 +260,52 @@ def run(
 
     Examples: `bc-pipeline run`, `bc-pipeline run --demo --as-of 2026-06-01 --json`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        this = _run(problem, as_of)
-        if demo:
-            steps.land_demo(problem)
-        result = _run_all(this, quiet=as_json)
-        output.report("Run", result, as_json=as_json)
+    settings = load_settings()
+    if demo:
+        steps.land_demo(settings, problem)
+    result = _run_all(settings, _run(problem, as_of), quiet=as_json)
+    judged = [list(each.values()) for each in result["challengers"]]
+    shown = {name: value for name, value in result.items() if name != "challengers"}
+    output.show(
+        result,
+        output.fields("Run", shown),
+        output.table("Challengers", ("version", "kind", "passed"), judged),
+        as_json=as_json,
+    )
+    for note in result["notes"]:
+        output.say(f"Not taken by ingest: {note}")
     if not result["passed"]:
         raise typer.Exit(output.REJECTED)
 
 
-def _run_all(this: Run, *, quiet: bool) -> dict[str, Any]:
+def _run_all(settings: Settings, run: Run, *, quiet: bool) -> dict[str, Any]:
     with output.progress("ingesting", quiet=quiet) as update:
-        taken = steps.ingest(this)
+        ingested = steps.ingest(settings, run)
         update("validating", None)
-        validation = steps.validate(this)["validation"]
-        frozen = steps.snapshot(this, validation)
-    _train(this, frozen["dataset"], None, quiet=quiet)
+        validation = steps.validate(settings, run)["validation"]
+        snapshot = steps.snapshot(settings, run, validation)
+    _train(settings, run, snapshot["dataset"], None, quiet=quiet)
     with output.progress("evaluating", quiet=quiet) as update:
-        challenger = _evaluate(this, frozen["dataset"], validation)
+        selected, evaluated = _evaluate(settings, run, snapshot["dataset"], validation)
         update("smoke test and gate", None)
-        verdict = steps.decide(this, challenger["version"])
+        decided = [steps.decide(settings, run, each["version"]) for each in evaluated]
+        verdict = steps.choose(settings, run, decided)
         promotion: dict[str, Any] = {"changed": False}
         if verdict["passed"]:
-            promotion = steps.promote(this, challenger["version"], actor=_actor())
+            promotion = steps.promote(settings, run, verdict["version"], actor=_actor())
         update("mirroring in MLflow", None)
-        mirrored = steps.record(this)
+        mirrored = steps.record(settings, run)
+    winner = next(each for each in evaluated if each["version"] == verdict["version"])
     return {
-        "batches": taken["batches"],
-        "dataset": frozen["dataset"],
-        "rows": frozen["rows"],
-        "why": challenger["why"],
-        "f1": challenger["f1"],
-        "sensitivity": challenger["sensitivity"],
+        "batches": ingested["batches"],
+        "refused": [file["file"] for file in ingested["refused"]],
+        "quarantined": ingested["quarantined"],
+        "notes": ingested["notes"],
+        "dataset": snapshot["dataset"],
+        "rows": snapshot["rows"],
+        "why": selected["why"],
+        "f1": winner["f1"],
+        "sensitivity": winner["sensitivity"],
         **verdict,
         "promoted": promotion["changed"],
         "mirrored": mirrored["mirrored"],
@@ -279,14 +319,13 @@ def verify_repro(
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
 ) -> None:
-    """Make a version again from its inputs: the same name, and predictions within 1e-12.
+    """Reproduce a version from its inputs, and compare its name and predictions (1e-12).
 
     Example: `bc-pipeline verify-repro`
     """
-    with output.errors_as_exit_codes(as_json=as_json):
-        with output.progress("fitting again", quiet=as_json):
-            result = steps.verify_repro(problem, version or None)
-        output.report("Reproduction", result, as_json=as_json)
+    with output.progress("fitting again", quiet=as_json):
+        result = steps.verify_repro(load_settings(), problem, version or None)
+    output.report("Reproduction", result, as_json=as_json)
 
 
 def register(app: typer.Typer) -> None:

@@ -1,267 +1,361 @@
-"""From a landed file to a batch: accepted rows stored for good, the others named with reasons.
+"""From a landed file to a batch: accepted rows are stored, rejected rows listed with reasons.
 
 The landed file itself is never changed or moved, so a quarantined row can be read again
-at its line. The record is written last: until then the batch does not exist, and a run
-that was killed is simply done again.
+at its line. The document is written last: until then the batch does not exist, so a killed
+run can be repeated.
 """
 
 from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import structlog
+
+from bc_pipeline.artifacts.declared_codes import read_declared_codes
 from bc_pipeline.artifacts.files import (
     locked,
     sha256_bytes,
     sha256_file,
     staged_file,
     write_atomic,
-    write_record,
 )
+from bc_pipeline.artifacts.signed_document import write_signature, write_signed_document
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.clock import format_time
-from bc_pipeline.data.batches import find_batch
-from bc_pipeline.data.conflicts import History, conflicts
-from bc_pipeline.data.records import PROBLEMS_SHOWN, BatchRecord, DefectRecord
-from bc_pipeline.data.rows import LabelledRows, encode_rows, row_keys
+from bc_pipeline.clock import checked_time, file_time_defect, format_time
+from bc_pipeline.data.batch_history import is_withdrawn
+from bc_pipeline.data.batches import BatchDocument, DefectDocument, find_batch, list_batches
+from bc_pipeline.data.conflicts import AcceptedRows, arrival_after_withdrawals, find_conflicts
+from bc_pipeline.data.erasure_notes import erased_lines
+from bc_pipeline.data.label_check import check_labels, require_same_codes
+from bc_pipeline.data.labelled_file import FileRows, read_labelled
+from bc_pipeline.data.rows import encode_rows
 from bc_pipeline.errors import DataError, Defect, FileRefused, RowsRejected
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
-from bc_pipeline.tables import open_table
-from bc_pipeline.tables.writer import Kind, open_writer
+from bc_pipeline.problems.class_profile import ClassProfile
+from bc_pipeline.tables.file_names import name_defect, printable_name
+from bc_pipeline.tables.input_file import irregular
+from bc_pipeline.tables.locations import TABLE_SUFFIXES
+from bc_pipeline.tables.writer import DEFECT_COLUMNS, TableWriter, defect_columns
 
-SUFFIXES = (".csv", ".parquet")
+_DEFECTS_LISTED = 100
+ERASED = "was erased at a person's request"
 
 
 @dataclass(frozen=True)
 class IngestReport:
-    """What came of a landing folder.
+    """The result of ingesting a landing folder.
 
     Attributes
     ----------
-    batches : tuple of BatchRecord
-        Of every file that is a batch, in the order of arrival; known ones included.
-    added : tuple of str
-        The batches that this call made.
+    batches : tuple of BatchDocument
+        One for every ingested file, in the order of arrival, known ones included and withdrawn
+        ones left out.
     refused : tuple of (str, dict)
-        Name of each file that could not be taken, and its error as plain values.
+        Name of each file that could not be ingested, and its error as JSON values.
+    new : frozenset of str
+        The batches that were not known before.
+    withdrawn : tuple of str
+        Names of the files whose batches are withdrawn.
+    times_kept : tuple of str
+        Names of the known files whose time of modification is not the one they arrived at.
     """
 
-    batches: tuple[BatchRecord, ...]
-    added: tuple[str, ...]
+    batches: tuple[BatchDocument, ...]
     refused: tuple[tuple[str, dict[str, Any]], ...]
+    new: frozenset[str] = frozenset()
+    withdrawn: tuple[str, ...] = ()
+    times_kept: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
-class _FileRows:
-    """All rows of a file as read, with the defects that each row has by itself."""
+@dataclass(frozen=True)
+class TakenFile:
+    """The batch of a file, and whether it was known before."""
 
-    dialect: str
-    sha256: str
-    lines: list[int]
-    rows: LabelledRows
-    defects: dict[int, list[Defect]]
+    document: BatchDocument
+    known: bool
 
 
 def ingest_file(
-    path: Path, problem: Problem, store: Store, arrived_at: datetime | None = None
-) -> BatchRecord:
-    """Make a batch of a labelled file; the same bytes again give the stored record.
+    path: Path,
+    problem: Problem,
+    store: Store,
+    arrived_at: datetime | None = None,
+    label_codes: Mapping[str, str] | None = None,
+) -> BatchDocument:
+    """As `take_file`; the batch alone."""
+    return take_file(path, problem, store, arrived_at, label_codes=label_codes).document
+
+
+def take_file(
+    path: Path,
+    problem: Problem,
+    store: Store,
+    arrived_at: datetime | None = None,
+    accepted: AcceptedRows | None = None,
+    label_codes: Mapping[str, str] | None = None,
+    profile: ClassProfile | None = None,
+    *,
+    needs_check: bool = False,
+) -> TakenFile:
+    """Make a batch of a labelled file; the same bytes again give the stored batch.
+
+    A stored batch keeps its time of arrival, and stays withdrawn where it is.
 
     Parameters
     ----------
     arrived_at : datetime, optional
-        With its time zone; default: the file's modification time.
+        With its time zone; default: the file's modification time. Rows that contradict a
+        withdrawn batch count from its withdrawal on.
+    accepted : AcceptedRows, optional
+        Of the batches so far, as far as the caller has read them.
+    label_codes : mapping of str to str, optional
+        What the file's label codes mean; default: what the file beside it declares, if any.
+    profile : ClassProfile, optional
+        What the labels are held against; default: the problem's own.
+    needs_check : bool
+        Whether a new batch counts only once it was checked (`batch_holds`).
 
     Raises
     ------
+    ConfigError
+        Where `arrived_at` is more than a day ahead of the clock, or before 1900.
     FileRefused, SchemaMismatch
-        Where the file as a whole cannot be read.
+        Where the file as a whole cannot be read, its name is no text, or, without `arrived_at`,
+        its time of modification is more than a day ahead of the clock, or before 1900.
     RowsRejected
-        Where no row was accepted; the quarantine file tells why, and no batch is made.
+        Where no row was accepted; the quarantine file has the reasons, and no batch is made.
+    LabelsRefused
+        Where the labels contradict the class profile, or codes are not declared and agree with
+        it too little; also where a known batch was made with other codes.
     """
-    record, _ = _ingest(path, problem, store, History(problem, store), arrived_at)
-    return record
-
-
-def ingest_landing(problem: Problem, store: Store) -> IngestReport:
-    """Ingest every CSV and Parquet file of the landing folder, by arrival, then by name.
-
-    A file that cannot be taken does not keep the others out. Names that start with a dot
-    or end otherwise, such as ``.part``, belong to files still being written.
-    """
-    landed = [
-        (path.stat().st_mtime, path.name, path)
-        for path in (store.landing.iterdir() if store.landing.is_dir() else ())
-        if path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
-    ]
-    history = History(problem, store)
-    batches: dict[str, BatchRecord] = {}
-    added = []
-    refused = []
-    for _, name, path in sorted(landed):
-        try:
-            record, new = _ingest(path, problem, store, history, None)
-        except DataError as error:
-            refused.append((name, error.to_dict()))
-            continue
-        batches[record.batch] = record
-        if new:
-            added.append(record.batch)
-    return IngestReport(tuple(batches.values()), tuple(added), tuple(refused))
-
-
-def _ingest(
-    path: Path,
-    problem: Problem,
-    store: Store,
-    history: History,
-    arrived_at: datetime | None,
-) -> tuple[BatchRecord, bool]:
-    """The batch of a file, and whether this call made it."""
     began = time.monotonic()
-    sha256 = _digest(path)
+    accepted = accepted or AcceptedRows(problem, store)
+    if defect := name_defect(path.name):
+        raise _refused(path, defect)
+    sha256 = _hash_file(path)
     batch = sha256[:16]
-    known = find_batch(store, batch)
-    if known:
-        return known, False
-    arrival = arrived_at or datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    read = _read(path, problem)
+    declared = label_codes or read_declared_codes(path, problem.labels)
+    if known := find_batch(store, batch):
+        require_same_codes(known, declared, path.name)
+        return TakenFile(known, known=True)
+    arrival = checked_time(arrived_at, "arrived_at") if arrived_at else _time_of_arrival(path)
+    labels = problem.labels.with_codes(declared) if declared else problem.labels
+    read = read_labelled(path, problem, labels)
     if read.sha256 != sha256:
         raise FileRefused(
             f"{path.name} changed while it was read.",
             "Land a file under a name that starts with a dot, and rename it when it is complete.",
             source=path.name,
         )
-    with locked(store.batches_lock):
-        known = find_batch(store, batch)
-        if known:
-            return known, False
-        history.refresh()
-        record = _store(path, sha256, arrival, read, problem, store, history)
-    _log(record, time.monotonic() - began)
-    return record, True
+    check_labels(path.name, read, problem, labels, profile, declared=declared is not None)
+    with locked(store.lock(store.batches)):
+        if known := find_batch(store, batch):
+            return TakenFile(known, known=True)
+        accepted.refresh()
+        codes = labels.codes if read.coded.any() else {}
+        document = _store_batch(
+            path.name, arrival, read, codes, problem, store, accepted, needs_check=needs_check
+        )
+    structlog.get_logger().info(
+        "batch ingested",
+        problem=document.problem,
+        batch=document.batch,
+        source=document.source,
+        read=document.read,
+        accepted=document.accepted,
+        quarantined=document.quarantined,
+        repeats=document.repeats,
+        near_repeats=document.near_repeats,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return TakenFile(document, known=False)
 
 
-def _digest(path: Path) -> str:
+def ingest_landing(
+    problem: Problem,
+    store: Store,
+    profile: ClassProfile | None = None,
+    *,
+    needs_check: bool = False,
+) -> IngestReport:
+    """Ingest every CSV and Parquet file of the landing folder, by arrival, then by name.
+
+    A file that cannot be ingested does not stop the others. Names that start with a dot or
+    have another suffix, such as ``.part``, belong to files still being written.
+
+    Parameters
+    ----------
+    profile, needs_check
+        As of `take_file`.
+    """
+    landed = []
+    for path in store.landing.glob("[!.]*"):
+        # A file may be removed meanwhile.
+        with suppress(FileNotFoundError):
+            if path.suffix.lower() in TABLE_SUFFIXES and not path.is_dir():
+                status = path.stat() if path.exists() else path.lstat()
+                landed.append((status.st_mtime, path.name, path))
+    accepted = AcceptedRows(problem, store)
+    batches: dict[str, BatchDocument] = {}
+    refused, new, withdrawn, times_kept = [], set(), [], []
+    for modified, name, path in sorted(landed):
+        try:
+            taken = take_file(
+                path,
+                problem,
+                store,
+                accepted=accepted,
+                profile=profile,
+                needs_check=needs_check,
+            )
+        except DataError as error:
+            refused.append((printable_name(name), error.to_dict()))
+            continue
+        batch = taken.document.batch
+        if not taken.known:
+            new.add(batch)
+        elif int(modified) != int(taken.document.arrival.timestamp()):
+            times_kept.append(name)
+        if is_withdrawn(store, batch):
+            withdrawn.append(name)
+        else:
+            batches[batch] = taken.document
+    return IngestReport(
+        tuple(batches.values()),
+        tuple(refused),
+        frozenset(new),
+        tuple(withdrawn),
+        tuple(times_kept),
+    )
+
+
+def _refused(path: Path, defect: str, remedy: str = "") -> FileRefused:
+    name = printable_name(path.name)
+    return FileRefused(f"{name} {defect}", remedy, source=name)
+
+
+def _hash_file(path: Path) -> str:
+    if reason := irregular(path):
+        raise _refused(path, f"{reason}.")
     try:
         return sha256_file(path)
     except OSError as error:
-        raise FileRefused(
-            f"{path.name} cannot be read: {error.strerror}.", source=path.name
-        ) from None
+        raise _refused(path, f"cannot be read: {error.strerror}.") from None
 
 
-def _read(path: Path, problem: Problem) -> _FileRows:
-    import numpy as np
-
-    lines: list[int] = []
-    ids: list[str] = []
-    values = [np.empty((0, len(problem.schema.names)))]
-    codes = [np.empty(0, dtype=np.int64)]
-    defects: dict[int, list[Defect]] = {}
-    with open_table(path, problem.schema, problem.labels) as reader:
-        for block in reader:
-            assert block.codes is not None, "labels were asked for"
-            defects |= {len(lines) + row: found for row, found in block.defects.items()}
-            lines += block.lines.tolist()
-            ids += [name or "" for name in block.ids]
-            # Adding zero turns -0.0 into 0.0: equal values have equal bytes.
-            values.append(block.values + 0.0)
-            codes.append(block.codes)
-        every = np.concatenate(values)
-        rows = LabelledRows(row_keys(every), tuple(ids), every, np.concatenate(codes))
-        return _FileRows(reader.dialect, reader.sha256, lines, rows, defects)
+def _time_of_arrival(path: Path) -> datetime:
+    modified = path.stat().st_mtime
+    if defect := file_time_defect(modified):
+        raise _refused(
+            path, defect, "Or name the time: `bc-pipeline ingest FILE --arrived-at TIME`."
+        )
+    return datetime.fromtimestamp(modified, UTC)
 
 
-def _store(
-    path: Path,
-    sha256: str,
+def _store_batch(
+    source: str,
     arrival: datetime,
-    read: _FileRows,
+    read: FileRows,
+    label_codes: dict[str, str],
     problem: Problem,
     store: Store,
-    history: History,
-) -> BatchRecord:
-    """Part the rows into accepted and quarantined, and write both; the lock is held."""
-    batch = sha256[:16]
-    sound = [row for row in range(len(read.rows)) if row not in read.defects]
-    between = conflicts(problem, read.rows.take(sound), history)
-    defects = read.defects | {sound[position]: found for position, found in between.items()}
-    placed = [
-        (row, Defect(defect.reason, read.lines[row], defect.column))
+    accepted: AcceptedRows,
+    *,
+    needs_check: bool,
+) -> BatchDocument:
+    """Divide the rows into accepted and quarantined, and store both; the caller has the lock."""
+    batch = read.sha256[:16]
+    read = _without_erased(store, read)
+    valid = read.valid
+    conflicts = find_conflicts(problem, read.rows.take(valid), accepted)
+    defects = read.defects | {valid[row]: row_defects for row, row_defects in conflicts.items()}
+    located = [
+        (read.rows.ids[row] or None, Defect(defect.reason, read.lines[row], defect.column))
         for row in sorted(defects)
         for defect in defects[row]
     ]
-    accepted = read.rows.take(row for row in sound if row not in defects)
+    rows = read.rows.take(row for row in valid if row not in defects)
 
     quarantine = store.quarantined(batch)
-    if placed:
-        _write_quarantine(quarantine, read.rows.ids, placed)
-    else:
-        quarantine.unlink(missing_ok=True)
-    if not len(accepted):
+    _write_quarantine(store, quarantine, located)
+    if not len(rows):
         raise RowsRejected(
-            f"None of the {len(read.rows)} rows of {path.name} was accepted.",
+            f"None of the {len(read.rows)} rows of {source} was accepted.",
             f"Each row's reasons are in {quarantine}.",
             read=len(read.rows),
         )
-    rows = encode_rows(problem, accepted)
-    counts = Counter(
-        reason for found in defects.values() for reason in {defect.reason for defect in found}
-    )
-    record = BatchRecord(
+    arrival = arrival_after_withdrawals(problem, store, rows, arrival)
+    repeats, near_repeats = accepted.count_repeats(rows)
+    data = encode_rows(problem, rows)
+    document = BatchDocument(
         batch=batch,
         problem=problem.name,
-        source=path.name,
-        source_sha256=sha256,
+        source=source,
+        source_sha256=read.sha256,
         arrived_at=format_time(arrival),
         dialect=read.dialect,
         schema_fingerprint=problem.schema.fingerprint,
         read=len(read.rows),
-        accepted=len(accepted),
+        accepted=len(rows),
         quarantined=len(defects),
-        reasons=dict(sorted(counts.items(), key=lambda item: (-item[1], item[0]))),
-        problems=tuple(DefectRecord.of(defect) for _, defect in placed[:PROBLEMS_SHOWN]),
-        parquet_sha256=sha256_bytes(rows),
+        reasons=_count_reasons(defects),
+        problems=tuple(
+            DefectDocument(defect.line, defect.column, defect.reason)
+            for _, defect in located[:_DEFECTS_LISTED]
+        ),
+        parquet_sha256=sha256_bytes(data),
+        repeats=repeats,
+        near_repeats=near_repeats,
+        label_codes=label_codes,
+        number=1 + max((stored.number for stored in list_batches(store)), default=0),
+        notices=read.notices,
+        check="required" if needs_check else "",
     )
-    write_atomic(store.batch_rows(batch), rows)
-    write_record(store.batch_record(batch), record)
-    return record
+    write_atomic(store.batch_rows(batch), data)
+    write_signed_document(store, store.batch_document(batch), document)
+    accepted.add(batch, rows)
+    return document
+
+
+def _without_erased(store: Store, read: FileRows) -> FileRows:
+    """The rows of a file, of which those that were erased have a defect and no id."""
+    lines = erased_lines(store, read.sha256)
+    erased = {row for row, line in enumerate(read.lines) if line in lines}
+    if not erased:
+        return read
+    ids = tuple("" if row in erased else name for row, name in enumerate(read.rows.ids))
+    return replace(
+        read,
+        rows=replace(read.rows, ids=ids),
+        defects=read.defects | {row: [Defect(ERASED)] for row in erased},
+    )
 
 
 def _write_quarantine(
-    path: Path, ids: Sequence[str], defects: Sequence[tuple[int, Defect]]
+    store: Store, path: Path, defects: Sequence[tuple[str | None, Defect]]
 ) -> None:
-    """One line for each defect, given with the position of its row."""
-    columns: dict[str, Kind] = {"line": "integer", ID_COLUMN: "text"}
-    columns |= {"column": "text", "reason": "text"}
-    with staged_file(path) as staged, open_writer(staged, columns, "csv") as writer:
-        writer.write(
-            {
-                "line": [defect.line for _, defect in defects],
-                ID_COLUMN: [ids[row] or None for row, _ in defects],
-                "column": [defect.column for _, defect in defects],
-                "reason": [defect.reason for _, defect in defects],
-            }
-        )
+    """Write and sign one line for each defect; without any, remove the file of an earlier try."""
+    if not defects:
+        path.unlink(missing_ok=True)
+        return
+    with staged_file(path) as staged:
+        with TableWriter(staged, DEFECT_COLUMNS, "csv") as writer:
+            writer.write(defect_columns(defects))
+        write_signature(store, path, sha256_file(staged))
 
 
-def _log(record: BatchRecord, seconds: float) -> None:
-    import structlog
-
-    structlog.get_logger().info(
-        "batch ingested",
-        problem=record.problem,
-        batch=record.batch,
-        source=record.source,
-        read=record.read,
-        accepted=record.accepted,
-        quarantined=record.quarantined,
-        seconds=round(seconds, 3),
+def _count_reasons(defects: Mapping[int, Sequence[Defect]]) -> dict[str, int]:
+    """Number of rows with each reason, the most frequent first."""
+    counts = Counter(
+        reason
+        for row_defects in defects.values()
+        for reason in {defect.reason for defect in row_defects}
     )
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

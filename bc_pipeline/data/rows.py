@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+
+from bc_pipeline.artifacts.files import read_verified
 from bc_pipeline.errors import ArtifactCorrupt, Defect, SchemaMismatch
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import ID_COLUMN, row_key
 
-if TYPE_CHECKING:
-    import numpy as np
-
 KEY_COLUMN = "key"
+GROUP_COLUMN = "group"
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,17 +28,20 @@ class LabelledRows:
     keys : tuple of str, length n
         `row_key` of the values: the identity of a row.
     ids : tuple of str, length n
-        The file's id, an attribute only; empty where the file had none.
+        Id in the file, empty where the file has none; not part of a row's identity.
     values : array of float64, shape (n, n_features)
         In schema order.
     codes : array of int64, shape (n,)
         Outside label codes.
+    groups : tuple of str, length n, optional
+        Key of the first row of each row's group of near-twins; None where that is the row itself.
     """
 
     keys: tuple[str, ...]
     ids: tuple[str, ...]
     values: np.ndarray
     codes: np.ndarray
+    groups: tuple[str, ...] | None = field(default=None, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -50,6 +54,7 @@ class LabelledRows:
             ids=tuple(self.ids[i] for i in chosen),
             values=self.values[chosen],
             codes=self.codes[chosen],
+            groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
         )
 
 
@@ -63,30 +68,32 @@ def row_keys(values: np.ndarray) -> tuple[str, ...]:
     return tuple(row_key(row) for row in values.tolist())
 
 
-def join_rows(parts: list[LabelledRows]) -> LabelledRows:
-    """Rows of several parts, one after the other; there must be at least one part."""
-    import numpy as np
+def first_of_each(keys: Iterable[str]) -> list[int]:
+    """Position of the first row of each key, in order."""
+    positions: dict[str, int] = {}
+    for position, key in enumerate(keys):
+        positions.setdefault(key, position)
+    return list(positions.values())
 
-    return LabelledRows(
-        keys=tuple(key for part in parts for key in part.keys),
-        ids=tuple(name for part in parts for name in part.ids),
-        values=np.concatenate([part.values for part in parts]),
-        codes=np.concatenate([part.codes for part in parts]),
-    )
+
+def read_only(array: np.ndarray) -> np.ndarray:
+    """The array, made read-only: several callers share it."""
+    array.flags.writeable = False
+    return array
 
 
 def rows_digest(schema_fingerprint: str, rows: LabelledRows) -> str:
-    """SHA-256 of the schema, keys, label codes and exact values; ids do not count.
+    """SHA-256 of the schema, keys, label codes, exact values and groups.
 
-    A patient's id depends on which file told it first; the science does not.
+    Ids are left out, because the id of a row depends on which file came first.
     """
-    import numpy as np
-
     digest = hashlib.sha256(b"labelled-rows-1\0")
     digest.update(schema_fingerprint.encode() + b"\0")
     digest.update("\n".join(rows.keys).encode() + b"\0")
     digest.update(np.ascontiguousarray(rows.codes, dtype="<i8").tobytes())
     digest.update(np.ascontiguousarray(rows.values, dtype="<f8").tobytes())
+    if rows.groups is not None:
+        digest.update("\n".join(rows.groups).encode())
     return digest.hexdigest()
 
 
@@ -102,10 +109,22 @@ def encode_rows(problem: Problem, rows: LabelledRows) -> bytes:
     for index, name in enumerate(problem.schema.names):
         columns[name] = pa.array(rows.values[:, index], pa.float64())
     columns[problem.labels.column] = pa.array(rows.codes, pa.int64())
+    if rows.groups is not None:
+        columns[GROUP_COLUMN] = pa.array(rows.groups, pa.string())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     encoded: bytes = sink.getvalue().to_pybytes()
     return encoded
+
+
+def read_rows(problem: Problem, path: Path, sha256: str) -> LabelledRows:
+    """Read a file of `encode_rows` whose digest is known.
+
+    Raises
+    ------
+    ArtifactCorrupt, SchemaMismatch
+    """
+    return decode_rows(problem, read_verified(path, sha256), path)
 
 
 def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
@@ -115,16 +134,15 @@ def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
     ----------
     data : bytes
     path : Path
-        Where they stand, for messages.
+        File of the bytes, for messages.
 
     Raises
     ------
     ArtifactCorrupt
-        Where the bytes are no Parquet.
+        Where the bytes are not Parquet.
     SchemaMismatch
-        Where the rows were stored under a schema with other names; lists all that miss.
+        Where the rows were stored under a schema with other names; lists all missing ones.
     """
-    import numpy as np
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -132,8 +150,8 @@ def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
         table = pq.ParquetFile(pa.BufferReader(data)).read(use_threads=False)
     except (pa.ArrowException, OSError) as error:
         raise ArtifactCorrupt(f"{path.name} cannot be read: {error}.", path=str(path)) from None
-    wanted = (KEY_COLUMN, ID_COLUMN, *problem.schema.names, problem.labels.column)
-    missing = [name for name in wanted if name not in table.column_names]
+    expected = (KEY_COLUMN, ID_COLUMN, *problem.schema.names, problem.labels.column)
+    missing = [name for name in expected if name not in table.column_names]
     if missing:
         raise SchemaMismatch(
             f"{path.name} was stored under another feature schema.",
@@ -143,9 +161,11 @@ def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
     values = np.empty((table.num_rows, len(problem.schema.names)), dtype=np.float64)
     for index, name in enumerate(problem.schema.names):
         values[:, index] = table.column(name).to_numpy()
+    has_groups = GROUP_COLUMN in table.column_names
     return LabelledRows(
         keys=tuple(table.column(KEY_COLUMN).to_pylist()),
         ids=tuple(table.column(ID_COLUMN).to_pylist()),
         values=values,
         codes=table.column(problem.labels.column).to_numpy().astype(np.int64),
+        groups=tuple(table.column(GROUP_COLUMN).to_pylist()) if has_groups else None,
     )

@@ -1,60 +1,69 @@
-"""Datasets: all rows that had arrived by a time, immutable, named by their digest."""
+"""Datasets: immutable sets of all rows that had arrived by a time, named by their digest."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from functools import lru_cache
 
+import numpy as np
+import structlog
+
+from bc_pipeline.artifacts.evidence import Document
 from bc_pipeline.artifacts.files import (
+    file_state,
     locked,
-    read_record,
-    read_verified,
     sha256_bytes,
     write_atomic,
-    write_record,
 )
+from bc_pipeline.artifacts.signed_document import read_signed_document, write_signed_document
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.clock import format_time, parse_time
-from bc_pipeline.data.batches import list_batches, read_batch
-from bc_pipeline.data.records import DatasetRecord
-from bc_pipeline.data.rows import (
-    LabelledRows,
-    decode_rows,
-    encode_rows,
-    join_rows,
-    rows_digest,
-)
-from bc_pipeline.errors import ArtifactCorrupt, NothingAsOf, NotStored
+from bc_pipeline.data.erasure_notes import erasures_of, valid_sha256
+from bc_pipeline.data.near_twins import find_repeats, policy_digest
+from bc_pipeline.data.rows import encode_rows, read_only, read_rows, rows_digest
+from bc_pipeline.data.rows_as_of import rows_as_of
+from bc_pipeline.errors import ArtifactCorrupt, NotStored
 from bc_pipeline.problems.base import Problem
 
-if TYPE_CHECKING:
-    import numpy as np
 
+class DatasetDocument(Document, frozen=True, kw_only=True):
+    """An immutable set of labelled rows.
 
-@dataclass(frozen=True, eq=False)
-class Rows(LabelledRows):
-    """All accepted rows as of a time, each row once, sorted by key.
+    The same rows may come from several as-of times and lists of batches, so the document
+    has neither.
 
     Attributes
     ----------
-    batches : tuple of str
-        The batches that had arrived, by time of arrival.
-    as_of : str
-        ISO 8601, UTC.
+    dataset : str
+        Name: the first 16 hex digits of `sha256`.
+    sha256 : str
+        Over the schema, keys, label codes and exact values (`rows_digest`).
+    parquet_sha256 : str
+        Of the stored file, which also has the ids.
+    near_twins : str
+        Digest of the near-twin policy by which the rows have one row of each group; empty in
+        documents of earlier releases, whose rows may have several.
     """
 
-    batches: tuple[str, ...]
-    as_of: str
+    format: int = 1
+    dataset: str
+    problem: str
+    sha256: str
+    schema_fingerprint: str
+    rows: int
+    positive_rows: int
+    parquet_sha256: str
+    near_twins: str = ""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A dataset, and the batches and as-of time that led to it this time."""
+    """A dataset, and the batches that it was made of in this call."""
 
-    record: DatasetRecord
+    document: DatasetDocument
     batches: tuple[str, ...]
-    as_of: str
+    near_repeats: int
+    bridging: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +78,14 @@ class Dataset:
     values : array of float64, shape (n, n_features)
     positive : array of int8, shape (n,)
         1 where the row is of the positive class.
+    groups : tuple of str, length n, optional
+        Key of the first row of each row's group of near-twins; None where that is the row itself.
+    repeats : frozenset of str
+        Keys of rows that are near-twins of another row, and so on no side of a split; only
+        datasets of earlier releases have such rows.
+    erasures : tuple of str
+        Names of the notes of rows that were erased from the dataset: nothing can be trained on it
+        any more.
     """
 
     digest: str
@@ -76,47 +93,12 @@ class Dataset:
     ids: tuple[str, ...]
     values: np.ndarray
     positive: np.ndarray
+    groups: tuple[str, ...] | None = None
+    repeats: frozenset[str] = frozenset()
+    erasures: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.keys)
-
-
-def rows_as_of(problem: Problem, store: Store, as_of: str) -> Rows:
-    """Gather the rows of every batch that had arrived by `as_of`, that moment included.
-
-    A row that several batches hold counts once, as the batch that arrived first tells it.
-
-    Raises
-    ------
-    NothingAsOf
-        Where no batch had arrived.
-    ArtifactCorrupt
-        Where a batch's bytes differ from its record.
-    """
-    moment = parse_time(as_of)
-    records = [record for record in list_batches(store) if parse_time(record.arrived_at) <= moment]
-    if not records:
-        raise NothingAsOf(
-            f"No accepted rows of {problem.name} had arrived by {format_time(moment)}.",
-            "Land a labelled file and ingest it, or choose a later time.",
-            as_of=format_time(moment),
-        )
-    every = join_rows([read_batch(problem, store, record) for record in records])
-    first: dict[str, int] = {}
-    known_id: dict[str, str] = {}
-    for position, (key, name) in enumerate(zip(every.keys, every.ids, strict=True)):
-        first.setdefault(key, position)
-        if name:
-            known_id.setdefault(key, name)
-    rows = every.take(first[key] for key in sorted(first))
-    return Rows(
-        keys=rows.keys,
-        ids=tuple(known_id.get(key, "") for key in rows.keys),
-        values=rows.values,
-        codes=rows.codes,
-        batches=tuple(record.batch for record in records),
-        as_of=format_time(moment),
-    )
 
 
 def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
@@ -126,18 +108,18 @@ def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
     ------
     NothingAsOf
     ArtifactCorrupt
-        Where a batch, or this dataset as it is stored already, differs from its digest.
+        Where a batch, or the same dataset stored earlier, differs from its digest.
     """
     began = time.monotonic()
     rows = rows_as_of(problem, store, as_of)
     sha256 = rows_digest(problem.schema.fingerprint, rows)
     name = sha256[:16]
-    with locked(store.datasets_lock):
-        if store.dataset_record(name).exists():
-            record, _ = _read_dataset(problem, store, name)
+    with locked(store.lock(store.datasets)):
+        if store.dataset_document(name).exists():
+            document = _load_document_and_dataset(problem, store, name)[0]
         else:
             data = encode_rows(problem, rows)
-            record = DatasetRecord(
+            document = DatasetDocument(
                 dataset=name,
                 problem=problem.name,
                 sha256=sha256,
@@ -145,59 +127,89 @@ def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
                 rows=len(rows),
                 positive_rows=int(problem.labels.to_positive(rows.codes).sum()),
                 parquet_sha256=sha256_bytes(data),
+                near_twins=policy_digest(problem.near_twins),
             )
             write_atomic(store.dataset_rows(name), data)
-            write_record(store.dataset_record(name), record)
-    _log(record, rows, time.monotonic() - began)
-    return Snapshot(record, rows.batches, rows.as_of)
+            write_signed_document(store, store.dataset_document(name), document)
+    structlog.get_logger().info(
+        "snapshot made",
+        problem=document.problem,
+        dataset=document.dataset,
+        rows=document.rows,
+        positive_rows=document.positive_rows,
+        batches=len(rows.batches),
+        near_repeats=rows.near_repeats,
+        bridging=rows.bridging,
+        as_of=rows.as_of,
+        seconds=round(time.monotonic() - began, 3),
+    )
+    return Snapshot(document, rows.batches, rows.near_repeats, rows.bridging)
 
 
 def load_dataset(problem: Problem, store: Store, digest: str) -> Dataset:
     """Read a stored dataset by its name, and verify it.
+
+    The last dataset is kept in memory, and returned again while its files are the same.
 
     Raises
     ------
     NotStored
         Where there is no such dataset.
     ArtifactCorrupt
-        Where its bytes or its rows differ from its record.
+        Where its bytes or its rows differ from its document.
     """
-    record, rows = _read_dataset(problem, store, digest)
-    return Dataset(
-        digest=record.dataset,
-        keys=rows.keys,
-        ids=rows.ids,
-        values=rows.values,
-        positive=problem.labels.to_positive(rows.codes),
+    return _load_document_and_dataset(problem, store, digest)[1]
+
+
+def _load_document_and_dataset(
+    problem: Problem, store: Store, name: str
+) -> tuple[DatasetDocument, Dataset]:
+    return _read_dataset(
+        problem,
+        store,
+        name,
+        (
+            file_state(store.dataset_document(name)),
+            file_state(store.dataset_rows(name)),
+            *(file_state(path) for path in store.erasures.glob("[!.]*.json")),
+        ),
     )
 
 
-def _read_dataset(problem: Problem, store: Store, name: str) -> tuple[DatasetRecord, LabelledRows]:
+@lru_cache(maxsize=1)
+def _read_dataset(
+    problem: Problem,
+    store: Store,
+    name: str,
+    _states: tuple[tuple[int, ...] | None, ...],
+) -> tuple[DatasetDocument, Dataset]:
     try:
-        record = read_record(store.dataset_record(name), DatasetRecord)
+        document = read_signed_document(store, store.dataset_document(name), DatasetDocument)
     except NotStored:
         raise NotStored(
             f"There is no dataset {name!r} of {problem.name}.", "Make it with a snapshot."
         ) from None
     path = store.dataset_rows(name)
-    rows = decode_rows(problem, read_verified(path, record.parquet_sha256), path)
-    if record.dataset != name or rows_digest(record.schema_fingerprint, rows) != record.sha256:
+    rows = read_rows(problem, path, valid_sha256(store, path, document.parquet_sha256))
+    erasures = erasures_of(store, path)
+    if document.dataset != name or (
+        not erasures and rows_digest(document.schema_fingerprint, rows) != document.sha256
+    ):
         raise ArtifactCorrupt(
-            f"The rows of dataset {name} are not those that its name stands for.", path=str(path)
+            f"The rows of dataset {name} are not those of its digest.", path=str(path)
         )
-    return record, rows
-
-
-def _log(record: DatasetRecord, rows: Rows, seconds: float) -> None:
-    import structlog
-
-    structlog.get_logger().info(
-        "snapshot made",
-        problem=record.problem,
-        dataset=record.dataset,
-        rows=record.rows,
-        positive_rows=record.positive_rows,
-        batches=len(rows.batches),
-        as_of=rows.as_of,
-        seconds=round(seconds, 3),
+    dataset = Dataset(
+        digest=document.dataset,
+        keys=rows.keys,
+        ids=rows.ids,
+        values=read_only(rows.values),
+        positive=read_only(problem.labels.to_positive(rows.codes)),
+        groups=rows.groups,
+        repeats=(
+            frozenset()
+            if document.near_twins == policy_digest(problem.near_twins)
+            else find_repeats(problem.near_twins, rows.keys, rows.values)
+        ),
+        erasures=erasures,
     )
+    return document, dataset

@@ -1,8 +1,8 @@
 """Expectation suites as files, and the table they are checked on.
 
-A suite is JSON in Great Expectations' own form, so a reviewer can read and edit it. What
-that library lets pass in silence is refused here: a suite that is empty, says something
-twice, or does not ask for rows, columns and values at all.
+A suite is JSON in Great Expectations' own form. Suites that the library would accept but that
+check too little are refused: empty ones, repeated expectations, and suites that do not require
+rows, the exact columns and the absence of nulls.
 """
 
 from __future__ import annotations
@@ -14,12 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+import numpy as np
+
 from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import ID_COLUMN, FeatureSchema, RowRule
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
 
 Purpose = Literal["labelled", "scoring"]
@@ -29,6 +30,11 @@ _ENTRY_FIELDS = {"type", "kwargs", "meta", "notes", "severity", "description"}
 COLUMNS = "expect_table_columns_to_match_set"
 ROW_COUNT = "expect_table_row_count_to_be_between"
 NOT_NULL = "expect_column_values_to_not_be_null"
+BETWEEN = "expect_column_values_to_be_between"
+IN_SET = "expect_column_values_to_be_in_set"
+UNIQUE = "expect_column_values_to_be_unique"
+OF_TYPE = "expect_column_values_to_be_of_type"
+PAIR_ABOVE = "expect_column_pair_values_a_to_be_greater_than_b"
 
 
 @dataclass(frozen=True)
@@ -42,9 +48,9 @@ class SuiteFile:
     sha256 : str
         Of the file's bytes.
     declared : tuple of mapping
-        The expectations, each with ``type`` and ``kwargs``, in the file's order.
+        The expectations, each with ``type`` and ``kwargs``, in the order of the file.
     notes : tuple of str
-        What the file says about itself.
+        The file's own notes.
     """
 
     name: str
@@ -61,7 +67,7 @@ def read_suite(problem: Problem, purpose: Purpose, expectations_dir: Path) -> Su
     Raises
     ------
     SuiteBroken
-        Naming everything that is wrong with the file.
+        Lists every fault of the file.
     """
     path = expectations_dir / problem.name / f"{purpose}.json"
     name = f"{problem.name}_{purpose}"
@@ -70,90 +76,92 @@ def read_suite(problem: Problem, purpose: Purpose, expectations_dir: Path) -> Su
     except FileNotFoundError:
         raise SuiteBroken(f"There is no suite {path}.", suite=name) from None
     try:
-        plain = json.loads(data)
+        document = json.loads(data)
     except ValueError as error:
         raise SuiteBroken(f"Suite {name} is not valid JSON: {error}.", suite=name) from None
-    faults = _form_faults(plain, name) or _content_faults(plain["expectations"], problem.schema)
+    faults = _form_faults(document, name) or _content_faults(
+        document["expectations"], problem.schema
+    )
     if faults:
         raise SuiteBroken(f"Suite {name} is broken: {'; '.join(faults)}.", suite=name)
-    notes = plain.get("notes") or ()
+    notes = document.get("notes") or ()
     return SuiteFile(
         name=name,
         problem=problem.name,
         purpose=purpose,
         sha256=hashlib.sha256(data).hexdigest(),
-        declared=tuple(plain["expectations"]),
+        declared=tuple(document["expectations"]),
         notes=(notes,) if isinstance(notes, str) else tuple(notes),
     )
 
 
-def _form_faults(plain: Any, name: str) -> list[str]:
-    """What keeps the file from being a suite at all."""
-    if not isinstance(plain, dict) or not isinstance(plain.get("expectations"), list):
+def _form_faults(document: Any, name: str) -> list[str]:
+    """Faults of the file's structure."""
+    if not isinstance(document, dict) or not isinstance(document.get("expectations"), list):
         return ["it is not an object with a list of expectations"]
     faults = []
-    if plain.get("name") != name:
+    if document.get("name") != name:
         faults.append(f"its name is not {name!r}")
-    if not plain["expectations"]:
+    if not document["expectations"]:
         faults.append("it declares no expectation")
-    seen: set[str] = set()
-    for position, entry in enumerate(plain["expectations"], start=1):
-        place = f"expectation {position}"
+    declared: set[str] = set()
+    for position, entry in enumerate(document["expectations"], start=1):
+        label = f"expectation {position}"
         if (
             not isinstance(entry, dict)
             or not isinstance(entry.get("type"), str)
             or not isinstance(entry.get("kwargs"), dict)
         ):
-            faults.append(f"{place} has no type and kwargs")
+            faults.append(f"{label} has no type and kwargs")
             continue
         if unknown := sorted(set(entry) - _ENTRY_FIELDS):
-            faults.append(f"{place} has unknown fields {', '.join(unknown)}")
+            faults.append(f"{label} has unknown fields {', '.join(unknown)}")
         if entry.get("severity", "critical") not in ("critical", "warning"):
-            faults.append(f"{place} has a severity that is neither critical nor warning")
-        said = json.dumps([entry["type"], entry["kwargs"]], sort_keys=True)
-        if said in seen:
-            faults.append(f"{place} ({entry['type']}) is declared twice")
-        seen.add(said)
+            faults.append(f"{label} has a severity that is neither critical nor warning")
+        expectation = json.dumps([entry["type"], entry["kwargs"]], sort_keys=True)
+        if expectation in declared:
+            faults.append(f"{label} ({entry['type']}) is declared twice")
+        declared.add(expectation)
     return faults
 
 
 def _content_faults(entries: Sequence[Mapping[str, Any]], schema: FeatureSchema) -> list[str]:
-    """What a suite must ask for, because most expectations pass on empty or null data."""
+    """Required expectations that are missing; most others pass on empty or null data."""
     critical = [entry for entry in entries if entry.get("severity", "critical") == "critical"]
     faults = []
     if not any(
         entry["type"] == COLUMNS and entry["kwargs"].get("exact_match", True) is True
         for entry in critical
     ):
-        faults.append("it does not ask for the exact set of columns")
+        faults.append("it does not require the exact set of columns")
     if not any(
         entry["type"] == ROW_COUNT and (entry["kwargs"].get("min_value") or 0) >= 1
         for entry in critical
     ):
-        faults.append("it does not ask for at least one row")
-    whole = {
+        faults.append("it does not require at least one row")
+    never_null = {
         entry["kwargs"].get("column")
         for entry in critical
         if entry["type"] == NOT_NULL and entry["kwargs"].get("mostly", 1) == 1
     }
-    missing = [name for name in schema.names if name not in whole]
+    missing = [name for name in schema.names if name not in never_null]
     if missing:
         faults.append(f"it lets values of {', '.join(missing)} be missing")
     return faults
 
 
 def rule_column(rule: RowRule) -> str | None:
-    """Name of the column that a row rule is checked on; None where it needs none."""
+    """Name of the column that a row rule is checked on; None for a rule on two features."""
     return None if rule.kind == "at_least" else f"rule_{rule.name}"
 
 
-def table(
+def build_frame(
     problem: Problem,
     values: np.ndarray,
     keys: Sequence[str],
     codes: np.ndarray | None,
 ) -> pd.DataFrame:
-    """Rows as the table that suites are written for, without the rule columns.
+    """Make the table that suites check, without the columns of row rules.
 
     Parameters
     ----------
@@ -163,7 +171,6 @@ def table(
     codes : array of int, shape (n,), or None
         Outside label codes; None where there are no labels.
     """
-    import numpy as np
     import pandas as pd
 
     frame = pd.DataFrame(np.asarray(values, dtype=np.float64), columns=list(problem.schema.names))
@@ -173,15 +180,14 @@ def table(
     return frame
 
 
-def with_rule_columns(frame: pd.DataFrame, schema: FeatureSchema) -> pd.DataFrame:
-    """The table with one more column for each row rule that no expectation says natively.
+def add_rule_columns(frame: pd.DataFrame, schema: FeatureSchema) -> pd.DataFrame:
+    """Add a column for each row rule that no expectation can express.
 
     A ``ratio`` rule gives the ratio, a ``zero_together`` rule 1 where it holds and 0 where
-    it does not. Null stands where the rule does not apply or an operand is missing or not
-    a number; that is for the features' own expectations. A rule whose operand is not
-    there gives no column.
+    it does not. The cell is null where the rule does not apply or an operand is null or not
+    a number: the features' own expectations report those. A rule gives no column where the
+    table lacks one of its features.
     """
-    import numpy as np
     import pandas as pd
 
     columns: dict[str, np.ndarray] = {}
@@ -201,7 +207,7 @@ def with_rule_columns(frame: pd.DataFrame, schema: FeatureSchema) -> pd.DataFram
     return frame.assign(**columns)
 
 
-def table_digest(frame: pd.DataFrame) -> str:
+def frame_digest(frame: pd.DataFrame) -> str:
     """SHA-256 over names, types and exact values, column by column."""
     digest = hashlib.sha256()
     for position, (name, kind) in enumerate(zip(frame.columns, frame.dtypes, strict=True)):

@@ -1,8 +1,8 @@
 """Expectation suites run on tables: the only file that imports Great Expectations.
 
-The library is started in memory for each validation and told nothing but the suite and
-the table; what it found is turned into a record, words and Data Docs at once. No row's
-value leaves it: results carry counts and aggregates.
+Each validation uses an in-memory context of the library with one suite and one table, and
+converts its results to a document, sentences and Data Docs. Results have counts and aggregates,
+never the values of rows.
 """
 
 from __future__ import annotations
@@ -13,85 +13,43 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import structlog
+
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.data.findings import Finding, checkable
-from bc_pipeline.data.outcomes import Outcome, keep, outcome_of, require_passed
-from bc_pipeline.data.reports import Section, ValidationRecord, escaped, publish
+from bc_pipeline.data.data_docs import Section, escape_strings, publish_validation
+from bc_pipeline.data.failed_expectations import FailedExpectation, can_check
+from bc_pipeline.data.suite_result import (
+    SuiteResult,
+    ValidationDocument,
+    require_passed,
+    store_validation,
+    summarize_results,
+)
 from bc_pipeline.data.suites import (
     Purpose,
     SuiteFile,
+    add_rule_columns,
+    frame_digest,
     read_suite,
-    table,
-    table_digest,
-    with_rule_columns,
 )
 from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
 
 if TYPE_CHECKING:
-    import numpy as np
     import pandas as pd
-
-__all__ = ["Outcome", "ValidationRecord", "check", "library", "validate", "validate_table"]
 
 # Counts and aggregates only: the default would list values of single rows.
 _RESULT_FORMAT = {"result_format": "BASIC", "partial_unexpected_count": 0}
-# Ours, on an expectation while it runs: results come back in another order.
+# Added to each expectation, because results come in another order.
 _POSITION = "position"
 
 
 def validate(
-    problem: Problem,
-    purpose: Purpose,
-    *,
-    values: np.ndarray,
-    keys: Sequence[str],
-    codes: np.ndarray | None,
-    store: Store,
-    expectations_dir: Path,
-    docs: bool = True,
-) -> ValidationRecord:
-    """Check rows against the problem's suite for a purpose, and keep what was found.
-
-    Parameters
-    ----------
-    values : array of float64, shape (n, n_features)
-        In schema order.
-    keys : sequence of str, length n
-    codes : array of int, shape (n,), or None
-        Outside label codes; None for scoring.
-    docs : bool
-        Whether to add the result to the Data Docs.
-
-    Returns
-    -------
-    ValidationRecord
-        As stored. Failed expectations that only warn are in it.
-
-    Raises
-    ------
-    ExpectationsFailed
-        Naming every failed critical expectation, after the record was stored.
-    SuiteBroken
-        Where the suite's file is not what it declares.
-    """
-    return validate_table(
-        problem,
-        purpose,
-        table(problem, values, keys, codes),
-        store=store,
-        expectations_dir=expectations_dir,
-        docs=docs,
-    )
-
-
-def validate_table(
     problem: Problem,
     purpose: Purpose,
     frame: pd.DataFrame,
@@ -99,71 +57,82 @@ def validate_table(
     store: Store,
     expectations_dir: Path,
     docs: bool = True,
-) -> ValidationRecord:
-    """`validate` for a table of whatever columns and types.
+) -> ValidationDocument:
+    """Check a table against the problem's suite for a purpose, and store the result.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        With any columns and types; `build_frame` makes a valid one.
+    docs : bool
+        Whether to add the result to the Data Docs.
+
+    Returns
+    -------
+    ValidationDocument
+        As stored, including failed expectations that only warn.
 
     Raises
     ------
     ExpectationsFailed
+        Lists every failed critical expectation; raised after the result was stored.
     SuiteBroken
+        Where the suite's file is invalid.
     """
-    import structlog
-
     started = time.monotonic()
     suite = read_suite(problem, purpose, expectations_dir)
-    outcome = check(problem, suite, frame)
-    validation = hashlib.sha256(f"{suite.sha256} {table_digest(frame)}".encode()).hexdigest()[:16]
+    result = run_suite(problem, suite, frame)
+    validation = hashlib.sha256(f"{suite.sha256} {frame_digest(frame)}".encode()).hexdigest()[:16]
     results, page = store.validation_results(validation), store.validation_page(validation)
     report = page if docs or page.is_file() else results
-    record = keep(store, suite, validation, len(frame), outcome, report)
+    document = store_validation(store, suite, validation, len(frame), result, report)
     if docs:
-        publish(
-            store, record, _result_sections(suite, outcome), _suite_sections(suite), suite.notes
+        publish_validation(
+            store, document, _result_sections(suite, result), _suite_sections(suite), suite.notes
         )
     structlog.get_logger().info(
         "validated",
         problem=problem.name,
         purpose=purpose,
         validation=validation,
-        rows=record.rows,
-        expectations=record.expectations,
-        failed=len(record.failed),
-        warnings=len(record.warnings),
+        rows=document.rows,
+        expectations=document.expectations,
+        failed=len(document.failed),
+        warnings=len(document.warnings),
         seconds=round(time.monotonic() - started, 3),
     )
-    require_passed(record, suite, report)
-    return record
+    require_passed(document, suite, report)
+    return document
 
 
-def check(problem: Problem, suite: SuiteFile, frame: pd.DataFrame) -> Outcome:
-    """Run a suite on a table; nothing is stored and a failure is no error.
+def run_suite(problem: Problem, suite: SuiteFile, frame: pd.DataFrame) -> SuiteResult:
+    """Run a suite on a table; failures are returned, not raised, and nothing is stored.
 
     Parameters
     ----------
     frame : DataFrame
-        Of whatever columns and types; `table` makes the one the suites are written for.
+        With any columns and types; `build_frame` makes a valid one.
 
     Raises
     ------
     SuiteBroken
-        Where an expectation is of no known type, does not load as declared, or was not
-        evaluated.
+        Where an expectation is of unknown type, does not load, or was not evaluated.
     """
-    # A name given twice cannot be looked up; the first column stands for it.
-    again = frame.columns.duplicated()
-    twice = sorted({str(name) for name in frame.columns[again]})
-    results = _run(suite, with_rule_columns(frame.loc[:, ~again], problem.schema))
-    outcome = outcome_of(results)
+    # Expectations need unique names: only the first column of each name is checked.
+    repeated = frame.columns.duplicated()
+    names = sorted({str(name) for name in frame.columns[repeated]})
+    results = _run(suite, add_rule_columns(frame.loc[:, ~repeated], problem.schema))
+    summary = summarize_results(results)
     failed = tuple(
-        Finding("duplicate_column", (name,), f"columns: {name} is there more than once")
-        for name in twice
+        FailedExpectation("duplicate_column", (name,), f"columns: {name} occurs more than once")
+        for name in names
     )
-    return replace(outcome, failed=failed + outcome.failed)
+    return replace(summary, failed=failed + summary.failed)
 
 
 @cache
-def library() -> Any:
-    """Import Great Expectations quietly: no telemetry, no flood of INFO lines."""
+def load_gx() -> Any:
+    """Import Great Expectations without its telemetry and its INFO lines."""
     os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
     name = "great_expectations"
     logging.getLogger(name).setLevel(logging.WARNING)
@@ -181,22 +150,22 @@ def library() -> Any:
 def _load(suite: SuiteFile) -> list[Any]:
     """The suite's expectations as the library's objects.
 
-    Its own loader would drop one of unknown type or with bad arguments, log that, and pass
-    with the rest.
+    The library's own loader only logs and skips expectations that are unknown or have bad
+    arguments.
     """
-    gx = library()
+    gx = load_gx()
     from great_expectations.expectations.expectation_configuration import ExpectationConfiguration
 
     loaded, faults = [], []
     for position, entry in enumerate(suite.declared):
         fields = dict(entry) | {"meta": dict(entry.get("meta") or {}) | {_POSITION: position}}
-        place = f"expectation {position + 1} ({entry['type']})"
+        label = f"expectation {position + 1} ({entry['type']})"
         try:
             loaded.append(ExpectationConfiguration(**fields).to_domain_obj())
         except gx.exceptions.ExpectationNotFoundError:
-            faults.append(f"{place} is of no known type")
+            faults.append(f"{label} is of no known type")
         except (gx.exceptions.GreatExpectationsError, TypeError, ValueError) as error:
-            faults.append(f"{place} does not load: {' '.join(str(error).split())}")
+            faults.append(f"{label} does not load: {' '.join(str(error).split())}")
     if not faults and len(loaded) != len(suite.declared):
         faults.append(f"{len(loaded)} of {len(suite.declared)} expectations were loaded")
     if faults:
@@ -205,17 +174,17 @@ def _load(suite: SuiteFile) -> list[Any]:
 
 
 def _run(suite: SuiteFile, frame: pd.DataFrame) -> tuple[dict[str, Any], ...]:
-    """What was found, one entry for each declared expectation, in the suite's order.
+    """The result of each expectation, in the suite's order.
 
-    What an expectation raised is left out: its words may quote a value.
+    Exceptions of expectations are left out, because their texts may quote values.
     """
-    gx = library()
-    found: dict[int, Any] = {
+    gx = load_gx()
+    results: dict[int, Any] = {
         position: {"success": False, "result": {}}
         for position, entry in enumerate(suite.declared)
-        if not checkable(entry["type"], entry["kwargs"], frame)
+        if not can_check(entry["type"], entry["kwargs"], frame)
     }
-    asked = [e for position, e in enumerate(_load(suite)) if position not in found]
+    expectations = [e for position, e in enumerate(_load(suite)) if position not in results]
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = {"globally": False}
     batch = (
@@ -225,19 +194,20 @@ def _run(suite: SuiteFile, frame: pd.DataFrame) -> tuple[dict[str, Any], ...]:
         .get_batch(batch_parameters={"dataframe": frame})
     )
     with warnings.catch_warnings():
-        # Columns of nulls or of one value are what it is here to see.
+        # It warns about columns of nulls or of one value; the results report those.
         warnings.simplefilter("ignore")
-        answer = batch.validate(
-            gx.ExpectationSuite(name=suite.name, expectations=asked), result_format=_RESULT_FORMAT
+        validation = batch.validate(
+            gx.ExpectationSuite(name=suite.name, expectations=expectations),
+            result_format=_RESULT_FORMAT,
         )
-    for result in answer.results:
-        found[result.expectation_config.meta[_POSITION]] = {
+    for result in validation.results:
+        results[result.expectation_config.meta[_POSITION]] = {
             "success": bool(result.success),
-            "result": _plain(result.result),
+            "result": _to_json(result.result),
         }
-    if sorted(found) != list(range(len(suite.declared))):
+    if sorted(results) != list(range(len(suite.declared))):
         raise SuiteBroken(
-            f"{len(found)} of the {len(suite.declared)} expectations of suite {suite.name} "
+            f"{len(results)} of the {len(suite.declared)} expectations of suite {suite.name} "
             "were evaluated.",
             suite=suite.name,
         )
@@ -246,14 +216,14 @@ def _run(suite: SuiteFile, frame: pd.DataFrame) -> tuple[dict[str, Any], ...]:
             "type": entry["type"],
             "kwargs": entry["kwargs"],
             "severity": entry.get("severity", "critical"),
-            **found[position],
+            **results[position],
         }
         for position, entry in enumerate(suite.declared)
     )
 
 
-def _plain(result: Any) -> Any:
-    """JSON values of what the library leaves as numpy's; null for what is no number."""
+def _to_json(result: Any) -> Any:
+    """JSON values of a result that may hold numpy's; NaN and infinity become null."""
     text = json.dumps(result, default=lambda value: getattr(value, "item", value.__str__)())
     return json.loads(text, parse_constant=lambda _: None)
 
@@ -261,37 +231,37 @@ def _plain(result: Any) -> Any:
 def _suite_sections(suite: SuiteFile) -> list[Section]:
     from great_expectations.render.renderer import ExpectationSuitePageRenderer
 
-    loaded = library().ExpectationSuite(name=suite.name, expectations=_load(suite))
+    loaded = load_gx().ExpectationSuite(name=suite.name, expectations=_load(suite))
     return _sections(ExpectationSuitePageRenderer().render(loaded))
 
 
-def _result_sections(suite: SuiteFile, outcome: Outcome) -> list[Section]:
+def _result_sections(suite: SuiteFile, result: SuiteResult) -> list[Section]:
     from great_expectations.core import (
         ExpectationSuiteValidationResult,
         ExpectationValidationResult,
     )
     from great_expectations.render.renderer import ValidationResultsPageRenderer
 
-    # Made anew from plain values: its renderer chokes on numpy's numbers, and what was
-    # raised or when it ran has no place on the page.
-    found = ExpectationSuiteValidationResult(
-        success=outcome.passed,
+    # Built from JSON values: the renderer fails on numpy's numbers, and the library's own object
+    # also holds exceptions and times.
+    validation = ExpectationSuiteValidationResult(
+        success=result.passed,
         results=[
             ExpectationValidationResult(
-                success=result["success"],
+                success=entry["success"],
                 expectation_config=expectation.configuration,
-                result=escaped(result["result"]),
+                result=escape_strings(entry["result"]),
             )
-            for expectation, result in zip(_load(suite), outcome.results, strict=True)
+            for expectation, entry in zip(_load(suite), result.results, strict=True)
         ],
         suite_name=suite.name,
         meta={},
     )
-    return _sections(ValidationResultsPageRenderer().render(found))
+    return _sections(ValidationResultsPageRenderer().render(validation))
 
 
 def _sections(document: Any) -> list[Section]:
-    """Render all but the overview, which the page says in its own way."""
+    """Render all sections but the overview, which the page replaces."""
     from great_expectations.render.view import DefaultJinjaSectionView
 
     view = DefaultJinjaSectionView()

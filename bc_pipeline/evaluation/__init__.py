@@ -1,1 +1,1 @@
-"""What a model is worth on rows it never saw: scores, paired comparisons, figures, card."""
+"""Models on rows they were not trained on: scores, paired comparisons, figures, model card."""

@@ -1,7 +1,7 @@
-"""Percentile bootstrap over rows, in the form that lets a matrix product do the work.
+"""Percentile bootstrap over rows, with resamples as weights of the rows.
 
-A resample is kept as how often it drew each row. Every count of calls is then a weighted
-sum, and thousands of resamples are scored at once.
+A resample is stored as the number of times that it drew each row. Counts are then weighted sums,
+so that thousands of resamples are scored at once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,9 @@ from bc_pipeline.artifacts.evidence import Interval
 
 @lru_cache(maxsize=4)
 def row_weights(rows: int, rounds: int, seed: int) -> np.ndarray:
-    """How often each resample drew each row.
+    """Number of times that each resample drew each row.
 
-    The same arguments give the same resamples: two models that are scored with them are
-    compared in pairs.
+    The same arguments give the same resamples, so that two models can be compared in pairs.
 
     Returns
     -------
@@ -46,8 +45,7 @@ def percentile_interval(estimates: np.ndarray, level: float) -> Interval:
     Returns
     -------
     Interval
-        Without limits where so many resamples are undefined that a whole tail may be
-        hidden among them.
+        Without limits where the share of undefined resamples is larger than a tail.
     """
     defined = estimates[~np.isnan(estimates)]
     tail = (1.0 - level) / 2.0

@@ -1,24 +1,24 @@
-"""Champion against challenger: paired on the same holdout rows, or recipe against recipe."""
+"""Comparison of champion and challenger, on the same holdout rows and between recipes."""
 
 from __future__ import annotations
 
 import numpy as np
 
 from bc_pipeline.artifacts.evidence import Comparison, Interval, Score
+from bc_pipeline.corrected_t_test import corrected_resampled_t
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.evaluation.bootstrap import percentile_interval, row_weights
-from bc_pipeline.evaluation.metrics import measure
+from bc_pipeline.evaluation.metrics import compute_metrics, finite_or_none
 from bc_pipeline.problems.base import GatePolicy, Margin
-from bc_pipeline.statistics import corrected_resampled_t
 
 
 def holdout_comparisons(
     policy: GatePolicy, champion: Score, challenger: Score, decision_threshold_cost: float
 ) -> tuple[Comparison, ...]:
-    """Paired bootstrap of every metric that the policy gives a margin.
+    """Paired bootstrap of every metric that has a margin in the policy.
 
-    Each resample scores both models on the same drawn rows, so what the rows have in common
-    cancels out and the interval is about the models.
+    Each resample scores both models on the same drawn rows, so that the variation of the rows
+    cancels out of the difference.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def holdout_comparisons(
         return tuple(_undefined(margin, champion, challenger) for margin in policy.margins)
     weights = row_weights(rows, policy.bootstrap_rounds, policy.bootstrap_seed)
     resampled = [
-        measure(
+        compute_metrics(
             weights,
             np.array(side.positive),
             np.array(side.probability),
@@ -74,7 +74,7 @@ def holdout_comparisons(
                 challenger=new,
                 gain=sign * (new - old),
                 interval=percentile_interval(gains, policy.level),
-                # The plain value counts as one resample: a p value is never 0.
+                # The sample itself counts as one resample, so that p is never 0.
                 p_value=float((1 + (defined <= 0.0).sum()) / (1 + defined.size)),
             )
         )
@@ -111,11 +111,12 @@ def recipe_comparison(
     return Comparison(
         metric="brier",
         method="corrected_resampled_t",
-        champion=_or_none(champion_losses.mean()),
-        challenger=_or_none(challenger_losses.mean()),
-        gain=_or_none(test.mean),
-        interval=Interval(_or_none(test.low), _or_none(test.high), level),
-        p_value=_or_none(test.p_value),
+        champion=finite_or_none(champion_losses.mean()),
+        challenger=finite_or_none(challenger_losses.mean()),
+        gain=finite_or_none(test.mean),
+        interval=Interval(finite_or_none(test.low), finite_or_none(test.high), level),
+        p_value=finite_or_none(test.p_value),
+        standard_error=finite_or_none(test.error),
     )
 
 
@@ -127,7 +128,3 @@ def _undefined(margin: Margin, champion: Score, challenger: Score) -> Comparison
         challenger=challenger.metrics[margin.metric],
         gain=None,
     )
-
-
-def _or_none(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -1,9 +1,8 @@
-"""Named parts of the rows on which a model is looked at separately."""
+"""Slices: named subsets of the rows on which a model is scored separately."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,7 @@ from bc_pipeline.problems.base import Problem
 
 @dataclass(frozen=True)
 class SliceBounds:
-    """A slice with its quantiles turned into feature values, so that it fits any rows.
+    """A slice whose bounds are feature values.
 
     Attributes
     ----------
@@ -30,7 +29,7 @@ class SliceBounds:
     high: float
 
     def contains(self, values: np.ndarray) -> np.ndarray:
-        """Which rows belong to the slice.
+        """Whether each row belongs to the slice.
 
         Parameters
         ----------
@@ -44,28 +43,29 @@ class SliceBounds:
         return np.asarray((column >= self.low) & (column < self.high))
 
 
-def resolve(problem: Problem, train_values: np.ndarray) -> tuple[SliceBounds, ...]:
-    """Turn the quantiles of the problem's slices into feature values.
+def resolve_slices(problem: Problem, train_values: np.ndarray) -> tuple[SliceBounds, ...]:
+    """Convert the quantiles of the problem's slices to feature values.
 
-    Only train rows set the bounds, so that the holdout has no say in how it is cut. An
-    outermost quantile becomes infinite: a row beyond every train row still has its slice.
+    Bounds come from train rows alone. The quantiles 0 and 1 become infinite, so that a row
+    outside the range of the train rows belongs to a slice too.
 
     Parameters
     ----------
     train_values : array of float64, shape (n, n_features)
         In schema order, with at least one row where the problem has slices.
     """
-    names: Sequence[str] = problem.schema.names
     bounds = []
-    for part in problem.slices:
-        column = names.index(part.feature)
-        low, high = np.quantile(train_values[:, column], [part.low_quantile, part.high_quantile])
+    for slice_ in problem.slices:
+        column = problem.schema.names.index(slice_.feature)
+        low, high = np.quantile(
+            train_values[:, column], [slice_.low_quantile, slice_.high_quantile]
+        )
         bounds.append(
             SliceBounds(
-                name=part.name,
+                name=slice_.name,
                 column=column,
-                low=float(low) if part.low_quantile > 0.0 else -math.inf,
-                high=float(high) if part.high_quantile < 1.0 else math.inf,
+                low=float(low) if slice_.low_quantile > 0.0 else -math.inf,
+                high=float(high) if slice_.high_quantile < 1.0 else math.inf,
             )
         )
     return tuple(bounds)

@@ -1,4 +1,4 @@
-"""The problems that the pipeline predicts, by name."""
+"""The prediction problems of the pipeline, by name."""
 
 from __future__ import annotations
 

@@ -1,99 +1,75 @@
-"""The audit log: one JSON line per decision, each bound to the line before by its digest.
-
-A line counts once it is whole and on the disk. What a crash left of an unfinished last
-line was never acknowledged to anybody: the next append removes it. Any other change to the
-file breaks the chain.
-"""
+"""Writes and verifies the audit log, whose format is `bc_pipeline.artifacts.audit_log`."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from datetime import timedelta
 from itertools import pairwise
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Record
+from bc_pipeline.artifacts import signing
+from bc_pipeline.artifacts.audit_log import (
+    AUDIT_REMEDY,
+    OUTCOMES,
+    RELEASES,
+    AuditLine,
+    AuditLog,
+    Event,
+    read_audit_log,
+)
+from bc_pipeline.artifacts.audit_tip import AuditTip
 from bc_pipeline.artifacts.files import (
     FILE_MODE,
     locked,
     make_directory,
-    sha256_bytes,
     sync_directory,
 )
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
-from bc_pipeline.errors import AuditBroken
+from bc_pipeline.artifacts.versions import read_registry, read_unsigned_registry
+from bc_pipeline.clock import format_time, now, parse_time
+from bc_pipeline.errors import AuditBroken, ConfigError
 
-Event = Literal[
-    "verdict", "approval", "release_started", "release_abandoned", "promotion", "rollback"
-]
-# `release_started` stands before the pointer moves; one of the others follows it.
-OUTCOMES = frozenset({"promotion", "rollback"})
-RELEASES = OUTCOMES | {"release_started", "release_abandoned"}
-GENESIS = "0" * 64
-_REMEDY = (
-    "Compare it with a backup and do not mend it. To go on without it, move the file away: "
-    "a new chain starts."
-)
-
-
-class AuditLine(Record, frozen=True, kw_only=True):
-    """One decision.
-
-    Attributes
-    ----------
-    sequence : int
-        From 1.
-    at : str
-        ISO 8601, UTC: when it was decided.
-    generation : int
-        For a release, the one that it makes; else the one it was decided under.
-    actor : str
-        Who or what decided.
-    previous_sha256 : str
-        `sha256` of the line before; zeros for the first.
-    sha256 : str
-        Of this line as it stands in the file, with this field empty.
-    """
-
-    sequence: int
-    at: str
-    event: Event
-    problem: str
-    version: str
-    generation: int
-    actor: str
-    run_id: str | None
-    details: dict[str, Any]
-    previous_sha256: str
-    sha256: str = ""
+# Clocks of machines that wrote unsigned lines of earlier releases may have differed by this much.
+UNSIGNED_CLOCKS = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class AuditReport:
-    """A log whose chain holds.
+    """A log whose chain and signatures hold.
 
     Attributes
     ----------
     lines : int
-    head : str
-        Digest of the last line: kept elsewhere, it also proves that no line was cut off.
+    unsigned_lines : int
+        Those at the beginning, of earlier releases; the first signed line covers them.
+    distrusted_lines : int
+        Signed with a key after it was compromised; they decide nothing.
+    tip : AuditTip or None
+        The last line; None without lines.
     generation : int
         Of the last release.
     unfinished_line : bool
-        Whether a crash left a part of a line, which the next append removes.
+        Whether a crash left an incomplete line, which the next append removes.
     unfinished_release : str or None
-        Version of a release that was started and not concluded; the next release does it.
+        Version of a release that was started and not concluded; the next release concludes it.
     """
 
     lines: int
-    head: str
+    unsigned_lines: int
+    distrusted_lines: int
+    tip: AuditTip | None
     generation: int
     unfinished_line: bool
     unfinished_release: str | None
+
+    @property
+    def head(self) -> str:
+        """Digest of the last line; empty without lines."""
+        return self.tip.sha256 if self.tip else ""
 
 
 def append(
@@ -107,81 +83,215 @@ def append(
     run_id: str | None = None,
     details: dict[str, Any] | None = None,
 ) -> AuditLine:
-    """Add a line and make it durable.
+    """Add a signed line and make it durable.
+
+    The first line of a new key follows a line that says so. Where `at` is before the last line,
+    because the clocks of two machines differ, the line has the later time, and its details have
+    the other one.
 
     Raises
     ------
     AuditBroken
-        Where the chain so far does not hold: nothing is built on it.
+        Where the log so far does not verify: nothing is appended to it.
+    ConfigError
+        Where the signing key is missing, or readers do not trust its public key.
     TransientError
-        Where another process holds the log for too long.
+        Where another process locks the log for too long.
     """
     make_directory(store.audit.parent)
     with locked(store.audit_lock):
-        lines, whole, _ = _load(store)
-        line = _sealed(
-            AuditLine(
-                sequence=len(lines) + 1,
-                at=at,
-                event=event,
-                problem=store.problem,
-                version=version,
-                generation=generation,
-                actor=actor,
-                run_id=run_id,
-                details=details or {},
-                previous_sha256=lines[-1].sha256 if lines else GENESIS,
-            )
+        log = read_audit_log(store)
+        distrusts = details["key_id"] if details and event == "key_distrusted" else None
+        key_id = _usable_key(store, log, distrusts)
+        line = AuditLine(
+            sequence=len(log.lines) + 1,
+            at=at,
+            event=event,
+            problem=store.problem,
+            version=version,
+            generation=generation,
+            actor=actor,
+            run_id=run_id,
+            details=details or {},
+            previous_sha256=log.head,
         )
-        descriptor = os.open(store.audit, os.O_RDWR | os.O_CREAT, FILE_MODE)
-        with os.fdopen(descriptor, "r+b") as stream:
-            stream.truncate(whole)
-            stream.seek(whole)
-            stream.write(_encode(line) + b"\n")
-            stream.flush()
-            os.fsync(descriptor)
-        if not lines:
-            sync_directory(store.audit.parent)
-    return line
+        last = log.lines[-1] if log.lines else None
+        lines = [line]
+        if last is not None and last.is_signed and last.key_id != key_id and event not in _KEYS:
+            lines.insert(0, _key_rotated(line, str(last.key_id), key_id))
+        written = []
+        for one in lines:
+            last = _follow(one, last).signed(store.signing_key)
+            written.append(last)
+        _write(store, log.size, written)
+    return written[-1]
 
 
-def read(store: Store) -> list[AuditLine]:
-    """Every whole line, after the chain was checked.
+_KEYS = frozenset({"key_rotated", "key_retired", "key_distrusted"})
 
-    Raises
-    ------
-    AuditBroken
+
+def _usable_key(store: Store, log: AuditLog, distrusts: str | None) -> str:
+    """Id of the key that signs, if readers trust it.
+
+    Parameters
+    ----------
+    distrusts : str or None
+        The key that the line to be signed declares distrusted: what that key said does not count.
     """
-    return _load(store)[0]
+    key_id = signing.key_id(store.signing_key)
+    declared = log.distrusted_keys.get(key_id)
+    if key_id == distrusts or (declared is not None and declared.key_id != distrusts):
+        raise ConfigError(
+            f"The signing key {key_id} is distrusted.",
+            "Let BC_SIGNING_KEY_FILE name the key that replaced it.",
+            setting="BC_SIGNING_KEY_FILE",
+        )
+    if key_id not in signing.load_public_keys(store.verify_key):
+        raise ConfigError(
+            f"BC_VERIFY_KEY_FILE does not hold the public key of the signing key {key_id}: "
+            "readers would refuse what it signs.",
+            "Add the public key for all readers first; `bc-pipeline keys rotate-signing` says how.",
+            setting="BC_VERIFY_KEY_FILE",
+        )
+    return key_id
 
 
-def verify(store: Store) -> AuditReport:
-    """Check the chain, that generations follow each other, and that the registry agrees.
+def _key_rotated(line: AuditLine, former: str, key_id: str) -> AuditLine:
+    return msgspec.structs.replace(
+        line,
+        event="key_rotated",
+        version="",
+        run_id=None,
+        details={"key_id": key_id, "replaces": former},
+    )
+
+
+def _follow(line: AuditLine, last: AuditLine | None) -> AuditLine:
+    """The line as the one after `last`, with a time that is not before that one's."""
+    if last is None:
+        return line
+    details, at = line.details, line.at
+    if _is_earlier(at, last.at):
+        details, at = details | {"clock": at}, last.at
+    return msgspec.structs.replace(
+        line,
+        sequence=last.sequence + 1,
+        previous_sha256=last.sha256,
+        at=at,
+        details=details,
+    )
+
+
+def _write(store: Store, size: int, lines: list[AuditLine]) -> None:
+    """Write lines after the first `size` bytes, in one write, and make them durable."""
+    descriptor = os.open(store.audit, os.O_RDWR | os.O_CREAT, FILE_MODE)
+    with os.fdopen(descriptor, "r+b") as stream:
+        stream.truncate(size)
+        stream.seek(size)
+        stream.write(b"".join(line.encode() + b"\n" for line in lines))
+        stream.flush()
+        os.fsync(descriptor)
+    if size == 0:
+        sync_directory(store.audit.parent)
+
+
+def cover_unsigned_lines(store: Store, *, actor: str) -> AuditLine | None:
+    """Append a signed line that covers an unsigned log of an earlier release.
+
+    Returns
+    -------
+    AuditLine or None
+        None where there is no line, or the last one is signed already.
+
+    Raises
+    ------
+    AuditBroken, ArtifactCorrupt
+        Where the log does not verify, or does not agree with the registry.
+    """
+    with locked(store.registry_lock):
+        report = _check(read_audit_log(store), read_registry(store))
+    if report.tip is None or report.tip.signature is not None:
+        return None
+    return append(
+        store,
+        "log_signed",
+        version="",
+        generation=report.generation,
+        actor=actor,
+        at=format_time(now()),
+        details={"unsigned_lines": report.lines, "head": report.head},
+    )
+
+
+def verify(store: Store, tip: AuditTip | None = None, *, signed: bool = True) -> AuditReport:
+    """Check chain, signatures and times, that generations follow, and that the registry agrees.
+
+    Parameters
+    ----------
+    tip : AuditTip, optional
+        Of this log, stored elsewhere: the log must have its line.
+    signed : bool
+        False for a volume of format 1, whose registry has no signature.
 
     Raises
     ------
     AuditBroken
-        Naming the first line that does not hold.
+        Naming the first line that is wrong.
+    SignatureInvalid
+        Where the tip does not verify.
     ArtifactCorrupt
         Where the registry cannot be read.
     """
-    # Between a release's start and its outcome the two files rightly differ.
+    # The two files differ during a release, so none may run meanwhile.
     with locked(store.registry_lock):
-        lines, _, torn = _load(store)
-        registry = read_registry(store)
-    require_agreement(registry, lines)
-    started = unfinished_release(lines)
+        log = read_audit_log(store)
+        registry = read_registry(store) if signed else read_unsigned_registry(store)
+    if signed:
+        log.require_signed_end()
+    if tip is not None:
+        tip.verify(signing.load_public_keys(store.verify_key) if tip.signature else {})
+        log.require_tip(tip)
+    return _check(log, registry)
+
+
+def _check(log: AuditLog, registry: Registry) -> AuditReport:
+    _require_times(log.lines)
+    require_agreement(registry, log.lines)
+    started = unfinished_release(log.lines)
     return AuditReport(
-        lines=len(lines),
-        head=lines[-1].sha256 if lines else GENESIS,
-        generation=_last_release(lines)[0],
-        unfinished_line=torn,
+        lines=len(log.lines),
+        unsigned_lines=len(log.lines) - log.signed_lines,
+        distrusted_lines=len(log.distrusted),
+        tip=log.tip,
+        generation=_last_release(log.lines)[0],
+        unfinished_line=log.has_incomplete_line,
         unfinished_release=started.version if started else None,
     )
 
 
+def _is_earlier(at: str, than: str, allowed: timedelta = timedelta(0)) -> bool:
+    """Whether a time is before another one by more than what is allowed, or one of them is none."""
+    try:
+        return parse_time(at) < parse_time(than) - allowed
+    except (ConfigError, OverflowError):
+        return True
+
+
+def _require_times(lines: list[AuditLine]) -> None:
+    """Check that no line is older than the one before it."""
+    for before, after in pairwise(lines):
+        allowed = timedelta(0) if after.is_signed else UNSIGNED_CLOCKS
+        if _is_earlier(after.at, before.at, allowed):
+            raise AuditBroken(
+                f"Line {after.sequence} of {after.problem}'s audit log is of {after.at}, and the "
+                f"line before it is of {before.at}.",
+                AUDIT_REMEDY,
+                line=after.sequence,
+            )
+
+
 def require_agreement(registry: Registry, lines: list[AuditLine]) -> None:
-    """Make sure that what is live is what the last release, or one under way, made live.
+    """Compare the registry with the last release in the log, or with an unfinished one.
 
     Raises
     ------
@@ -191,14 +301,14 @@ def require_agreement(registry: Registry, lines: list[AuditLine]) -> None:
     states = {(generation, champion)}
     started = unfinished_release(lines)
     if started is not None:
-        states.add((started.generation, started.version))
-    live = registry.production.version if registry.production else None
-    if (registry.generation, live) not in states:
+        states.add((started.generation, started.champion))
+    production = registry.production.version if registry.production else None
+    if (registry.generation, production) not in states:
         raise AuditBroken(
-            f"The registry has {live} at generation {registry.generation}; the audit log of "
+            f"The registry has {production} at generation {registry.generation}; the audit log of "
             f"{registry.problem} ends with {champion} at generation {generation}.",
-            "One of the two was changed by something else than a release: restore it from a "
-            "backup.",
+            "One of the two was changed by something else than a release: `bc-pipeline registry "
+            "--repair` makes the registry again from the log, or restore both from a backup.",
             line=len(lines),
         )
 
@@ -210,56 +320,16 @@ def unfinished_release(lines: list[AuditLine]) -> AuditLine | None:
 
 
 def _last_release(lines: list[AuditLine]) -> tuple[int, str | None]:
-    """Generation and version of the last release, having seen that none is missing."""
+    """Generation and version of the last release; no generation may be missing before it."""
     outcomes = [line for line in lines if line.event in OUTCOMES]
     for before, after in pairwise(outcomes):
         if after.generation != before.generation + 1:
             raise AuditBroken(
                 f"Generation {after.generation} follows generation {before.generation} in the "
                 f"audit log of {after.problem}.",
-                _REMEDY,
+                AUDIT_REMEDY,
                 line=after.sequence,
             )
-    return (outcomes[-1].generation, outcomes[-1].version) if outcomes else (0, None)
-
-
-def _load(store: Store) -> tuple[list[AuditLine], int, bool]:
-    """Lines, length of the file in whole lines, and whether an unfinished one follows."""
-    try:
-        data = store.audit.read_bytes()
-    except FileNotFoundError:
-        return [], 0, False
-    whole = data.rfind(b"\n") + 1
-    lines: list[AuditLine] = []
-    for number, raw in enumerate(data[:whole].split(b"\n")[:-1], start=1):
-        previous = lines[-1].sha256 if lines else GENESIS
-        lines.append(_checked(raw, number, previous, store.problem))
-    return lines, whole, whole < len(data)
-
-
-def _checked(raw: bytes, number: int, previous: str, problem: str) -> AuditLine:
-    try:
-        line = msgspec.json.decode(raw, type=AuditLine)
-    except msgspec.MsgspecError:
-        wrong = "is not an audit line"
-    else:
-        # The exact bytes count: another spacing or order of fields is a change too.
-        if _encode(_sealed(line)) != raw:
-            wrong = "was changed"
-        elif line.previous_sha256 != previous or line.sequence != number:
-            wrong = "does not follow the line before it"
-        elif line.problem != problem:
-            wrong = f"belongs to {line.problem}"
-        else:
-            return line
-    raise AuditBroken(f"Line {number} of {problem}'s audit log {wrong}.", _REMEDY, line=number)
-
-
-def _encode(line: AuditLine) -> bytes:
-    return msgspec.json.encode(line)
-
-
-def _sealed(line: AuditLine) -> AuditLine:
-    """The line with the digest that belongs to it."""
-    bare = msgspec.structs.replace(line, sha256="")
-    return msgspec.structs.replace(bare, sha256=sha256_bytes(_encode(bare)))
+    if not outcomes:
+        return 0, None
+    return outcomes[-1].generation, outcomes[-1].champion

@@ -1,21 +1,23 @@
 """The gate: evidence and policy in, verdict out.
 
-`decide` is a pure function. It reads no file, knows no clock and holds no opinion: what
-must be shown is the problem's `GatePolicy`, what was measured is the `Evaluation`. A
-rejection is a value. Only evidence that is not about the same rows is an error, because
-then there is nothing to judge.
+`decide` is a pure function of the problem's `GatePolicy`, the `Evaluation` and the smoke test;
+it reads no file and no clock. A rejection is a value. Evidence about different rows is an
+error, because nothing can be compared.
 
 Three kinds of verdict:
 
 first
     There is no champion. Floors, slices, export and smoke test decide.
 refresh
-    The champion's recipe on other data. It passes where it clears what a first model must
-    clear and is not worse than the champion on the same holdout rows: newer data is reason
-    enough to replace an equal model.
+    The champion's recipe on other data: the same parameters and builder, under whatever versions
+    of libraries, which the verdict names. It passes where it passes as a first model and is not
+    worse than the champion on the same holdout rows: an equal model of newer data replaces it.
 switch
-    Another recipe. It must beat the champion's recipe in paired repeated cross-validation;
-    the holdout, judged as for a refresh, can only veto. A tie keeps the champion.
+    Another recipe; also the same name and parameters with another builder. It must beat the
+    champion's recipe in paired repeated cross-validation, or on new rows as they came; the
+    holdout, judged as for a refresh, can only veto. A tie keeps the champion.
+
+Refresh and switch are compared with the anchor too: what all of them lost together is bounded.
 """
 
 from __future__ import annotations
@@ -27,7 +29,10 @@ import msgspec
 from bc_pipeline.artifacts.evidence import Check, Evaluation, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import GatePolicy
-from bc_pipeline.promotion import checks
+from bc_pipeline.promotion import artifact_checks, model_checks
+from bc_pipeline.promotion.anchor_checks import anchor_checks
+from bc_pipeline.promotion.check import is_above_zero
+from bc_pipeline.promotion.recipe_gain import recipe_gain
 
 
 def decide(
@@ -38,10 +43,9 @@ def decide(
     Parameters
     ----------
     smoke : Smoke
-        What the real service answered with the challenger's files.
+        Result of the smoke test of the challenger's files.
     looks_back : bool
-        For a backfill, which is about older data on purpose: its age is shown, and does
-        not block.
+        For a backfill, whose data is older on purpose: the check of its age is advisory.
 
     Raises
     ------
@@ -49,37 +53,57 @@ def decide(
         Where champion and challenger were not scored on the same rows.
     """
     challenger, champion = evaluation.challenger, evaluation.champion
-    _need_same_rows(evaluation)
+    _require_same_rows(evaluation)
     kind = _kind(evaluation)
-    live = champion is not None and champion.version == challenger.version
-    shown: tuple[Check, ...] = (
-        (checks.already_live(),)
-        if live
-        else tuple(_checks(policy, evaluation, smoke, kind, looks_back=looks_back))
+    is_champion = champion is not None and champion.version == challenger.version
+    advisory = policy.advisory | {"data_age"} if looks_back else policy.advisory
+    checks: tuple[Check, ...] = (
+        (model_checks.already_live(),)
+        if is_champion
+        else tuple(
+            msgspec.structs.replace(check, blocking=check.name not in advisory)
+            for check in _checks(policy, evaluation, smoke, kind)
+        )
     )
-    failed = [check for check in shown if check.blocking and not check.passed]
+    failed = [check for check in checks if check.blocking and not check.passed]
     return Verdict(
         problem=evaluation.problem,
         kind=kind,
         passed=not failed,
-        better=not live and all(check.passed for check in shown) and _gains(evaluation, kind),
+        better=not is_champion
+        and all(check.passed for check in checks)
+        and _shows_gain(evaluation, kind),
         challenger=challenger.version,
         champion=champion.version if champion is not None else None,
         champion_generation=evaluation.champion_generation,
         policy_digest=policy.digest,
         rows_digest=challenger.holdout.rows_digest,
         reasons=tuple(check.rule for check in failed),
-        checks=shown,
+        checks=checks,
+        kind_note=_kind_note(evaluation, kind),
     )
 
 
 def _kind(evaluation: Evaluation) -> Kind:
-    if evaluation.champion is None:
+    champion, identity = evaluation.champion, evaluation.recipe_identity
+    if champion is None:
         return "first"
-    return "refresh" if evaluation.champion.recipe == evaluation.challenger.recipe else "switch"
+    same_builder = identity is None or identity.same
+    same = same_builder and champion.recipe == evaluation.challenger.recipe
+    return "refresh" if same else "switch"
 
 
-def _need_same_rows(evaluation: Evaluation) -> None:
+def _kind_note(evaluation: Evaluation, kind: Kind) -> str:
+    identity = evaluation.recipe_identity
+    if identity is None:
+        return ""
+    changed = ", ".join(
+        f"{name} {old} -> {new}" for name, (old, new) in sorted(identity.libraries.items())
+    )
+    return "; ".join(filter(None, [f"{kind} under {changed}" if changed else "", identity.note]))
+
+
+def _require_same_rows(evaluation: Evaluation) -> None:
     champion, challenger = evaluation.champion, evaluation.challenger
     if champion is None:
         return
@@ -98,37 +122,40 @@ def _need_same_rows(evaluation: Evaluation) -> None:
 
 
 def _checks(
-    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, kind: Kind, *, looks_back: bool
+    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, kind: Kind
 ) -> Iterator[Check]:
     """Every check of the verdict, in the order in which a reviewer reads them."""
     challenger, champion = evaluation.challenger, evaluation.champion
     for floor in policy.floors:
-        yield checks.floor(policy, floor, evaluation)
-    yield checks.worst_slice(policy, challenger.holdout, "holdout")
-    yield checks.worst_slice(policy, evaluation.cross_validation, "cross_validation")
+        yield model_checks.floor(floor, evaluation)
+        if floor.proven is not None:
+            yield model_checks.proven(floor, floor.proven, evaluation)
+    yield model_checks.worst_slice(policy, challenger.holdout, "holdout")
+    yield model_checks.worst_slice(policy, evaluation.cross_validation, "cross_validation")
     if champion is not None:
         if kind == "switch":
-            yield checks.recipe_gain(policy, champion, evaluation.recipe_comparison)
-        yield checks.f1_tie(policy, champion, challenger)
+            yield recipe_gain(policy, champion, evaluation)
+        yield model_checks.f1_tie(policy, champion, challenger)
         for margin in policy.margins:
-            yield checks.no_harm(policy, margin, evaluation.holdout_comparisons)
-        yield checks.same_schema(policy, champion, challenger)
-        age = checks.data_age(policy, champion, challenger)
-        yield msgspec.structs.replace(age, blocking=age.blocking and not looks_back)
-    yield checks.frozen_threshold(policy, evaluation)
-    yield checks.rows_apart(policy, evaluation)
-    yield checks.parity_difference(policy, evaluation.parity)
-    yield checks.parity_flips(policy, evaluation.parity)
-    yield checks.smoke_answers(policy, smoke)
-    yield checks.smoke_agreement(policy, smoke)
-    yield checks.smoke_latency(policy, smoke)
+            yield model_checks.no_harm(policy, margin, evaluation.holdout_comparisons)
+        if evaluation.anchor is not None:
+            yield from anchor_checks(policy, evaluation.anchor)
+        yield model_checks.same_schema(champion, challenger)
+        yield model_checks.data_age(champion, challenger)
+    yield artifact_checks.frozen_threshold(evaluation)
+    yield artifact_checks.rows_apart(evaluation)
+    yield artifact_checks.parity_difference(policy, evaluation.parity)
+    yield artifact_checks.parity_flips(evaluation.parity)
+    yield artifact_checks.smoke_answers(smoke)
+    yield artifact_checks.smoke_agreement(policy, smoke)
+    yield artifact_checks.smoke_latency(policy, smoke)
 
 
-def _gains(evaluation: Evaluation, kind: Kind) -> bool:
-    """Whether a challenger that fails no check is shown to be better, not merely as good."""
+def _shows_gain(evaluation: Evaluation, kind: Kind) -> bool:
+    """Whether a challenger that fails no check is better, and not only as good."""
     if kind == "switch":
-        return True  # It passed `recipe_gain`: that is the proof.
+        return True  # It passed `recipe_gain`.
     return any(
-        comparison.metric in ("f1", "brier") and checks.lies_above_zero(comparison.interval)
+        comparison.metric in ("f1", "brier") and is_above_zero(comparison.interval)
         for comparison in evaluation.holdout_comparisons
     )

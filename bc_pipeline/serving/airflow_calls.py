@@ -1,7 +1,6 @@
-"""Calls of Airflow beside the event loop, in threads that nothing else waits for.
+"""Calls of Airflow in a small thread pool of their own, with a time limit.
 
-However slow Airflow is, it holds these few threads and no other, and a client that asks is
-answered in a bounded time.
+A slow Airflow blocks only these threads, and each client gets an answer within the limit.
 """
 
 from __future__ import annotations
@@ -15,19 +14,19 @@ from bc_pipeline.errors import AirflowAway
 
 T = TypeVar("T")
 THREADS = 4
-# With those that are being answered; more are refused at once.
+# Calls that run or wait; further ones are refused immediately.
 MAX_WAITING = 16
 SECONDS = 8.0
 TRY_AGAIN = "Try again."
 
 
 class AirflowCalls:
-    """The threads of one worker.
+    """The thread pool of one worker.
 
     Parameters
     ----------
     seconds : float
-        A client waits so long at most, for a free thread and for Airflow together.
+        Limit for one call, the wait for a free thread included.
     """
 
     def __init__(self, seconds: float = SECONDS) -> None:
@@ -36,36 +35,32 @@ class AirflowCalls:
         self._waiting = 0
 
     async def run(self, call: Callable[[], T], remedy: str = TRY_AGAIN) -> T:
-        """Make a call in a thread.
+        """Run a call in a thread.
 
         Parameters
         ----------
         remedy : str
-            What a client may do where it has no answer.
+            Advice for a client whose call failed.
 
         Raises
         ------
         AirflowAway
-            Where it takes too long, or too many others wait. A call that was begun goes on.
+            Where the call takes too long, or too many others wait. A call that has started
+            continues in its thread.
         """
         if self._waiting >= MAX_WAITING:
-            raise AirflowAway("Too many wait for Airflow.", remedy)
-        future = asyncio.get_running_loop().run_in_executor(self._threads, call)
+            raise AirflowAway("Too many requests wait for Airflow.", remedy)
         self._waiting += 1
-        future.add_done_callback(self._done)
-        done, _ = await asyncio.wait([future], timeout=self._seconds)
-        if not done:
-            # One that has not begun never does; the end of one that has is awaited by nobody.
-            future.cancel()
-            raise AirflowAway("Airflow does not answer in time.", remedy)
-        return await future
-
-    def _done(self, future: asyncio.Future[T]) -> None:
-        self._waiting -= 1
-        if not future.cancelled():
-            # Looked at: nobody else may.
-            future.exception()
+        try:
+            # Cancelling stops only a call that has not started yet.
+            return await asyncio.wait_for(
+                asyncio.get_running_loop().run_in_executor(self._threads, call), self._seconds
+            )
+        except TimeoutError:
+            raise AirflowAway("Airflow does not answer in time.", remedy) from None
+        finally:
+            self._waiting -= 1
 
     def close(self) -> None:
-        """Begin no other call, and wait for none."""
+        """Start no further call, and do not wait for running ones."""
         self._threads.shutdown(wait=False, cancel_futures=True)

@@ -1,79 +1,108 @@
-"""The FastAPI application of one worker, put together."""
+"""Builds the FastAPI application of one worker."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from http import HTTPStatus
+from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from bc_pipeline import __version__
-from bc_pipeline.access.addresses import AddressBook
-from bc_pipeline.access.guard import Guard
-from bc_pipeline.access.limits import Limiter
+from bc_pipeline.artifacts.store_format import require_store
+from bc_pipeline.auth.addresses import AddressRules
+from bc_pipeline.auth.authenticator import Authenticator
+from bc_pipeline.auth.rate_limits import RateLimiter
+from bc_pipeline.background_loop import BackgroundLoop
 from bc_pipeline.errors import ConfigError, PipelineError
-from bc_pipeline.records.spool import Spool
-from bc_pipeline.serving import problem_details
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.front import Front
-from bc_pipeline.serving.model.folder import PinnedModel
-from bc_pipeline.serving.model.live import Live, LiveModel
+from bc_pipeline.prediction_log.spool import Spool
+from bc_pipeline.serving import error_responses
+from bc_pipeline.serving.fast_path import FastPath
+from bc_pipeline.serving.middleware import ServiceMiddleware
+from bc_pipeline.serving.model.loaded_model import LoadedModel, load_folder
+from bc_pipeline.serving.model.model_watcher import ModelWatcher
 from bc_pipeline.serving.pages import documentation
 from bc_pipeline.serving.routes import ROUTERS
+from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import Services
-from bc_pipeline.serving.short_way import ShortWay
 from bc_pipeline.serving.telemetry.access_log import AccessLog
-from bc_pipeline.serving.telemetry.exposition import observe, watch
+from bc_pipeline.serving.telemetry.exposition import PUBLISH_SECONDS
 from bc_pipeline.serving.telemetry.metrics import Metrics
 from bc_pipeline.serving.telemetry.tracing import Tracing
 from bc_pipeline.settings import Settings
 
 
 class Application(FastAPI):
-    """FastAPI with `Front` around everything, the framework's own outermost layer included.
+    """FastAPI with `ServiceMiddleware` around the framework's own middleware.
 
     Attributes
     ----------
-    short_way : ShortWay or None
-        For the server, which may ask it first.
+    fast_path : FastPath or None
+        For the server, which tries it before the routes.
     """
 
-    def __init__(self, services: Services, *, quick: bool, **options: Any) -> None:
+    def __init__(self, services: Services, *, use_fast_path: bool, **options: Any) -> None:
         super().__init__(**options)
         self.state.services = services
-        self.short_way = ShortWay(services) if quick else None
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """What the frameworks' own do for us, without a coroutine of each."""
-        if self.middleware_stack is None:
-            self.middleware_stack = self.build_middleware_stack()
-        scope["app"] = self
-        await self.middleware_stack(scope, receive, send)
+        self.fast_path = FastPath(services) if use_fast_path else None
 
     def build_middleware_stack(self) -> ASGIApp:
-        return Front(super().build_middleware_stack(), self.state.services)
+        return ServiceMiddleware(super().build_middleware_stack(), self.state.services)
+
+    def protocol_error(
+        self, status: HTTPStatus, detail: str
+    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        """Render the response to a request that the HTTP protocol rejects."""
+        response = error_responses.protocol_error(status, detail)
+        return response.raw_headers, bytes(response.body)
+
+
+def create_worker_app(
+    settings: Settings, *, worker: str, folder: Path | None = None
+) -> Application:
+    """Build the application of a worker; the server imports this function by its name.
+
+    Parameters
+    ----------
+    folder : Path or None
+        A signed version to serve whatever the registry says; None follows the registry.
+
+    Raises
+    ------
+    PipelineError
+        Where the volume, the folder or the settings do not allow the service to start.
+    """
+    if folder is not None:
+        return create_app(settings, load_folder(folder, settings), worker=worker)
+    require_store(settings.home)
+    return create_app(settings, worker=worker)
 
 
 def create_app(
-    settings: Settings, pinned: Live | None = None, *, worker: str = "worker", quick: bool = True
+    settings: Settings,
+    pinned: LoadedModel | None = None,
+    *,
+    worker: str = "worker",
+    use_fast_path: bool = True,
 ) -> Application:
     """Build the application of one worker.
 
     Parameters
     ----------
-    pinned : Live or None
+    pinned : LoadedModel or None
         A model to serve whatever the registry says, without a prediction log; None follows
         the registry.
     worker : str
         Name of this worker's part of the prediction log.
-    quick : bool
-        Whether predictions may take the `ShortWay`.
+    use_fast_path : bool
+        Whether predictions may use the `FastPath`.
 
     Raises
     ------
@@ -82,21 +111,11 @@ def create_app(
     RecordsAway
         Where the prediction log cannot be opened.
     """
-    services = Services(
-        settings=settings,
-        model=LiveModel(settings) if pinned is None else PinnedModel(pinned),
-        guard=Guard.of(settings),
-        limiter=Limiter.of(settings),
-        addresses=AddressBook.of(settings),
-        spool=Spool.open(settings, worker) if pinned is None else None,
-        metrics=Metrics(worker),
-        log=AccessLog.of(settings.log_level),
-        tracing=Tracing.of(settings),
-    )
+    services = _make_services(settings, pinned, worker)
     app = Application(
         services=services,
-        # The short way knows nothing of pages of other origins.
-        quick=quick and not settings.cors_origins,
+        # The fast path does not add CORS headers.
+        use_fast_path=use_fast_path and not settings.cors_origins,
         title=documentation.TITLE,
         version=__version__,
         description=documentation.DESCRIPTION,
@@ -105,14 +124,17 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        exception_handlers={
+            PipelineError: error_responses.handle_pipeline_error,
+            HTTPException: error_responses.handle_http_error,
+            RequestValidationError: error_responses.handle_parameter_error,
+            Exception: error_responses.handle_internal_error,
+        },
     )
     for router in ROUTERS:
-        app.include_router(router)
+        # Not include_router(), which builds every route once more.
+        app.router.routes.extend(router.routes)
     require_scopes(app)
-    app.add_exception_handler(PipelineError, problem_details.handle_pipeline_error)
-    app.add_exception_handler(HTTPException, problem_details.handle_http_error)
-    app.add_exception_handler(RequestValidationError, problem_details.handle_parameter_error)
-    app.add_exception_handler(Exception, problem_details.handle_fault)
     if settings.cors_origins:
         app.add_middleware(
             CORSMiddleware,
@@ -130,21 +152,35 @@ def create_app(
     return app
 
 
+def _make_services(settings: Settings, pinned: LoadedModel | None, worker: str) -> Services:
+    return Services(
+        settings=settings,
+        model_watcher=ModelWatcher(settings, pinned),
+        authenticator=Authenticator.from_settings(settings),
+        rate_limiter=RateLimiter.from_settings(settings),
+        addresses=AddressRules.from_settings(settings),
+        spool=Spool.open(settings, worker) if pinned is None else None,
+        metrics=Metrics(worker),
+        access_log=AccessLog(settings.log_level),
+        tracing=Tracing.from_settings(settings),
+    )
+
+
 def require_scopes(app: FastAPI) -> None:
-    """Refuse to start with a way in that checks nothing.
+    """Refuse to start with a route that checks no credentials.
 
     Raises
     ------
     ConfigError
         Naming every route that declares no scope.
     """
-    open_doors = sorted(
+    unscoped = sorted(
         str(getattr(route, "path", route))
         for route in app.routes
         if not isinstance(route, ScopedRoute)
     )
-    if open_doors:
-        raise ConfigError(f"Routes declare no scope: {', '.join(open_doors)}.")
+    if unscoped:
+        raise ConfigError(f"Routes declare no scope: {', '.join(unscoped)}.")
 
 
 def _lifespan(
@@ -152,11 +188,21 @@ def _lifespan(
 ) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        await asyncio.to_thread(services.model.refresh)
+        await asyncio.to_thread(services.model_watcher.refresh)
+        metrics_loop = BackgroundLoop("metrics")
+        with metrics_loop.iteration():
+            services.exposition.publish()
+        watcher, authenticator = services.model_watcher, services.authenticator
+        seconds = services.settings.reload_seconds
         tasks = [
-            asyncio.create_task(services.model.watch()),
-            asyncio.create_task(services.watch_access()),
-            asyncio.create_task(watch(services)),
+            asyncio.create_task(loop.run(interval, action))
+            for loop, interval, action in (
+                (BackgroundLoop("model"), seconds, lambda: asyncio.to_thread(watcher.refresh)),
+                # A revoked key is soon refused.
+                (BackgroundLoop("keys"), seconds, lambda: asyncio.to_thread(authenticator.refresh)),
+                (BackgroundLoop("tokens"), seconds, lambda: authenticator.refresh_tokens()),
+                (metrics_loop, PUBLISH_SECONDS, services.exposition.publish),
+            )
         ]
         try:
             yield
@@ -164,12 +210,12 @@ def _lifespan(
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            services.log.flush()
-            services.limiter.close()
+            services.access_log.flush()
+            services.rate_limiter.close()
             services.airflow.close()
             if services.spool is not None:
                 services.spool.close()
-            observe(services)
+            services.exposition.publish()
             if services.tracing is not None:
                 await asyncio.to_thread(services.tracing.close)
 

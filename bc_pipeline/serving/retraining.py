@@ -1,41 +1,53 @@
-"""Ask Airflow for a retrain, once for each idempotency key, and follow it.
+"""Start retrain runs in Airflow, one per idempotency key, and report their state.
 
-The run's id is made from the key, so Airflow itself remembers what was asked: a request that
-is repeated after a lost answer, or by two workers at once, finds the run of the first.
+The run id is derived from the key, and Airflow keeps run ids unique: a request that is repeated
+after a lost response, or that reaches two workers at once, finds the run of the first.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-import msgspec
 import structlog
+from pydantic import ValidationError, field_validator
 
-from bc_pipeline.errors import AirflowAway, AirflowRefused, KeyReused, NotThere, StackError
+from bc_pipeline.clock import format_time, parse_time, time_defect
+from bc_pipeline.errors import (
+    AirflowAway,
+    AirflowRefused,
+    ConfigError,
+    KeyReused,
+    NotThere,
+    StackError,
+)
+from bc_pipeline.run_note import own_lines
 from bc_pipeline.serving.airflow_calls import SECONDS, TRY_AGAIN
+from bc_pipeline.serving.api_model import ApiModel
+from bc_pipeline.serving.request_parsing.strict_json import InvalidField
 from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from bc_pipeline.airflow_api import AirflowApi
 
-# An answer is worth waiting for this long; then Airflow counts as away.
+# Limit in seconds for each network operation.
 _TIMEOUT = 5.0
-_PREFIX = "api__"
+_RUN_ID_PREFIX = "api__"
 SAME_KEY = "Send the same Idempotency-Key again."
 _CONFLICT, _NOT_FOUND = 409, 404
 
 
-class RetrainOrder(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
-    """What a retrain is asked for.
+class RetrainOrder(ApiModel):
+    """Options of a retrain.
 
     Attributes
     ----------
     as_of : str or None
-        ISO 8601: use only rows that had arrived by then; None: all that have.
+        ISO 8601: use only rows that had arrived by then; None: all rows.
     require_approval : bool
         Whether a person decides between the gate and the release.
     """
@@ -43,9 +55,23 @@ class RetrainOrder(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=Tru
     as_of: str | None = None
     require_approval: bool = False
 
+    @field_validator("as_of")
+    @classmethod
+    def _normalise(cls, as_of: str | None) -> str | None:
+        if as_of is None:
+            return None
+        try:
+            moment = parse_time(as_of)
+        except ConfigError:
+            raise InvalidField("is no ISO 8601 date or time") from None
+        defect = time_defect(moment)
+        if defect:
+            raise InvalidField(defect)
+        return format_time(moment)
 
-class TaskState(msgspec.Struct):
-    """One task of a run; mapped tasks have an index of 0 and up."""
+
+class TaskState(ApiModel):
+    """One task of a run; the index of a mapped task is 0 or more, of others -1."""
 
     task: str
     map_index: int
@@ -55,14 +81,16 @@ class TaskState(msgspec.Struct):
     ended_at: str | None
 
 
-class Retrain(msgspec.Struct):
+class Retrain(ApiModel):
     """A run of the retrain DAG.
 
     Attributes
     ----------
     state : str
-        Airflow's: queued, running, success or failed. A run that the gate kept from
-        promoting is a success too: see ``verdict`` of the version.
+        Airflow's: queued, running, success or failed. A run whose model did not pass the
+        gate is a success too: see ``verdict`` of the version.
+    notes : list of str
+        What the run did not take of the landed files, once it has ended.
     """
 
     id: str
@@ -71,12 +99,13 @@ class Retrain(msgspec.Struct):
     queued_at: str | None
     started_at: str | None
     ended_at: str | None
+    notes: list[str]
     tasks: list[TaskState]
 
 
 @dataclass(frozen=True)
 class Retraining:
-    """The retrain DAG of one problem, seen through Airflow's API. To be called in a thread."""
+    """The retrain DAG of one problem in Airflow. Its methods block: call them in a thread."""
 
     settings: Settings
 
@@ -87,20 +116,20 @@ class Retraining:
     def start(
         self, order: RetrainOrder, key: str, caller: str
     ) -> tuple[Retrain, Literal["new", "known"]]:
-        """Start a run, or find the one that this key started.
+        """Start a run, or return the run that this key started.
 
         Raises
         ------
         KeyReused
-            Where the key stands for another order.
+            Where the key belongs to a request with other options.
         AirflowAway
-            Nothing was started, or it was and the same key finds it.
+            A run may have been started; the same key finds it.
         AirflowRefused
         """
-        run_id = run_id_of(key, caller)
-        conf = msgspec.to_builtins(order)
+        run_id = derive_run_id(key, caller)
+        conf = order.model_dump(exclude_defaults=True)
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
-        with self._airflow(SAME_KEY) as api:
+        with self._connect(SAME_KEY) as api:
             try:
                 api.trigger(self.dag, body)
                 new = True
@@ -111,10 +140,10 @@ class Retraining:
             run = api.run(self.dag, run_id)
             if not new and run.get("conf", {}) != conf:
                 raise KeyReused(
-                    "This Idempotency-Key was sent before with another order.",
+                    "This Idempotency-Key was sent before with other options.",
                     "Send a new key for a new retrain.",
                 )
-            return self._shown(run, []), "new" if new else "known"
+            return self._describe(run, []), "new" if new else "known"
 
     def find(self, run_id: str) -> Retrain:
         """A run and its tasks.
@@ -125,33 +154,33 @@ class Retraining:
         AirflowAway, AirflowRefused
         """
         if not is_run_id(run_id):
-            raise _not_there()
-        with self._airflow(TRY_AGAIN) as api:
+            raise _unknown_run()
+        with self._connect(TRY_AGAIN) as api:
             try:
-                return self._shown(api.run(self.dag, run_id), api.tasks(self.dag, run_id))
+                return self._describe(api.run(self.dag, run_id), api.tasks(self.dag, run_id))
             except AirflowRefused as refusal:
                 if refusal.status == _NOT_FOUND:
-                    raise _not_there() from None
+                    raise _unknown_run() from None
                 raise
 
     @contextmanager
-    def _airflow(self, remedy: str) -> Iterator[AirflowApi]:
-        """Airflow's API, its errors as a caller may see them: without addresses and files."""
+    def _connect(self, remedy: str) -> Iterator[AirflowApi]:
+        """Log in to Airflow; errors lose what clients must not see: addresses and files."""
         from bc_pipeline.airflow_api import AirflowApi
 
         try:
-            with AirflowApi.of(self.settings, _TIMEOUT, SECONDS) as api:
+            with AirflowApi.log_in(self.settings, _TIMEOUT, SECONDS) as api:
                 yield api
         except AirflowRefused as refusal:
-            # Its remedy is for who runs the service.
+            # The remedy is meant for the operator of the service.
             raise AirflowRefused(refusal.message, status=refusal.status) from None
         except (StackError, AirflowAway) as error:
             structlog.get_logger().warning("airflow_away", reason=error.message)
             raise AirflowAway("Airflow does not answer.", remedy) from None
-        except (KeyError, TypeError, AttributeError):
-            raise AirflowRefused("Airflow's answer is not as it should be.") from None
+        except (KeyError, TypeError, AttributeError, ValidationError):
+            raise AirflowRefused("Airflow's response does not have the expected fields.") from None
 
-    def _shown(self, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Retrain:
+    def _describe(self, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Retrain:
         return Retrain(
             id=run["dag_run_id"],
             dag=self.dag,
@@ -159,31 +188,31 @@ class Retraining:
             queued_at=run.get("queued_at"),
             started_at=run.get("start_date"),
             ended_at=run.get("end_date"),
+            notes=own_lines(run.get("note") or ""),
             tasks=[
                 TaskState(
-                    task["task_id"],
-                    task["map_index"],
-                    task["state"],
-                    task["try_number"],
-                    task["start_date"],
-                    task["end_date"],
+                    task=task["task_id"],
+                    map_index=task["map_index"],
+                    state=task["state"],
+                    attempt=task["try_number"],
+                    started_at=task["start_date"],
+                    ended_at=task["end_date"],
                 )
                 for task in sorted(tasks, key=lambda t: (t["start_date"] or "~", t["task_id"]))
             ],
         )
 
 
-def run_id_of(key: str, caller: str) -> str:
-    """Id of the run that a caller's idempotency key stands for."""
+def derive_run_id(key: str, caller: str) -> str:
+    """Run id for an idempotency key of a caller."""
     text = f"{len(caller)}:{caller}{key}"
-    return _PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]
+    return _RUN_ID_PREFIX + hashlib.sha256(text.encode()).hexdigest()[:32]
 
 
 def is_run_id(text: str) -> bool:
-    """Whether `run_id_of` may have made it: other runs of Airflow are not shown here."""
-    digits = text.removeprefix(_PREFIX)
-    return digits != text and len(digits) == 32 and set(digits) <= set("0123456789abcdef")
+    """Whether `derive_run_id` may have produced it; other runs of Airflow are not shown."""
+    return re.fullmatch(f"{_RUN_ID_PREFIX}[0-9a-f]{{32}}", text) is not None
 
 
-def _not_there() -> NotThere:
+def _unknown_run() -> NotThere:
     return NotThere("No retrain that was started here has this id.")

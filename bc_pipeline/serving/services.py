@@ -1,26 +1,34 @@
-"""What all requests of a worker share, made once at its start."""
+"""The objects that all requests of a worker share, made once at its start."""
 
 from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass, field
 
-from bc_pipeline.access.addresses import AddressBook
-from bc_pipeline.access.guard import Guard
-from bc_pipeline.access.limits import Limiter
-from bc_pipeline.errors import NoChampion, RecordsAway
-from bc_pipeline.records.spool import Spool
+from starlette.requests import Request
+
+from bc_pipeline.auth.addresses import AddressRules
+from bc_pipeline.auth.authenticator import Authenticator
+from bc_pipeline.auth.rate_limits import RateLimiter
+from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.serving.airflow_calls import AirflowCalls
-from bc_pipeline.serving.exchange import Exchange
-from bc_pipeline.serving.model.folder import PinnedModel
-from bc_pipeline.serving.model.live import Live, LiveModel
+from bc_pipeline.serving.headers import Headers
+from bc_pipeline.serving.model.loaded_model import LoadedModel
+from bc_pipeline.serving.model.model_watcher import ModelWatcher
+from bc_pipeline.serving.request_context import RequestContext
 from bc_pipeline.serving.telemetry.access_log import AccessLog
+from bc_pipeline.serving.telemetry.exposition import Exposition
 from bc_pipeline.serving.telemetry.metrics import Metrics
+from bc_pipeline.serving.telemetry.readiness import (
+    Readiness,
+    check_readiness,
+    no_model,
+    unwritable_log,
+)
 from bc_pipeline.serving.telemetry.tracing import Tracing
-from bc_pipeline.serving.turns import Turns
 from bc_pipeline.settings import Settings
 
-_READ_AT_ONCE = 2
+_UPLOADS_AT_ONCE = 2
 
 
 @dataclass(frozen=True)
@@ -33,67 +41,70 @@ class Services:
         The prediction log; None only where a folder is served, for its smoke test.
     tracing : Tracing or None
         None where no collector is set.
-    reading : asyncio.Semaphore
+    upload_slots : asyncio.Semaphore
         Held while a batch or upload is read: each may take tens of megabytes.
     """
 
     settings: Settings
-    model: LiveModel | PinnedModel
-    guard: Guard
-    limiter: Limiter
-    addresses: AddressBook
+    model_watcher: ModelWatcher
+    authenticator: Authenticator
+    rate_limiter: RateLimiter
+    addresses: AddressRules
     spool: Spool | None
     metrics: Metrics
-    log: AccessLog
+    access_log: AccessLog
     tracing: Tracing | None
     airflow: AirflowCalls = field(default_factory=AirflowCalls)
-    reading: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_READ_AT_ONCE))
+    upload_slots: asyncio.Semaphore = field(
+        default_factory=lambda: asyncio.Semaphore(_UPLOADS_AT_ONCE)
+    )
 
     @property
-    def live(self) -> Live:
-        """The one model that a request answers from: take it once.
+    def loaded_model(self) -> LoadedModel:
+        """The model that answers; a request reads it once, so that it uses one model only.
 
         Raises
         ------
         NoChampion
         """
-        live = self.model.current
-        if live is None:
-            raise NoChampion(
-                "No verified model is live.", "The service takes one once it is promoted."
-            )
-        return live
+        model = self.model_watcher.current
+        if model is None:
+            raise no_model()
+        return model
 
-    def require_log(self) -> None:
-        """Refuse at once what could not be recorded.
+    @property
+    def exposition(self) -> Exposition:
+        return Exposition(self.settings, self.metrics, self.model_watcher, self.spool)
+
+    def require_writable_log(self) -> None:
+        """Refuse predictions that could not be recorded.
 
         Raises
         ------
         RecordsAway
         """
         if self.spool is not None and not self.spool.state().writable:
-            raise RecordsAway("The prediction log cannot be written.", "Try again.")
+            raise unwritable_log()
 
-    def finish(self, exchange: Exchange, method: str, headers: list[tuple[bytes, bytes]]) -> None:
-        """Count and log a request that has its answer.
+    def readiness(self) -> Readiness:
+        """Check every part that predictions need; reads one small file."""
+        return check_readiness(self.model_watcher.current, self.spool, self.settings.records)
+
+    def finish_request(self, context: RequestContext, method: str, headers: Headers) -> None:
+        """Count, log and trace a request that was answered.
 
         Parameters
         ----------
         method : str
-            From a fixed set: it becomes a label.
+            One of a fixed set, because it becomes a label.
         """
-        seconds = exchange.seconds
-        self.metrics.answered(exchange.route, method, exchange.status, seconds)
-        self.log.write(exchange, method, seconds)
+        seconds = context.seconds
+        self.metrics.count_request(context.route, method, context.status, seconds)
+        self.access_log.write(context, method, seconds)
         if self.tracing is not None:
-            self.tracing.record(exchange, headers, method, seconds)
+            self.tracing.record(context, headers, method, seconds)
 
-    async def watch_access(self) -> None:
-        """Follow the key store and the issuer: a revoked key is refused without a restart."""
-        keys, tokens = Turns("keys"), Turns("tokens")
-        while True:
-            await asyncio.sleep(self.settings.reload_seconds)
-            with keys.turn():
-                await asyncio.to_thread(self.guard.refresh)
-            with tokens.turn():
-                await self.guard.refresh_tokens()
+
+def services_of(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services

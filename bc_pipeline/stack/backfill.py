@@ -1,26 +1,31 @@
-"""Backfill through Airflow's own command, followed to its end."""
+"""Create a backfill in Airflow, and wait for its runs."""
 
 from __future__ import annotations
 
-import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import httpx
+
 from bc_pipeline.airflow_api import FINAL_RUN_STATES, AirflowApi
-from bc_pipeline.clock import format_time, now
-from bc_pipeline.errors import ConfigError, StackError
+from bc_pipeline.clock import format_time, now, poll
+from bc_pipeline.errors import AirflowRefused, ConfigError, StackError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import airflow_environment, program
 
 START_SECONDS = 60.0
 RETRY_SECONDS = 3.0
+# The embedded Airflow waits 60 s for its database before it answers that it is busy.
+ANSWER_SECONDS = 90.0
+# Airflow reports a backfill as running for a while after its last run has ended, and the
+# embedded database allows one writer at a time.
+_TRANSIENT = (httpx.codes.CONFLICT, httpx.codes.SERVICE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
 class BackfilledRun:
-    """How a run ended, and the version that it led to."""
+    """Final state of a run, and the version that it made."""
 
     run_id: str
     state: str
@@ -41,9 +46,9 @@ def run_backfill(
     Parameters
     ----------
     first, last : datetime
-        Runs whose logical date lies between them, both included.
+        Range of logical dates, both inclusive.
     rerun : bool
-        Also run dates that have a finished run.
+        Whether to run dates again that have a finished run.
 
     Returns
     -------
@@ -55,19 +60,19 @@ def run_backfill(
     ConfigError
         Where no complete week starts between the dates.
     StackError
-        Where Airflow does not take the backfill.
+        Where Airflow rejects the backfill.
     """
     _require_weeks(first, last)
-    with AirflowApi.of(settings) as airflow:
+    with AirflowApi.log_in(settings, timeout=ANSWER_SECONDS) as airflow:
         airflow.unpause(dag_id)
-        _create(settings, dag_id, first, last, rerun=rerun)
+        create(airflow, dag_id, first, last, rerun=rerun)
         deadline = time.monotonic() + START_SECONDS
         while True:
             runs = _runs(airflow, dag_id, first, last)
             done = sum(state in FINAL_RUN_STATES for state in runs.values())
             progress(done, len(runs))
-            over = time.monotonic() > deadline
-            if done == len(runs) and (runs or over):
+            timed_out = time.monotonic() > deadline
+            if done == len(runs) and (runs or timed_out):
                 return [
                     BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
                     for run_id, state in sorted(runs.items())
@@ -76,81 +81,67 @@ def run_backfill(
 
 
 def _version(airflow: AirflowApi, dag_id: str, run_id: str) -> str | None:
-    """The version that the run's gate judged; None where it did not come so far."""
-    decision = airflow.returned(dag_id, run_id, "decide")
+    """Return the version that won in the run; None where the run failed before.
+
+    Runs of release 0.1.0 had one challenger, and no task `choose`.
+    """
+    decision = airflow.task_result(dag_id, run_id, "choose") or airflow.task_result(
+        dag_id, run_id, "decide"
+    )
     return str(decision["version"]) if isinstance(decision, dict) else None
 
 
 def _require_weeks(first: datetime, last: datetime) -> None:
-    """A run's logical date is the Sunday on which its week starts."""
+    """Require a complete week: the logical date of a run is the Sunday that starts it."""
     sunday = first + timedelta(days=-first.isoweekday() % 7)
     if first > last:
-        problem = "ends before it starts"
+        reason = "ends before it starts"
     elif sunday > last:
-        problem = "has no Sunday in it, and a week starts on a Sunday"
+        reason = "has no Sunday in it, and a week starts on a Sunday"
     elif sunday + timedelta(weeks=1) > now():
-        problem = "starts no week that is complete"
+        reason = "starts no week that is complete"
     else:
         return
     raise ConfigError(
-        f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d} {problem}.",
+        f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d} {reason}.",
         "Name days of the past, the first a Sunday.",
         setting="--from, --to",
     )
 
 
 def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> dict[str, str]:
-    found = airflow.runs(
+    runs = airflow.runs(
         dag_id,
         run_type="backfill",
         logical_date_gte=format_time(first),
         logical_date_lte=format_time(last),
     )
-    return {str(run["dag_run_id"]): str(run["state"]) for run in found}
+    return {str(run["dag_run_id"]): str(run["state"]) for run in runs}
 
 
-def _create(
-    settings: Settings, dag_id: str, first: datetime, last: datetime, *, rerun: bool
+def create(
+    airflow: AirflowApi, dag_id: str, first: datetime, last: datetime, *, rerun: bool
 ) -> None:
-    command = [
-        program("airflow"),
-        "backfill",
-        "create",
-        *("--dag-id", dag_id),
-        *("--from-date", first.isoformat()),
-        *("--to-date", last.isoformat()),
-        *("--max-active-runs", "1"),
-        *("--reprocess-behavior", "completed" if rerun else "failed"),
-    ]
-    deadline = time.monotonic() + START_SECONDS
-    while True:
-        done = subprocess.run(
-            command,
-            env=airflow_environment(settings),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if done.returncode == 0:
-            return
-        if not is_passing(done.stderr) or time.monotonic() > deadline:
-            raise StackError(f"Airflow did not take the backfill: {reason(done.stderr)}")
-        time.sleep(RETRY_SECONDS)
+    """Create a backfill, once the one before has ended.
 
-
-def is_passing(output: str) -> bool:
-    """Whether what Airflow says against a backfill goes away by itself.
-
-    It calls a backfill running for a while after its last run has ended; and the embedded
-    database has one writer at a time.
+    Raises
+    ------
+    StackError
+        Where Airflow rejects it.
     """
-    return "AlreadyRunningBackfill" in output or "database is locked" in output
-
-
-def reason(output: str) -> str:
-    """The last line that says something: what follows it are footnotes."""
-    lines = [line.strip() for line in output.splitlines()]
-    footnotes = ("(Background on", "[SQL", "[parameters")
-    telling = [line for line in lines if line and not line.startswith(footnotes)]
-    return f"{telling[-1].rstrip('.')}." if telling else "it does not say why."
+    body = {
+        "dag_id": dag_id,
+        "from_date": first.isoformat(),
+        "to_date": last.isoformat(),
+        "max_active_runs": 1,
+        "reprocess_behavior": "completed" if rerun else "failed",
+    }
+    for _ in poll(START_SECONDS, RETRY_SECONDS):
+        try:
+            airflow.create_backfill(body)
+            return
+        except AirflowRefused as refusal:
+            reason = refusal.message
+            if refusal.status not in _TRANSIENT:
+                break
+    raise StackError(f"Airflow rejected the backfill: {reason}")

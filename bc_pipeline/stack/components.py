@@ -1,4 +1,4 @@
-"""What the embedded stack consists of: each process, its environment and its sign of life."""
+"""The processes of the embedded stack: command, environment and health probe of each."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ import httpx
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.secrets import AIRFLOW_USER, read_secret, secrets_of
+from bc_pipeline.stack.credentials import AIRFLOW_USER, read_secret, secret_file
+from bc_pipeline.stack.state import port_variables
 
-# One thread for each numerical library: two cores are shared by all the processes, and a
-# task forks from a process that has these libraries loaded.
+# One thread for each numerical library: all processes share the cores, and Airflow's tasks fork
+# from a process that has these libraries loaded.
 _ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
 
 
@@ -29,14 +30,14 @@ class Component:
     after : tuple of str
         Components that must be ready first.
     probe : str
-        URL that answers once the process works; for Airflow's parts without a port, the
-        API server's health page. Empty for a process that runs to its end.
+        Health URL; for Airflow's components without a port, that of the API server. Empty
+        for a process that runs once.
     health_key : str
-        Part of Airflow's health page that speaks for this process; empty: the answer
-        itself does.
+        Member of Airflow's health response that is about this process; empty: the status
+        of the response counts.
     ready_statuses : tuple of int
-        HTTP statuses that count as working. The service answers 503 until there is a
-        champion, and works.
+        HTTP statuses that count as healthy. The service answers 503 until there is a
+        champion.
     """
 
     name: str
@@ -53,7 +54,7 @@ class Component:
 
 
 def program(name: str) -> str:
-    """Path of a program that was installed beside this interpreter."""
+    """Return the path of a program that is installed beside this interpreter."""
     return str(Path(sys.executable).with_name(name))
 
 
@@ -70,10 +71,11 @@ def service_url(settings: Settings) -> str:
     return f"{scheme}://{settings.host}:{settings.service_port}"
 
 
-def service_trust(settings: Settings) -> ssl.SSLContext | bool:
-    """What a client in this stack believes of the service: the very certificate it was given.
+def service_tls_verification(settings: Settings) -> ssl.SSLContext | bool:
+    """Return how clients within the stack verify the service: against its own certificate.
 
-    The address is the one that the service binds, for which no certificate needs to be made.
+    The host name is not checked: the clients connect to the address that the service binds,
+    which its certificate need not name.
 
     Raises
     ------
@@ -96,25 +98,29 @@ def service_trust(settings: Settings) -> ssl.SSLContext | bool:
     return context
 
 
+def http_client(settings: Settings, timeout: float = 2.0) -> httpx.Client:
+    """Make a client for the processes of the stack."""
+    trust = service_tls_verification(settings)
+    return httpx.Client(timeout=timeout, trust_env=False, verify=trust)
+
+
 def log_file(settings: Settings, name: str) -> Path:
     return settings.home / "logs" / f"{name}.log"
 
 
 def package_environment(settings: Settings) -> dict[str, str]:
-    """Environment in which a child sees the same settings as this process."""
+    """Return an environment in which a child process loads the same settings."""
     environment = {
         name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"
     }
-    # Airflow starts its own parts by name.
+    # Airflow starts its components by name.
     environment["PATH"] = os.pathsep.join(
         [str(Path(sys.executable).parent), environment.get("PATH", os.defpath)]
     )
     return environment | {
         "BC_HOME": str(settings.home),
         "BC_PROJECT_DIR": str(settings.project_dir),
-        "BC_AIRFLOW_PORT": str(settings.airflow_port),
-        "BC_MLFLOW_PORT": str(settings.mlflow_port),
-        "BC_SERVICE_PORT": str(settings.service_port),
+        **{name: str(port) for name, port in port_variables(settings).items()},
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -122,7 +128,6 @@ def package_environment(settings: Settings) -> dict[str, str]:
 def airflow_environment(settings: Settings) -> dict[str, str]:
     """Airflow on SQLite with a local executor, bound to loopback, tuned for two cores."""
     home = settings.home / "airflow"
-    secrets = secrets_of(settings)
     url = airflow_url(settings)
     options = {
         "CORE__DAGS_FOLDER": str(settings.project_dir / "dags"),
@@ -134,17 +139,19 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
             "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
         ),
         "CORE__SIMPLE_AUTH_MANAGER_USERS": f"{AIRFLOW_USER}:admin,viewer:viewer",
-        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(secrets.airflow_users),
+        "CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(
+            secret_file(settings, "airflow_users.json")
+        ),
         "CORE__EXECUTION_API_SERVER_URL": f"{url}/execution/",
-        "CORE__FERNET_KEY": read_secret(secrets.fernet_key),
-        # SQLite lets one write at a time: wait for it longer than the usual five seconds.
+        "CORE__FERNET_KEY": read_secret(secret_file(settings, "airflow_fernet_key")),
+        # SQLite allows one writer at a time: wait longer than the default of five seconds.
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}?timeout=60",
         "API__HOST": settings.host,
         "API__PORT": str(settings.airflow_port),
         "API__BASE_URL": url,
-        "API__SECRET_KEY": read_secret(secrets.session_secret),
+        "API__SECRET_KEY": read_secret(secret_file(settings, "airflow_session_secret")),
         "API__WORKERS": "1",
-        "API_AUTH__JWT_SECRET": read_secret(secrets.jwt_secret),
+        "API_AUTH__JWT_SECRET": read_secret(secret_file(settings, "airflow_jwt_secret")),
         "LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs" / "airflow"),
         "SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
         "SCHEDULER__ENABLE_HEALTH_CHECK": "False",
@@ -159,11 +166,11 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
 
 
 def components(settings: Settings) -> tuple[Component, ...]:
-    """Every process of the stack, in the order in which it starts."""
+    """Return every process of the stack in start order."""
     airflow = airflow_environment(settings)
     health = f"{airflow_url(settings)}/api/v2/monitor/health"
 
-    def part(name: str, *, health_key: str = "") -> Component:
+    def component(name: str, *, health_key: str = "") -> Component:
         return Component(
             f"airflow-{name}",
             (program("airflow"), name),
@@ -175,14 +182,14 @@ def components(settings: Settings) -> tuple[Component, ...]:
 
     return (
         Component("airflow-migrate", (program("airflow"), "db", "migrate"), airflow),
-        part("api-server"),
-        part("scheduler", health_key="scheduler"),
-        part("dag-processor", health_key="dag_processor"),
-        part("triggerer", health_key="triggerer"),
+        component("api-server"),
+        component("scheduler", health_key="scheduler"),
+        component("dag-processor", health_key="dag_processor"),
+        component("triggerer", health_key="triggerer"),
         _mlflow(settings),
         Component(
             "service",
-            (sys.executable, "-m", "bc_pipeline.serving"),
+            (sys.executable, "-m", "bc_pipeline.server"),
             package_environment(settings) | _ONE_THREAD,
             probe=f"{service_url(settings)}/health",
             ready_statuses=(200, 503),
@@ -212,8 +219,8 @@ def _mlflow(settings: Settings) -> Component:
     return Component("mlflow", command, environment, probe=f"{mlflow_url(settings)}/health")
 
 
-def answers(component: Component, client: httpx.Client) -> bool:
-    """Whether a process gives its sign of life."""
+def is_healthy(component: Component, client: httpx.Client) -> bool:
+    """Return whether the probe of a process succeeds."""
     try:
         response = client.get(component.probe)
     except httpx.HTTPError:
@@ -222,5 +229,5 @@ def answers(component: Component, client: httpx.Client) -> bool:
         return False
     if not component.health_key:
         return True
-    part = response.json().get(component.health_key) or {}
-    return bool(part.get("status") == "healthy")
+    health = response.json().get(component.health_key) or {}
+    return bool(health.get("status") == "healthy")

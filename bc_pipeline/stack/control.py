@@ -4,37 +4,37 @@ from __future__ import annotations
 
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from typing import Any
 
-import httpx
-
 from bc_pipeline.artifacts.files import locked, make_directory
+from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
-from bc_pipeline.errors import StackError
+from bc_pipeline.clock import poll
+from bc_pipeline.errors import PipelineError, StackError, StoreError
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import preload
 from bc_pipeline.stack.components import (
     airflow_url,
-    answers,
     components,
+    http_client,
+    is_healthy,
     log_file,
     mlflow_url,
     package_environment,
-    service_trust,
     service_url,
 )
+from bc_pipeline.stack.credentials import AIRFLOW_USER, make_secrets, secret_file
 from bc_pipeline.stack.doctor import require_machine
-from bc_pipeline.stack.secrets import AIRFLOW_USER, make_secrets, secrets_of
+from bc_pipeline.stack.signing_keys import declared_distrusted
 from bc_pipeline.stack.state import (
     StackState,
     is_alive,
+    is_supervisor_running,
     load_state,
     state_file,
-    stop_groups,
-    supervisor_runs,
+    stop_process_groups,
 )
 from bc_pipeline.stack.upgrade import upgrade_volume
 
@@ -57,10 +57,10 @@ def start(settings: Settings) -> bool:
     make_directory(settings.home)
     with locked(state_file(settings).with_suffix(".lock")):
         state = load_state(settings)
-        if supervisor_runs(state):
+        if is_supervisor_running(state):
             return False
         if state is not None:
-            stop_groups(list(state.processes), grace=5)
+            stop_process_groups(list(state.processes), grace=5)
         require_machine(settings)
         upgrade_volume(settings)
         make_secrets(settings)
@@ -84,16 +84,15 @@ def _spawn(settings: Settings) -> None:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    deadline = time.monotonic() + STOP_SECONDS
-    while load_state(settings) is None:
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise StackError("The supervisor did not start.", f"See {path}.")
-        time.sleep(0.05)
+    for _ in poll(STOP_SECONDS, 0.05):
+        if load_state(settings) is not None:
+            return
+        if process.poll() is not None:
+            break
+    raise StackError("The supervisor did not start.", f"See {path}.")
 
 
-def wait_ready(
-    settings: Settings, seconds: float, on_change: Callable[[StackState], None] = lambda _: None
-) -> None:
+def wait_ready(settings: Settings, seconds: float, on_change: Callable[[StackState], None]) -> None:
     """Wait until every process is ready.
 
     Raises
@@ -101,27 +100,24 @@ def wait_ready(
     StackError
         Naming each process that is not, why, and its log.
     """
-    deadline = time.monotonic() + seconds
     shown: StackState | None = None
-    while True:
+    for _ in poll(seconds, 0.1):
         state = load_state(settings)
         if state is not None and state != shown:
             on_change(state)
             shown = state
-        if state is not None and all(p.phase in ("ready", "done") for p in state.processes):
+        processes = state.processes if state is not None else ()
+        late = [p for p in processes if p.phase not in ("ready", "done")]
+        if state is not None and not late:
             return
-        failing = [p for p in state.processes if p.restarts >= GAVE_UP_RESTARTS] if state else []
-        if failing or time.monotonic() > deadline or not supervisor_runs(state):
-            late = [p for p in state.processes if p.phase not in ("ready", "done")] if state else []
-            raise StackError(
-                "Not ready: "
-                + "; ".join(
-                    f"{p.name} ({p.phase}{', ' + p.reason if p.reason else ''})" for p in late
-                )
-                + ".",
-                f"Look into {settings.home / 'logs'}, then run 'make doctor'.",
-            )
-        time.sleep(0.1)
+        failing = any(p.restarts >= GAVE_UP_RESTARTS for p in processes)
+        if failing or not is_supervisor_running(state):
+            break
+    reasons = (f"{p.name} ({', '.join(filter(None, (p.phase, p.reason)))})" for p in late)
+    raise StackError(
+        f"Not ready: {'; '.join(reasons)}.",
+        f"Look into {settings.home / 'logs'}, then run 'make doctor'.",
+    )
 
 
 def stop(settings: Settings) -> bool:
@@ -129,29 +125,29 @@ def stop(settings: Settings) -> bool:
     state = load_state(settings)
     if state is None:
         return False
-    was_running = supervisor_runs(state) or any(is_alive(p) for p in state.processes)
-    stop_groups([state.supervisor], grace=STOP_SECONDS)
+    was_running = is_supervisor_running(state) or any(is_alive(p) for p in state.processes)
+    stop_process_groups([state.supervisor], grace=STOP_SECONDS)
     # The supervisor stops its processes itself; these are what a killed one left.
-    stop_groups(list(state.processes), grace=5)
+    stop_process_groups(list(state.processes), grace=5)
     return was_running
 
 
 def status(settings: Settings) -> dict[str, Any]:
-    """What runs where, and which model is live; plain JSON values."""
+    """Processes, addresses and the live model; plain JSON values."""
     state = load_state(settings)
-    running = supervisor_runs(state)
-    store = Store(settings.home, settings.service_problem)
-    registry = read_registry(store)
-    production = registry.production
+    running = is_supervisor_running(state)
+    store = Store.of(settings, settings.service_problem)
+    registry, fault = _read_registry(store)
+    production = registry.production if registry else None
     return {
         "running": running,
-        "ready": running and _all_answer(settings),
+        "ready": running and fault is None and _all_answer(settings),
         "home": str(settings.home),
         "service": {"url": service_url(settings), "api_key_file": str(settings.api_key)},
         "airflow": {
             "url": airflow_url(settings),
             "user": AIRFLOW_USER,
-            "password_file": str(secrets_of(settings).airflow_password),
+            "password_file": str(secret_file(settings, "airflow_password")),
         },
         "mlflow": {"url": mlflow_url(settings)},
         "champion": {
@@ -161,8 +157,10 @@ def status(settings: Settings) -> dict[str, Any]:
             "f1": production.f1 if production else None,
             "promoted_at": production.promoted_at if production else None,
             "verdict": production.kind if production else None,
-            "generation": registry.generation,
+            "generation": registry.generation if registry else None,
+            "fault": fault,
         },
+        "distrusted_keys": _distrusted_keys(settings),
         "processes": [
             {
                 "name": process.name,
@@ -177,7 +175,22 @@ def status(settings: Settings) -> dict[str, Any]:
     }
 
 
+def _distrusted_keys(settings: Settings) -> dict[str, str]:
+    """Since when a signing key is distrusted; none where the audit log cannot be read."""
+    try:
+        return declared_distrusted(settings)
+    except PipelineError:
+        return {}
+
+
+def _read_registry(store: Store) -> tuple[Registry | None, str | None]:
+    """The registry; or None, and why it is refused and what to do."""
+    try:
+        return read_registry(store), None
+    except StoreError as error:
+        return None, str(error)
+
+
 def _all_answer(settings: Settings) -> bool:
-    trust = service_trust(settings)
-    with httpx.Client(timeout=2.0, trust_env=False, verify=trust) as client:
-        return all(answers(c, client) for c in components(settings) if not c.runs_once)
+    with http_client(settings) as client:
+        return all(is_healthy(c, client) for c in components(settings) if not c.runs_once)

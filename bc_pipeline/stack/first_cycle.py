@@ -1,6 +1,6 @@
-"""From a stack that runs to its first champion, prediction and batch score; only what is not done.
+"""Bring a running stack to its first champion, prediction and batch score; skip what is done.
 
-`up` does it with the embedded stack, `cluster first-cycle` with the one that the settings name.
+`up` does it for the embedded stack, `cluster first-cycle` for the configured deployment.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 import httpx
 
@@ -16,13 +16,13 @@ from bc_pipeline import steps
 from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
-from bc_pipeline.clock import format_time, now
+from bc_pipeline.clock import format_time, now, poll
 from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import service_trust, service_url
+from bc_pipeline.stack.components import http_client, service_url
+from bc_pipeline.stack.credentials import read_secret
 from bc_pipeline.stack.pools import POOLS
-from bc_pipeline.stack.secrets import read_secret
 
 PARSE_SECONDS = 90.0
 START_SECONDS = 20.0
@@ -30,25 +30,23 @@ RUN_SECONDS = 900.0
 PICKUP_SECONDS = 10.0
 
 
-class Watcher(Protocol):
-    """Who is told of a run's progress."""
-
-    def __call__(self, dag_id: str, state: str, tasks: list[dict[str, Any]], /) -> None: ...
+# Receives the DAG of a run, its state and its tasks.
+RunProgress = Callable[[str, str, list[dict[str, Any]]], None]
 
 
 def last_week(moment: datetime) -> tuple[datetime, datetime]:
-    """The last complete week, Sunday to Sunday in UTC: the interval of the weekly DAG."""
+    """Return the last complete week, Sunday to Sunday in UTC: the weekly DAG's data interval."""
     midnight = moment.replace(hour=0, minute=0, second=0, microsecond=0)
     end = midnight - timedelta(days=(midnight.weekday() + 1) % 7)
     return end - timedelta(days=7), end
 
 
 def run_first_cycle(
-    settings: Settings, tell: Callable[[str], None], watch: Watcher
+    settings: Settings, report: Callable[[str], None], on_progress: RunProgress
 ) -> dict[str, Any]:
     """Bring a new stack to its first champion, prediction and batch score.
 
-    On a stack that has them nothing is trained again: it predicts once, and reports.
+    Where they exist already, nothing is trained again: only a prediction is made.
 
     Returns
     -------
@@ -56,65 +54,62 @@ def run_first_cycle(
         ``prediction``: the service's answer; ``scores``: the newest batch score's folder.
     """
     problem = settings.service_problem
-    store = Store(settings.home, problem)
-    with AirflowApi.of(settings) as airflow:
+    store = Store.of(settings, problem)
+    with AirflowApi.log_in(settings) as airflow:
         for dag_id in (f"{problem}_retrain", f"{problem}_batch_score"):
             airflow.wait_for_dag(dag_id, PARSE_SECONDS)
         for pool in POOLS:
-            airflow.make_pool(*pool)
+            airflow.create_pool(*pool)
         if read_registry(store).production is None:
-            landed = steps.land_demo(problem)
-            tell(f"Landed the demo feed: {landed['files']} files.")
-            _first_retrain(airflow, problem, watch)
+            landed = steps.land_demo(settings, problem)
+            report(f"Landed the demo feed: {landed['files']} files.")
+            _first_retrain(airflow, problem, on_progress)
         prediction = _first_prediction(settings, store)
-        tell("The service answers with the champion.")
+        report("The service answers with the champion.")
         if not any(store.scores.glob("*/*/manifest.json")):
-            _first_batch_score(airflow, problem, watch)
-    return {"prediction": prediction, "scores": steps.newest_scores(problem)}
+            _first_batch_score(airflow, problem, on_progress)
+    return {"prediction": prediction, "scores": steps.newest_scores(settings, problem)}
 
 
-def wait_until_reached(settings: Settings, seconds: float, tell: Callable[[str], None]) -> None:
-    """Wait until Airflow lets the settings' user in, and the service answers: a 503 will do.
+def wait_until_reachable(settings: Settings, seconds: float, report: Callable[[str], None]) -> None:
+    """Wait until Airflow accepts the configured user and the service answers, be it with 503.
 
     Raises
     ------
     AirflowAway, StackError
-        Where one of them does not come in time, or Airflow refuses the user.
+        Where one of them does not answer in time, or Airflow rejects the user.
     """
     deadline = time.monotonic() + seconds
-    while True:
-        try:
-            AirflowApi.of(settings).client.close()
-            break
-        except AirflowAway as error:
-            if time.monotonic() > deadline:
-                raise
-            tell(error.message)
-            time.sleep(1)
-    address = settings.service_url or service_url(settings)
-    while not _reached(settings, f"{address}/health"):
+    while error := _connection_error(settings):
         if time.monotonic() > deadline:
-            raise StackError(
-                f"The service at {address} does not answer.",
-                "Start it, or correct BC_SERVICE_URL.",
-            )
-        tell(f"The service at {address} does not answer.")
+            raise error
+        report(error.message)
         time.sleep(1)
 
 
-def _reached(settings: Settings, url: str) -> bool:
+def _connection_error(settings: Settings) -> AirflowAway | StackError | None:
+    """Return why Airflow or the service does not answer; None where both do."""
     try:
-        httpx.get(url, timeout=5.0, trust_env=False, verify=service_trust(settings))
+        with AirflowApi.log_in(settings):
+            pass
+    except AirflowAway as error:
+        return error
+    address = settings.service_url or service_url(settings)
+    try:
+        with http_client(settings, timeout=5.0) as client:
+            client.get(f"{address}/health")
     except httpx.HTTPError:
-        return False
-    return True
+        return StackError(
+            f"The service at {address} does not answer.", "Start it, or correct BC_SERVICE_URL."
+        )
+    return None
 
 
-def _first_retrain(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
+def _first_retrain(airflow: AirflowApi, problem: str, on_progress: RunProgress) -> None:
     """Trigger the run of the last complete week and follow it.
 
-    It takes the very data interval that the weekly schedule would start with, so that the
-    scheduler, once the DAG is unpaused, finds this run and does not add one of its own.
+    The run has the data interval that the weekly schedule would start with: the scheduler,
+    once the DAG is unpaused, then finds it and does not create another.
     """
     dag_id = f"{problem}_retrain"
     start, end = last_week(now())
@@ -132,32 +127,32 @@ def _first_retrain(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
             raise
         run_id = str(airflow.runs(dag_id)[0]["dag_run_id"])
     airflow.unpause(dag_id)
-    _follow(airflow, dag_id, run_id, watch)
+    _follow(airflow, dag_id, run_id, on_progress)
 
 
-def _first_batch_score(airflow: AirflowApi, problem: str, watch: Watcher) -> None:
-    """Switch the daily scoring on; the scheduler then starts yesterday's run by itself.
+def _first_batch_score(airflow: AirflowApi, problem: str, on_progress: RunProgress) -> None:
+    """Unpause the daily scoring, which starts yesterday's run.
 
-    Where it was on already, a run is asked for.
+    Where it was unpaused already, a run is triggered.
     """
     dag_id = f"{problem}_batch_score"
     was_paused = (airflow.dag(dag_id) or {}).get("is_paused")
     known = {run["dag_run_id"] for run in airflow.runs(dag_id)}
     airflow.unpause(dag_id)
-    deadline = time.monotonic() + (START_SECONDS if was_paused else 0)
-    while not (new := [r for r in airflow.runs(dag_id) if r["dag_run_id"] not in known]):
-        if time.monotonic() > deadline:
-            new = [{"dag_run_id": airflow.trigger(dag_id, {"logical_date": None, "conf": {}})}]
+    for _ in poll(START_SECONDS if was_paused else 0, 0.5):
+        if new := [r for r in airflow.runs(dag_id) if r["dag_run_id"] not in known]:
+            run_id = str(new[0]["dag_run_id"])
             break
-        time.sleep(0.5)
-    _follow(airflow, dag_id, str(new[0]["dag_run_id"]), watch)
+    else:
+        run_id = airflow.trigger(dag_id, {"logical_date": None, "conf": {}})
+    _follow(airflow, dag_id, run_id, on_progress)
 
 
-def _follow(airflow: AirflowApi, dag_id: str, run_id: str, watch: Watcher) -> None:
+def _follow(airflow: AirflowApi, dag_id: str, run_id: str, on_progress: RunProgress) -> None:
     state = ""
     tasks: list[dict[str, Any]] = []
     for state, tasks in airflow.follow(dag_id, run_id, RUN_SECONDS):
-        watch(dag_id, state, tasks)
+        on_progress(dag_id, state, tasks)
     if state != "success":
         failed = sorted({task["task_id"] for task in tasks if task["state"] == "failed"})
         raise StackError(
@@ -167,7 +162,7 @@ def _follow(airflow: AirflowApi, dag_id: str, run_id: str, watch: Watcher) -> No
 
 
 def _first_prediction(settings: Settings, store: Store) -> dict[str, Any]:
-    """Ask the service about one public row, once it has picked the champion up."""
+    """Request a prediction for one public row, once the service has loaded the champion."""
     problem = get_problem(store.problem)
     row = problem.load_reference().values[0]
     features = {name: float(value) for name, value in zip(problem.schema.names, row, strict=True)}
@@ -177,32 +172,21 @@ def _first_prediction(settings: Settings, store: Store) -> dict[str, Any]:
             "The first retrain ended without a champion.",
             f"See why: bc-pipeline verdict --problem {store.problem}.",
         )
-    deadline = time.monotonic() + PICKUP_SECONDS
-    while True:
-        answer = _ask(settings, features)
+    for _ in poll(PICKUP_SECONDS, 0.2):
+        answer = _predict(settings, features)
         if answer.get("model_version") == champion.version:
             return answer
-        if time.monotonic() > deadline:
-            raise StackError(
-                f"The service has not picked up {champion.version}.", "See the log of the service."
-            )
-        time.sleep(0.2)
+    raise StackError(
+        f"The service has not loaded {champion.version}.", "See the log of the service."
+    )
 
 
-def _ask(settings: Settings, features: dict[str, float]) -> dict[str, Any]:
-    try:
-        response = httpx.post(
-            f"{settings.service_url or service_url(settings)}/predict",
-            json=features,
-            headers={"X-API-Key": read_secret(settings.api_key)},
-            timeout=10.0,
-            trust_env=False,
-            verify=service_trust(settings),
-        )
-    except httpx.HTTPError:
-        return {}
-    try:
-        answer = response.json()
-    except ValueError:
-        return {}
+def _predict(settings: Settings, features: dict[str, float]) -> dict[str, Any]:
+    url = f"{settings.service_url or service_url(settings)}/predict"
+    headers = {"X-API-Key": read_secret(settings.api_key)}
+    with http_client(settings, timeout=10.0) as client:
+        try:
+            answer = client.post(url, json=features, headers=headers).json()
+        except (httpx.HTTPError, ValueError):
+            return {}
     return answer if isinstance(answer, dict) else {}

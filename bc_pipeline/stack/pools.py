@@ -1,20 +1,9 @@
-"""Airflow's pools, as data: the embedded stack and a cluster make them from here."""
+"""Airflow's pools, which the embedded stack and clusters create."""
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
-
-
-class Pool(NamedTuple):
-    """A pool: how many of its tasks run at a time."""
-
-    name: str
-    slots: int
-    description: str
-
+from typing import Final
 
 PROMOTION_POOL: Final = "promotion"
-POOLS: Final = (
-    # One slot: two releases never run side by side.
-    Pool(PROMOTION_POOL, 1, "One promotion at a time"),
-)
+# Name, slots and description. One slot: two releases never run at the same time.
+POOLS: Final = ((PROMOTION_POOL, 1, "One promotion at a time"),)

@@ -1,7 +1,7 @@
-"""Load the heavy libraries once, in the process that Airflow's tasks fork from.
+"""Import heavy libraries once, in the process that Airflow's tasks fork from.
 
-A task that finds them loaded starts in a fraction of a second instead of several. Only the
-parents of tasks do this: the scheduler with a local executor, and each Celery worker.
+A task then starts in a fraction of a second instead of several seconds. Only parents of tasks
+do this: the scheduler with a local executor, and each Celery worker.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bc_pipeline.artifacts.files import write_atomic
 
-# Libraries that do not start threads when imported, so that a fork finds no lock held.
+# These libraries start no threads when imported: a fork must not inherit a held lock.
 LIBRARIES = (
     "numpy",
     "pandas",
@@ -40,8 +40,8 @@ preload()
 
 def preload() -> None:
     """Import the libraries if tasks will fork from this process."""
-    elsewhere = "Celery" in os.environ.get("AIRFLOW__CORE__EXECUTOR", "")
-    if ("scheduler" in sys.argv and not elsewhere) or sys.argv[1:3] == ["celery", "worker"]:
+    uses_celery = "Celery" in os.environ.get("AIRFLOW__CORE__EXECUTOR", "")
+    if ("scheduler" in sys.argv and not uses_celery) or sys.argv[1:3] == ["celery", "worker"]:
         for name in LIBRARIES:
             importlib.import_module(name)
 

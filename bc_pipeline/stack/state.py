@@ -1,4 +1,4 @@
-"""What the supervisor knows of its processes, written to a file that commands read."""
+"""The supervisor's state file, which the commands read."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from typing import Literal
 
 import psutil
 
-from bc_pipeline.artifacts.evidence import Record
-from bc_pipeline.artifacts.files import read_record, write_record
+from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.files import read_document, write_document
 from bc_pipeline.errors import ArtifactCorrupt, NotStored
 from bc_pipeline.settings import Settings
 
 Phase = Literal["waiting", "starting", "ready", "done", "backoff", "stopped"]
-
-
 PORTS = ("airflow_port", "mlflow_port", "service_port")
 
 
-class ProcessState(Record, frozen=True):
-    """One process. `created` is its start by the kernel's clock: with the pid it is unique."""
+class ProcessState(Document, frozen=True):
+    """One process; its pid and `created`, its start time, identify it uniquely."""
 
     name: str
     phase: Phase
@@ -32,26 +30,31 @@ class ProcessState(Record, frozen=True):
     reason: str = ""
 
 
-class StackState(Record, frozen=True):
-    """`ports` are the settings that the stack was started with, by name."""
+class StackState(Document, frozen=True):
+    """State of the supervisor; `ports` are the settings that the stack was started with."""
 
     supervisor: ProcessState
     processes: tuple[ProcessState, ...]
     ports: dict[str, int]
 
 
-def ports_of(settings: Settings) -> dict[str, int]:
+def configured_ports(settings: Settings) -> dict[str, int]:
     return {name: getattr(settings, name) for name in PORTS}
 
 
-def attach(settings: Settings) -> Settings:
-    """The settings with the ports of the stack that runs on this volume, if one does.
+def port_variables(settings: Settings) -> dict[str, int]:
+    """The same, by the environment variables that configure them."""
+    return {f"BC_{name.upper()}": port for name, port in configured_ports(settings).items()}
 
-    A port is often set for one call of `make up` only; later commands must find the stack
-    all the same.
+
+def with_running_ports(settings: Settings) -> Settings:
+    """Return the settings with the ports of the stack that runs on this volume, if one does.
+
+    Ports are often set for one call of `make up` only; later commands must still find the
+    stack.
     """
     state = load_state(settings)
-    if state is None or not supervisor_runs(state):
+    if state is None or not is_supervisor_running(state):
         return settings
     return settings.model_copy(update=state.ports)
 
@@ -61,13 +64,13 @@ def state_file(settings: Settings) -> Path:
 
 
 def save_state(settings: Settings, state: StackState) -> None:
-    write_record(state_file(settings), state)
+    write_document(state_file(settings), state)
 
 
 def load_state(settings: Settings) -> StackState | None:
-    """The last state written; None where there is none that can be read."""
+    """Read the state; None where there is no readable file."""
     try:
-        return read_record(state_file(settings), StackState)
+        return read_document(state_file(settings), StackState)
     except (NotStored, ArtifactCorrupt):
         return None
 
@@ -80,27 +83,27 @@ def describe(name: str, pid: int, phase: Phase) -> ProcessState:
 
 
 def is_alive(process: ProcessState) -> bool:
-    """Whether this very process runs, and not another that got its number."""
+    """Return whether the process runs, and not another one with the same pid."""
     if process.pid is None or process.created is None:
         return False
     try:
-        found = psutil.Process(process.pid)
+        current = psutil.Process(process.pid)
         return (
-            abs(found.create_time() - process.created) < 1
-            and found.status() != psutil.STATUS_ZOMBIE
+            abs(current.create_time() - process.created) < 1
+            and current.status() != psutil.STATUS_ZOMBIE
         )
     except psutil.NoSuchProcess:
         return False
 
 
-def supervisor_runs(state: StackState | None) -> bool:
+def is_supervisor_running(state: StackState | None) -> bool:
     return state is not None and is_alive(state.supervisor)
 
 
-def stop_groups(processes: list[ProcessState], grace: float) -> None:
+def stop_process_groups(processes: list[ProcessState], grace: float) -> None:
     """End process groups: SIGINT to each leader, and SIGKILL to what is left of its group.
 
-    Airflow's parts end cleanly on SIGINT; on SIGTERM they leave children behind.
+    Airflow's components end cleanly on SIGINT; on SIGTERM they leave children behind.
     """
     leaders = [process for process in processes if is_alive(process)]
     for process in leaders:
@@ -125,9 +128,9 @@ def _signal(process: ProcessState, number: signal.Signals, *, group: bool) -> No
 
 
 def _is_own_group(process: ProcessState) -> bool:
-    """Whether the group that bears this pid was started by this process.
+    """Return whether the process group of this pid was started by this process.
 
-    The leader may be gone while its children live on; they were all made after it.
+    The leader may have ended before its children, which all started after it.
     """
     if process.pid is None or process.created is None:
         return False

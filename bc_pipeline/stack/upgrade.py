@@ -1,8 +1,9 @@
-"""The way of an older store to this release: the volume step by step, and the database."""
+"""Upgrade the volume, format by format, and the records database to this release."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from types import MappingProxyType
 
@@ -16,33 +17,35 @@ from bc_pipeline.artifacts.store_format import (
 )
 from bc_pipeline.errors import StackError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.state import load_state, supervisor_runs
+from bc_pipeline.stack.sign_volume import Refused, SigningReport, sign_earlier_volume, sign_volume
+from bc_pipeline.stack.state import is_supervisor_running, load_state
 
 
 @dataclass(frozen=True)
 class Step:
-    """What brings a volume from one format to the next.
+    """An upgrade of the volume from one format to the next.
 
     Attributes
     ----------
     title : str
-        What it does, for people.
+        Description for people.
     apply : callable
-        Does it. It may be killed and is then run again from its beginning, so it must find
-        what an earlier try left; the format is written when it has returned.
+        Must be idempotent: after a kill it runs again from its beginning. The new format is
+        written once it has returned.
     """
 
     title: str
     apply: Callable[[Settings], None]
 
 
-# By the format that a step starts from: one for each format before `STORE_FORMAT`.
-STEPS: Mapping[int, Step] = MappingProxyType({})
+_SIGN = Step("sign every document, after checking it", sign_earlier_volume)
+# Steps by the format that they start from; one for each format before `STORE_FORMAT`.
+STEPS: Mapping[int, Step] = MappingProxyType({1: _SIGN})
 
 
 @dataclass(frozen=True)
 class Upgrade:
-    """What was done, or would be.
+    """Steps that an upgrade took, or would take.
 
     Attributes
     ----------
@@ -51,7 +54,11 @@ class Upgrade:
     steps : tuple of str
         Titles of the steps of the volume.
     database_found, database : str or None
-        Migration of the records database before and after; None where there is none.
+        Revision of the records database before and after; None without a database.
+    signed : tuple of str
+        Files that were signed, or would be.
+    refused : tuple of Refused
+        Files that would not be signed.
     """
 
     found: int
@@ -59,6 +66,8 @@ class Upgrade:
     steps: tuple[str, ...]
     database_found: str | None
     database: str | None
+    signed: tuple[str, ...] = ()
+    refused: tuple[Refused, ...] = ()
 
 
 def upgrade(
@@ -68,35 +77,36 @@ def upgrade(
     known: int = STORE_FORMAT,
     steps: Mapping[int, Step] = STEPS,
 ) -> Upgrade:
-    """Bring the volume and the records database up to this release; again changes nothing.
+    """Upgrade the volume and the records database to this release; idempotent.
 
     Parameters
     ----------
     dry_run : bool
-        Only tell.
+        Only report what would be done.
 
     Raises
     ------
     StoreUnfit
-        Where the volume is of a later release, or half restored.
+        Where the volume is of a later release, or was restored in part only.
     StackError
-        Where the volume has to change and a stack runs on it.
+        Where the volume must change while a stack runs on it.
     RecordsAway
     """
-    found = _found(settings, known)
+    found = _current_format(settings, known)
     titles = tuple(steps[number].title for number in range(found, known))
-    if dry_run:
-        before, after = _database(settings, dry_run=True)
-        return Upgrade(found, known, titles, before, after)
-    upgrade_volume(settings, known=known, steps=steps)
-    before, after = _database(settings, dry_run=False)
-    return Upgrade(found, known, titles, before, after)
+    signing = SigningReport((), ())
+    if any(steps[number] is _SIGN for number in range(found, known)):
+        signing = sign_volume(settings, dry_run=True)
+    if not dry_run:
+        upgrade_volume(settings, known=known, steps=steps)
+    before, after = _database(settings, dry_run=dry_run)
+    return Upgrade(found, known, titles, before, after, signing.signed, signing.refused)
 
 
 def upgrade_volume(
     settings: Settings, *, known: int = STORE_FORMAT, steps: Mapping[int, Step] = STEPS
 ) -> None:
-    """Bring the volume alone up to this release, or write the format of a new one.
+    """Upgrade the volume, or write the format of a new one.
 
     Raises
     ------
@@ -104,33 +114,30 @@ def upgrade_volume(
     """
     home = make_directory(settings.home)
     with locked(home / ".upgrade.lock"):
-        for number in range(_found(settings, known), known):
+        for number in range(_current_format(settings, known), known):
             _require_stopped(settings)
             steps[number].apply(settings)
             write_format(home, number + 1)
     claim_store(home, known)
 
 
-def _found(settings: Settings, known: int) -> int:
+def _current_format(settings: Settings, known: int) -> int:
     found = require_not_newer(settings.home, known)
     return known if is_unused(settings.home) else found
 
 
 def _require_stopped(settings: Settings) -> None:
-    if supervisor_runs(load_state(settings)):
-        raise StackError(
-            "The stack runs on the volume that is to be upgraded.", "Stop it: `make down`."
-        )
+    if is_supervisor_running(load_state(settings)):
+        raise StackError("The stack is running on the volume to upgrade.", "Stop it: `make down`.")
 
 
 def _database(settings: Settings, *, dry_run: bool) -> tuple[str | None, str | None]:
-    """Migration of the records database before and after."""
-    from bc_pipeline.records.database import FILE_NAME, newest_migration, open_database
+    """Migrate the records database; return its revision before and after."""
+    from bc_pipeline.prediction_log.database import FILE_NAME, newest_migration, open_database
 
     if settings.records_url is None and not (settings.records / FILE_NAME).exists():
         return None, None
-    database = open_database(settings)
-    try:
+    with closing(open_database(settings)) as database:
         if not database.has_tables():
             return None, None
         before = database.revision()
@@ -138,5 +145,3 @@ def _database(settings: Settings, *, dry_run: bool) -> tuple[str | None, str | N
             database.migrate()
             return before, database.revision()
         return before, newest_migration()
-    finally:
-        database.close()

@@ -1,11 +1,19 @@
-"""One function per workflow step: what an Airflow task and the command line both call.
+"""One function per workflow step, which Airflow's tasks and the commands call.
 
-A step takes the `Run` it belongs to and the ids that earlier steps gave; it returns a
-small dict of JSON values. Doing a step again with the same arguments changes nothing.
-Heavy libraries load inside the steps, so that importing this package stays cheap.
+A step takes the settings, its `Run`, and ids that earlier steps returned; it returns a small
+dict of JSON values. Repeating a step with the same arguments changes nothing. Heavy libraries
+are imported inside the steps, so that importing this package is fast.
 """
 
-from bc_pipeline.steps.data import (
+from bc_pipeline.steps.anchor_steps import anchor, set_anchor
+from bc_pipeline.steps.batch_steps import (
+    accept_batch,
+    list_batches,
+    restore_batch,
+    show_batch,
+    withdraw_batch,
+)
+from bc_pipeline.steps.data_steps import (
     ingest,
     ingest_one,
     land_demo,
@@ -13,39 +21,63 @@ from bc_pipeline.steps.data import (
     snapshot,
     validate,
 )
-from bc_pipeline.steps.judgement import decide, evaluate
-from bc_pipeline.steps.live import approve, mirror, promote, record, registry, rollback
-from bc_pipeline.steps.model import candidates, export, select, train
+from bc_pipeline.steps.erase_steps import erase, erasures
+from bc_pipeline.steps.gate_steps import choose, decide, evaluate
+from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
+from bc_pipeline.steps.outcome_steps import land_outcomes
+from bc_pipeline.steps.release_steps import (
+    approve,
+    audit,
+    audit_tip,
+    mirror,
+    promote,
+    record,
+    registry,
+    rollback,
+    verdict,
+)
 from bc_pipeline.steps.reproduce import verify_repro
-from bc_pipeline.steps.review import audit, verdict
-from bc_pipeline.steps.run import Result, Run
-from bc_pipeline.steps.scores import batch_score, newest_scores, score
+from bc_pipeline.steps.score_steps import batch_score, newest_scores, score
+from bc_pipeline.workspace import Result, Run
 
 __all__ = [
+    "accept_batch",
     "Result",
     "Run",
+    "anchor",
     "approve",
     "audit",
+    "audit_tip",
     "batch_score",
     "candidates",
+    "challengers",
+    "choose",
     "decide",
+    "erase",
+    "erasures",
     "evaluate",
     "export",
     "ingest",
     "ingest_one",
     "land_demo",
+    "land_outcomes",
+    "list_batches",
     "mirror",
     "newest_scores",
     "promote",
     "quarantine_file",
     "record",
     "registry",
+    "restore_batch",
     "rollback",
     "score",
     "select",
+    "set_anchor",
+    "show_batch",
     "snapshot",
     "train",
     "validate",
     "verdict",
     "verify_repro",
+    "withdraw_batch",
 ]

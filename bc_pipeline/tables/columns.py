@@ -1,18 +1,26 @@
-"""Which column of a table is what: features, id, label, and nothing else."""
+"""Finds the columns of a table: features, id and label; any other is a defect."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from bc_pipeline.errors import Defect, SchemaMismatch
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels, fold
-from bc_pipeline.tables.blocks import Dialect
+from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels, fold, is_number, match_names
 from bc_pipeline.tables.lines import refusal
-from bc_pipeline.tables.numbers import is_number
 
+Dialect = Literal["canonical", "sklearn", "kaggle", "uci", "mixed", "headerless", "parquet"]
 MAX_COLUMNS = 1000
-_SHOWN_NAME = 60
+# Unknown names that are compared with those of the features, which takes time.
+_EXAMINED = 60
+# The names of columns without one: in pandas, Arrow (an index of pandas), R and readr.
+_SPARE = re.compile(
+    r"(unnamed: ?[0-9]+(\.[0-9]+)?|__index_level_[0-9]+__|level_[0-9]+|index|x(\.[0-9]+)?"
+    r"|\.\.\.[0-9]+|row[._ ]?names?)?",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True)
@@ -26,173 +34,178 @@ class Columns:
     features : tuple of int
         In schema order.
     identifier, label : int or None
-        None where there is none, or it is not read.
-    unnamed : int or None
-        A last column without a name, which must be empty.
+        None where the table has none, or it is not read.
+    spare : tuple of int
+        Columns without a name of their own, as exports add them: each must be empty or number the
+        rows, and is passed over.
     dialect : Dialect
+        How the file names its columns.
     """
 
     width: int
     features: tuple[int, ...]
     identifier: int | None
     label: int | None
-    unnamed: int | None
+    spare: tuple[int, ...]
     dialect: Dialect
 
 
-def is_label(name: str, labels: Labels) -> bool:
-    """Whether a column name is one of the label's names."""
-    return fold(name) in {fold(alias) for alias in (labels.column, *labels.aliases)}
+@dataclass(frozen=True)
+class ColumnFinder:
+    """Finds the columns of a table by the names or by the number of its columns.
 
-
-def known_names(names: Sequence[str], schema: FeatureSchema, labels: Labels | None) -> int:
-    """How many of the names mean something to the schema."""
-    return sum(
-        schema.canonical(name) is not None
-        or schema.is_id(name)
-        or (labels is not None and is_label(name, labels))
-        for name in names
-    )
-
-
-def named_columns(
-    names: Sequence[str],
-    schema: FeatureSchema,
-    labels: Labels | None,
-    *,
-    read_labels: bool,
-    source: str,
-) -> Columns:
-    """Find the columns by their names.
-
-    Raises
-    ------
-    SchemaMismatch
-        Listing every name that is unknown, missing or given twice.
+    Attributes
+    ----------
+    source : str
+        Name of the file, for messages.
+    schema : FeatureSchema
+    labels : Labels or None
+        None where the problem has none.
+    read_labels : bool
+        Whether the label column is required and read; if not, it is optional and ignored.
     """
-    if len(names) > MAX_COLUMNS:
-        raise refusal(source, f"has {len(names)} columns; {MAX_COLUMNS} are the most that is read")
-    if known_names(names, schema, labels) == 0:
-        # It may be no header but a row: what stands there is not told.
-        raise _mismatch(
-            source, [Defect("names none of the columns", line=1), *schema.name_defects(())]
+
+    source: str
+    schema: FeatureSchema
+    labels: Labels | None
+    read_labels: bool
+
+    def knows_any(self, names: Sequence[str]) -> bool:
+        """Whether any of the names is a feature, the id or the label."""
+        return any(self._column_of(name) is not None for name in names)
+
+    def _column_of(self, name: str) -> str | None:
+        """The feature, id or label column that a name means; None if it means none."""
+        labels = self.labels
+        if self.schema.is_id(name):
+            return ID_COLUMN
+        if labels and labels.is_column(name):
+            return labels.column
+        return self.schema.canonical(name)
+
+    def find_by_name(self, names: Sequence[str]) -> Columns:
+        """Find the columns by their names.
+
+        Raises
+        ------
+        SchemaMismatch
+            Listing every name that is unknown, missing or given twice.
+        """
+        if len(names) > MAX_COLUMNS:
+            raise refusal(self.source, f"has {len(names)} columns; {MAX_COLUMNS} is the maximum")
+        if not self.knows_any(names):
+            # It may be a row instead of a header: its content must not appear in a message.
+            missing = self.schema.missing_names(())
+            raise self._mismatch(Defect("names none of the columns", line=1), *missing)
+        match = match_names(names, self._column_of)
+        label = match.positions.get(self.labels.column) if self.labels else None
+        spare = tuple(position for position, name in enumerate(names) if is_spare(name))
+        defects = []
+        if self.labels and self.read_labels and label is None:
+            defects.append(Defect("is missing", column=self.labels.column))
+        unknown = [
+            position
+            for position, name in enumerate(names)
+            if position not in spare and self._column_of(name) is None
+        ]
+        defects += [self._unknown(names[position], position) for position in unknown[:_EXAMINED]]
+        if (more := len(unknown) - _EXAMINED) > 0:
+            defects.append(Defect(f"{more} more columns are no features"))
+        defects += [*match.repeated.values(), *self.schema.missing_names(match.positions)]
+        if defects:
+            raise self._mismatch(*defects)
+        features = tuple(match.positions[name] for name in self.schema.names)
+        return Columns(
+            width=len(names),
+            features=features,
+            identifier=match.positions.get(ID_COLUMN),
+            label=label if self.read_labels else None,
+            spare=spare,
+            dialect=_dialect([names[position] for position in features], self.schema),
         )
-    identifiers: list[int] = []
-    label_columns: list[int] = []
-    features: dict[str, int] = {}
-    spelt: list[str] = []
-    unnamed: int | None = None
-    defects: list[Defect] = []
-    for position, name in enumerate(names):
-        if schema.is_id(name):
-            identifiers.append(position)
-        elif labels is not None and is_label(name, labels):
-            label_columns.append(position)
-        elif not name and position == len(names) - 1 and position:
-            unnamed = position
-        elif not name:
-            defects.append(Defect(f"column {position + 1} has no name; is it a row index?"))
-        else:
-            spelt.append(_shown(name, position))
-            features[schema.canonical(name) or ""] = position
-    if len(identifiers) > 1:
-        defects.append(Defect("is given twice", column=ID_COLUMN))
-    if labels is not None and len(label_columns) > 1:
-        defects.append(Defect("is given twice", column=labels.column))
-    if labels is not None and read_labels and not label_columns:
-        defects.append(Defect("is missing", column=labels.column))
-    defects += schema.name_defects(spelt)
-    if defects:
-        raise _mismatch(source, defects)
-    return Columns(
-        width=len(names),
-        features=tuple(features[name] for name in schema.names),
-        identifier=identifiers[0] if identifiers else None,
-        label=label_columns[0] if label_columns and read_labels else None,
-        unnamed=unnamed,
-        dialect=_dialect(spelt, schema),
-    )
 
+    def header_line(self, lines: Sequence[str]) -> int | None:
+        """Index of the first of some lines that names most of the features; None without one."""
+        for index, line in enumerate(lines):
+            names = [cell.strip().strip('"') for cell in line.split(",")]
+            found = {self.schema.canonical(name) for name in names} - {None}
+            if 2 * len(found) > len(self.schema.features):
+                return index
+        return None
 
-def looks_headerless(
-    cells: Sequence[str], schema: FeatureSchema, labels: Labels | None = None
-) -> bool:
-    """Whether a first line holds a row instead of names: it knows none, most are numbers."""
-    numbers = sum(is_number(cell) for cell in cells)
-    return 2 * numbers >= len(cells) and known_names(cells, schema, labels) == 0
+    def looks_headerless(self, cells: Sequence[str]) -> bool:
+        """Whether a first line is a row and no header: no known name, and mostly numbers."""
+        return 2 * sum(map(is_number, cells)) >= len(cells) and not self.knows_any(cells)
 
+    def find_by_number(self, cells: Sequence[str]) -> Columns:
+        """Find the columns of a file without header by how many there are.
 
-def headerless_columns(
-    cells: Sequence[str],
-    schema: FeatureSchema,
-    labels: Labels | None,
-    *,
-    read_labels: bool,
-    source: str,
-) -> Columns:
-    """Find the columns of a file without header by their number.
+        With k features: k values; k values and the label; or id, label and k values, as in
+        UCI's ``wdbc.data``, whose lines may end in a comma.
 
-    With k features: k values; k values and the label; or id, label and k values, as UCI's
-    ``wdbc.data`` has it. A comma may end the line of the last one.
+        Parameters
+        ----------
+        cells : sequence of str
+            Of the first row.
 
-    Raises
-    ------
-    SchemaMismatch
-        For any other number, or where the label is read and cannot be there.
-    """
-    count, width = len(schema.features), len(cells)
-    unnamed = width - 1 if width == count + 3 and not cells[-1].strip() else None
-    named = width if unnamed is None else unnamed
-    with_id = named == count + 2
-    label = 1 if with_id else count
-    defects = []
-    if named not in {count, count + 1, count + 2}:
-        # The cells themselves may be a patient's: only their number is told.
-        defects.append(
-            Defect(
+        Raises
+        ------
+        SchemaMismatch
+            For any other number, or where the label is read and there is none.
+        """
+        count, width = len(self.schema.features), len(cells)
+        spare = (width - 1,) if width == count + 3 and not cells[-1].strip() else ()
+        named = width - len(spare)
+        if named not in {count, count + 1, count + 2}:
+            # The cells may be a patient's: the message says only how many there are.
+            reason = (
                 f"has no header, and its {width} columns are neither {count} values, nor "
-                f"{count} values and a label, nor an id, a label and {count} values",
-                line=1,
+                f"{count} values and a label, nor an id, a label and {count} values"
             )
+            raise self._mismatch(Defect(reason, line=1))
+        if self.read_labels and self.labels and named == count:
+            raise self._mismatch(Defect("is missing", column=self.labels.column))
+        with_id = named == count + 2
+        first = 2 if with_id else 0
+        label = 1 if with_id else count
+        return Columns(
+            width=width,
+            features=tuple(range(first, first + count)),
+            identifier=0 if with_id else None,
+            label=label if self.read_labels and self.labels else None,
+            spare=spare,
+            dialect="headerless",
         )
-    elif read_labels and labels is not None and named == count:
-        defects.append(Defect("is missing", column=labels.column))
-    if defects:
-        raise _mismatch(source, defects)
-    first = 2 if with_id else 0
-    return Columns(
-        width=width,
-        features=tuple(range(first, first + count)),
-        identifier=0 if with_id else None,
-        label=label if read_labels and labels is not None else None,
-        unnamed=unnamed,
-        dialect="headerless",
-    )
+
+    def _unknown(self, name: str, position: int) -> Defect:
+        """The defect of a column that is none of the table's."""
+        hint = self.schema.suggest(name)
+        if hint is None and not self.schema.may_be_shown(name):
+            # It may be a value: a file may have no header, or have lost the ends of its lines.
+            return Defect("is not a feature", column=f"(column {position + 1})")
+        return self.schema.unknown_name(name, hint)
+
+    def _mismatch(self, *defects: Defect) -> SchemaMismatch:
+        return SchemaMismatch(
+            f"{self.source} does not have the expected columns.",
+            source=self.source,
+            defects=defects,
+        )
 
 
-def _mismatch(source: str, defects: Sequence[Defect]) -> SchemaMismatch:
-    return SchemaMismatch(
-        f"{source} does not have the expected columns.", source=source, defects=tuple(defects)
-    )
-
-
-def _shown(name: str, position: int) -> str:
-    """A column's name as messages may tell it: not a number, which may be a value."""
-    if is_number(name):
-        return f"(column {position + 1})"
-    if len(name) > _SHOWN_NAME or not name.isprintable():
-        return "".join(char if char.isprintable() else "?" for char in name[:_SHOWN_NAME]) + "..."
-    return name
+def is_spare(name: str) -> bool:
+    """Whether a name is one that pandas, R or Arrow gives to a column without a name."""
+    return _SPARE.fullmatch(name.strip()) is not None
 
 
 def _dialect(names: Sequence[str], schema: FeatureSchema) -> Dialect:
-    """Who names columns like this, for the record only."""
+    """Whose naming convention the names follow; only reported."""
     canonical = {fold(name) for name in schema.names}
-    own = [fold(name) in canonical for name in names]
+    known = [fold(name) in canonical for name in names]
     if all(name in schema.names for name in names):
         return "canonical"
-    if all(own):
+    if all(known):
         return "sklearn"
-    if any(own):
+    if any(known):
         return "mixed"
     return "uci" if all(name[-1].isdigit() for name in names) else "kaggle"

@@ -1,79 +1,65 @@
 """CSV of any dialect, read strictly and in blocks.
 
-Lines are cut and checked first (`bc_pipeline.tables.lines`), so that a row is one physical
-line and its number is exact. Arrow then splits and converts a chunk at a time, straight to
-float64; a chunk in which a cell does not convert is read again as text, to say which.
+Lines are split and checked first (`bc_pipeline.tables.lines`), so that a row is one physical
+line and its number is exact. Arrow then splits and converts a chunk at a time directly to
+float64; a chunk with a cell that does not convert is parsed again as text to find that cell.
 """
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from itertools import chain
 
-from bc_pipeline.schema import FeatureSchema, Labels
-from bc_pipeline.tables.blocks import NO_CODE, Block, TableReader
-from bc_pipeline.tables.columns import (
-    Columns,
-    headerless_columns,
-    known_names,
-    looks_headerless,
-    named_columns,
-)
+import numpy as np
+
+from bc_pipeline.errors import SchemaMismatch
+from bc_pipeline.schema import is_number
+from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.checks import RowDefects
+from bc_pipeline.tables.columns import ColumnFinder, Columns
+from bc_pipeline.tables.foreign_files import not_a_header
 from bc_pipeline.tables.lines import Chunk, LineSource, check_quotes, refusal
-from bc_pipeline.tables.places import Openable
+from bc_pipeline.tables.locations import Openable
+from bc_pipeline.tables.numbers import parse_numbers, plain_numbers
+from bc_pipeline.tables.parts import FilePart
+from bc_pipeline.tables.rows import Kind, SplitRows, split_rows
+from bc_pipeline.tables.spare_columns import spare_defect, used_cells
+from bc_pipeline.tables.table_reader import TableReader
 
-if TYPE_CHECKING:
-    import numpy as np
-
-    from bc_pipeline.tables.checks import RowFaults
-    from bc_pipeline.tables.parts import Part
-    from bc_pipeline.tables.rows import Kind, SplitRows
-
-_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "blanks"}
+_PREAMBLE_LINES = 20
 
 
 class CsvReader(TableReader):
-    """A CSV file, opened: its header is known and it has at least one row.
+    """An open CSV file, with a valid header and at least one row.
 
     Parameters
     ----------
-    part : Part, optional
-        What is read of the file; the whole of it unless told.
+    part : FilePart, optional
+        The part of the file to read; by default all of it.
     columns : Columns, optional
-        Those of the file, for a part that has no header.
+        Columns of the file, for a part without the header.
     """
 
     def __init__(
         self,
         source: Openable,
-        schema: FeatureSchema,
-        labels: Labels | None,
-        *,
-        read_labels: bool,
+        finder: ColumnFinder,
         block_bytes: int,
-        part: Part | None = None,
+        part: FilePart | None = None,
         columns: Columns | None = None,
     ) -> None:
-        self.source = source.name
-        self.rows_read = 0
-        self._schema = schema
-        self._labels = labels
+        super().__init__(finder)
         self._lines = LineSource(source, block_bytes, part)
+        self.bytes_total = self._lines.bytes_total
+        self._chunks = self._lines.chunks()
         try:
-            self.bytes_total = self._lines.bytes_total
-            self._chunks = self._lines.chunks()
-            self._first: Chunk | None = None
-            if columns is None:
-                columns, self._first = self._open(read_labels)
-            self.columns = columns
+            self.columns = columns or self._find_columns()
         except BaseException:
             self._lines.close()
             raise
-        self.dialect = self.columns.dialect
-        self.has_ids = self.columns.identifier is not None
-        self.bytes_done = 0
 
     @property
     def sha256(self) -> str:
@@ -83,105 +69,116 @@ class CsvReader(TableReader):
         self._lines.close()
 
     def __iter__(self) -> Iterator[Block]:
-        if self._first is not None:
-            yield self._block(self._first)
         for chunk in self._chunks:
             yield self._block(chunk)
         self.bytes_done = self._lines.bytes_done
 
-    def _open(self, read_labels: bool) -> tuple[Columns, Chunk]:
-        """Columns, and the first chunk of rows."""
+    def _find_columns(self) -> Columns:
+        """Find the columns, and skip the header."""
         chunk = next(self._chunks, None)
         if chunk is None:
             raise refusal(self.source, "is empty")
-        blank = 0
         while chunk.ends[0] == 0:
-            # Blank lines above the header are counted and passed over.
-            chunk, blank = chunk.split_first()[1], blank + 1
-        header, rest = chunk.split_first()
+            # Blank lines above the header are skipped; line numbers count them.
+            chunk = chunk.split_first()[1]
+        header, others = chunk.split_first()
         cells = self._cells(header, chunk)
-        if looks_headerless(cells, self._schema, self._labels):
-            return self._columns_of(headerless_columns, cells, read_labels), chunk
-        columns = self._columns_of(named_columns, cells, read_labels)
-        first = rest if len(rest) else next(self._chunks, None)
+        if self._finder.looks_headerless(cells):
+            self._chunks = chain([chunk], self._chunks)
+            return self._finder.find_by_number(cells)
+        first = others if len(others) else next(self._chunks, None)
+        if first is None and any(map(is_number, cells)):
+            raise refusal(
+                self.source,
+                "is one line with header and values: the ends of the lines were lost",
+                "Write each row on a line of its own.",
+                chunk.first_line,
+            )
+        try:
+            columns = self._finder.find_by_name(cells)
+        except SchemaMismatch:
+            if first is not None:
+                self._refuse_preamble(cells, chunk.first_line, first)
+            raise
         if first is None:
             raise refusal(self.source, "has a header and no rows")
-        return self._fit_unnamed(columns, first), first
+        self._chunks = chain([first], self._chunks)
+        columns = self._fit_spare(columns, first)
+        self._require_spare(columns, first)
+        return columns
+
+    def _refuse_preamble(self, cells: list[str], line: int, following: Chunk) -> None:
+        """Say so where lines stand above the header."""
+        found = self._finder.header_line(following.first_lines(_PREAMBLE_LINES))
+        if found is not None:
+            header = following.first_line + found
+            raise refusal(
+                self.source,
+                f"is no header; the header is line {header}",
+                f"Remove the lines above line {header}.",
+                line,
+            )
 
     def _cells(self, header: bytes, chunk: Chunk) -> list[str]:
-        """Cells of the first line, once it is sure that commas separate them."""
+        """Cells of the first line, after checking that commas separate them."""
         text = header.decode()
-        cells = [cell.strip() for cell in text.split(",")]
-        if known_names([cell.strip('"') for cell in cells], self._schema, self._labels) == 0:
-            enough = max(1, len(self._schema.features) - 1)
-            for mark, word in _SEPARATORS.items():
-                if text.count(mark) >= enough:
+        line = chunk.first_line
+        if reason := not_a_header(text):
+            raise refusal(self.source, *reason, line)
+        if not self._finder.knows_any([cell.strip().strip('"') for cell in text.split(",")]):
+            fewest = max(1, len(self._finder.schema.features) - 1)
+            for separator, word in _SEPARATORS.items():
+                if text.count(separator) >= fewest:
                     raise refusal(
                         self.source,
                         f"separates its fields by {word}",
                         "Write it with commas between fields and dots in numbers.",
-                        chunk.first_line,
+                        line,
                     )
-        check_quotes(Chunk(header + b"\n", chunk.first_line, chunk.ends[:1]), self.source)
+        check_quotes(Chunk(header + b"\n", line, chunk.ends[:1]), self.source)
         return [cell.strip() for cell in next(csv.reader([text], strict=True))]
 
-    def _columns_of(
-        self, find: Callable[..., Columns], cells: list[str], read_labels: bool
-    ) -> Columns:
-        return find(cells, self._schema, self._labels, read_labels=read_labels, source=self.source)
-
-    def _fit_unnamed(self, columns: Columns, first: Chunk) -> Columns:
-        """Kaggle's header ends in a comma, its rows may or may not: the first row tells."""
-        if columns.unnamed is None:
+    def _fit_spare(self, columns: Columns, first: Chunk) -> Columns:
+        """Drop the unnamed last column of Kaggle's header if the first row has one field less."""
+        last = columns.width - 1
+        if last not in columns.spare:
             return columns
         row = next(csv.reader([first.split_first()[0].decode()]), [])
-        if len(row) != columns.width - 1:
+        if len(row) != last:
             return columns
-        return replace(columns, width=columns.width - 1, unnamed=None)
+        spare = tuple(position for position in columns.spare if position != last)
+        return replace(columns, width=last, spare=spare)
+
+    def _require_spare(self, columns: Columns, first: Chunk) -> None:
+        """Refuse spare columns in which the first rows show that they are none."""
+        if not columns.spare:
+            return
+        check_quotes(first, self.source)
+        text: dict[int, Kind] = dict.fromkeys(columns.spare, "text")
+        split = split_rows(first, columns.width, text, self.source)
+        self.check_spare(columns, split.columns, split.rows)
 
     def _block(self, chunk: Chunk) -> Block:
-        import numpy as np
-
-        from bc_pipeline.tables.checks import RowFaults, make_block, read_codes, read_ids
-
         check_quotes(chunk, self.source)
-        columns, count = self.columns, len(chunk)
-        faults = RowFaults()
-        values = np.full((count, len(columns.features)), np.nan)
-        split = self._values(chunk, values, faults)
+        count = len(chunk)
+        defects = RowDefects()
+        values = np.full((count, len(self.columns.features)), np.nan)
+        split = self._values(chunk, values, defects)
         for row, reason in split.others.items():
-            faults.add_unreadable(row, reason)
-        ids: list[str | None] = [None] * count
-        if columns.identifier is not None:
-            found = read_ids(split.columns[columns.identifier], split.rows, faults)
-            if len(found) == count:
-                ids = found
-            else:
-                for row, identifier in zip(split.rows.tolist(), found, strict=True):
-                    ids[row] = identifier
-        codes = None
-        if columns.label is not None and self._labels is not None:
-            codes = np.full(count, NO_CODE, dtype=np.int64)
-            codes[split.rows] = read_codes(
-                split.columns[columns.label], split.rows, self._labels, faults
-            )
+            defects.add_unreadable(row, reason)
         lines = np.arange(chunk.first_line, chunk.first_line + count, dtype=np.int64)
-        block = make_block(self._schema, lines, ids, values, codes, faults)
-        self.rows_read += count
+        block = self._make_block(lines, split.rows, values, split.columns, defects)
         self.bytes_done = self._lines.bytes_done
         return block
 
-    def _values(self, chunk: Chunk, values: np.ndarray, faults: RowFaults) -> SplitRows:
-        """Split the chunk, fill the values of its rows and note the cells that are none."""
-        import numpy as np
+    def _values(self, chunk: Chunk, values: np.ndarray, defects: RowDefects) -> SplitRows:
+        """Split the chunk, fill in the values of its rows and collect cells without a number."""
         import pyarrow as pa
-
-        from bc_pipeline.tables.rows import split_rows
 
         columns = self.columns
         text: dict[int, Kind] = {
             position: "text"
-            for position in (columns.identifier, columns.label, columns.unnamed)
+            for position in (columns.identifier, columns.label, *columns.spare)
             if position is not None
         }
         numbers: dict[int, Kind] = dict.fromkeys(columns.features, "number")
@@ -196,34 +193,33 @@ class CsvReader(TableReader):
         if not readable:
             as_text: dict[int, Kind] = dict.fromkeys(columns.features, "text")
             split = split_rows(chunk, columns.width, text | as_text, self.source)
-            self._read_text(split, values, faults)
-        if columns.unnamed is not None:
-            filled = split.columns[columns.unnamed].to_numpy(zero_copy_only=False) != ""
-            faults.add(split.rows[filled], None, "has text in the last column, which has no name")
+            self._read_text(split, values, defects)
+        for position in columns.spare:
+            used = used_cells(split.columns[position], split.rows)
+            defects.add(split.rows[used], None, spare_defect(position))
         return split
 
-    def _read_text(self, split: SplitRows, values: np.ndarray, faults: RowFaults) -> None:
-        """Fill the values from cells of text, some of which are no numbers."""
-        import numpy as np
+    def _read_text(self, split: SplitRows, values: np.ndarray, defects: RowDefects) -> None:
+        """Fill in the values from text, some of which is not a number."""
         import pyarrow as pa
 
-        from bc_pipeline.tables.numbers import parse_numbers, plain_numbers
-
-        doubtful = []
+        unconverted = []
         for index, position in enumerate(self.columns.features):
             column = plain_numbers(split.columns[position])
             if column is None:
-                doubtful.append(index)
+                unconverted.append(index)
             else:
                 values[split.rows, index] = column
-        if not doubtful:
+        if not unconverted:
             return
-        # All in one: what is looked for in text costs more per call than per cell.
+        # One call for all these columns: parsing costs more per call than per cell.
         count = len(split.rows)
-        together = [split.columns[self.columns.features[index]] for index in doubtful]
-        parsed, bad = parse_numbers(pa.concat_arrays(together))
-        values[np.ix_(split.rows, np.array(doubtful))] = parsed.reshape(len(doubtful), count).T
-        for place, index in enumerate(doubtful):
-            for reason, cells in bad.items():
-                rows = cells[cells // count == place] - place * count
-                faults.add(split.rows[rows], self._schema.names[index], reason)
+        cells = [split.columns[self.columns.features[index]] for index in unconverted]
+        parsed, bad = parse_numbers(pa.concat_arrays(cells))
+        values[np.ix_(split.rows, np.array(unconverted))] = parsed.reshape(
+            len(unconverted), count
+        ).T
+        for order, index in enumerate(unconverted):
+            for reason, positions in bad.items():
+                rows = positions[positions // count == order] - order * count
+                defects.add(split.rows[rows], self._finder.schema.names[index], reason)

@@ -1,30 +1,25 @@
-"""Text to float64, exactly, with a reason for every cell that is no number."""
+"""Exact conversion of text to float64, with a reason for every cell that is not a number."""
 
 from __future__ import annotations
 
-import re
 from typing import Any
 
 import numpy as np
 
+from bc_pipeline.schema import BLANKS, NUMBER
+
 EMPTY = "is empty"
 NOT_A_NUMBER = "is not a number"
+DECIMAL_COMMA = "is not a number: write a dot for decimals, and no thousands separators"
 NOT_FINITE = "is not a finite number"
-# Decimal digits only: no hexadecimal, no underscores, no thousands separators.
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
+_WITH_COMMA = r"^[+-]?[0-9][0-9.]*(,[0-9.]+)+$"
 _INFINITE = r"[+-]?(?i:inf|infinity)"
-_BLANKS = " \t"
-
-
-def is_number(text: str) -> bool:
-    """Whether a cell is a number as `parse_numbers` takes it."""
-    return re.fullmatch(NUMBER, text.strip(_BLANKS)) is not None
 
 
 def plain_numbers(cells: Any) -> np.ndarray | None:
-    """A column of text as numbers where every cell is plainly a finite one, else None.
+    """Convert a column of text by a fast cast; None unless every cell is a finite number.
 
-    None says nothing about any cell: that is for `parse_numbers`, which takes longer.
+    `parse_numbers`, which is slower, then says which cells are not.
 
     Parameters
     ----------
@@ -45,7 +40,7 @@ def plain_numbers(cells: Any) -> np.ndarray | None:
 
 
 def parse_numbers(cells: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Read a column of text cell by cell.
+    """Convert a column of text, each cell separately.
 
     Parameters
     ----------
@@ -54,14 +49,14 @@ def parse_numbers(cells: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     Returns
     -------
     values : array of float64, shape (n,)
-        NaN where the cell is no finite number.
-    faults : dict of str to array of int64
+        NaN where the cell is not a finite number.
+    defects : dict of str to array of int64
         Rows by reason.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = pc.utf8_trim(cells, characters=_BLANKS)
+    text = pc.utf8_trim(cells, characters=BLANKS)
     readable = pc.match_substring_regex(text, f"^{NUMBER}$")
     values = (
         pc.cast(pc.if_else(readable, text, "nan"), pa.float64())
@@ -71,12 +66,14 @@ def parse_numbers(cells: Any) -> tuple[np.ndarray, dict[str, np.ndarray]]:
     number = readable.to_numpy(zero_copy_only=False)
     empty = pc.equal(text, "").to_numpy(zero_copy_only=False)
     infinite = pc.match_substring_regex(text, f"^{_INFINITE}$").to_numpy(zero_copy_only=False)
-    # Digits that are too large for a float64, such as 1e400, parse as infinity.
+    # A number too large for a float64, such as 1e400, is parsed as infinity.
     infinite = infinite | (number & np.isinf(values))
     values[infinite] = np.nan
+    comma = pc.match_substring_regex(text, _WITH_COMMA).to_numpy(zero_copy_only=False) & ~number
     masks = {
         EMPTY: empty,
         NOT_FINITE: infinite,
-        NOT_A_NUMBER: ~(number | empty | infinite),
+        DECIMAL_COMMA: comma,
+        NOT_A_NUMBER: ~(number | empty | infinite | comma),
     }
     return values, {reason: np.flatnonzero(mask) for reason, mask in masks.items() if mask.any()}

@@ -1,4 +1,9 @@
-"""Parquet, read strictly and in blocks: types are part of the schema."""
+"""Parquet, read strictly and in blocks; the types of the columns must fit the schema.
+
+A small file can unpack to any size: the metadata, a page of a column, or one text that all rows
+refer to. Metadata and column chunks beyond a limit are refused, and texts are cut before they are
+repeated for each row, so that memory depends on the size of a block and of the file only.
+"""
 
 from __future__ import annotations
 
@@ -8,49 +13,49 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
-from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels
-from bc_pipeline.tables.blocks import Block, TableReader
-from bc_pipeline.tables.columns import Columns, named_columns
-from bc_pipeline.tables.lines import refusal
-from bc_pipeline.tables.places import Openable
+import numpy as np
 
-MAGIC = b"PAR1"
+from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
+from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH
+from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.checks import RowDefects
+from bc_pipeline.tables.columns import ColumnFinder, Columns
+from bc_pipeline.tables.lines import refusal
+from bc_pipeline.tables.locations import Openable
+from bc_pipeline.tables.numbers import EMPTY, NOT_A_NUMBER, NOT_FINITE
+from bc_pipeline.tables.spare_columns import spare_defect, used_cells
+from bc_pipeline.tables.table_reader import TableReader
+
 _PAGE_BUFFER = 1 << 16
+_FOOTER_BYTES = 8 << 20
+_MAGIC_BYTES = 4
+# A page of a column is unpacked as a whole and may be as large as its column chunk. A larger chunk
+# may unpack to so many times its size.
+_CHUNK_BYTES = 16 << 20
+_CHUNK_RATIO = 20
+# Longer texts are no id and no label; so much of one is left that this is found.
+_TEXT_CHARACTERS = MAX_ID_LENGTH + 1
+# A row group may be as large as the file, so it is read page by page.
+_BY_PAGE: dict[str, Any] = {"buffer_size": _PAGE_BUFFER, "pre_buffer": False}
 
 
 class ParquetReader(TableReader):
-    """A Parquet file, opened: its columns and their types fit the schema."""
+    """An open Parquet file whose columns and their types fit the schema."""
 
-    dialect = "parquet"
-
-    def __init__(
-        self,
-        source: Openable,
-        schema: FeatureSchema,
-        labels: Labels | None,
-        *,
-        read_labels: bool,
-        block_bytes: int,
-    ) -> None:
-        self.source = source.name
-        self.rows_read = 0
-        self.bytes_done = 0
-        self._schema = schema
-        self._labels = labels
-        self._batch_rows = max(1, block_bytes // (8 * len(schema.features)))
-        # The footer is read first and the rows out of order: the digest takes a pass of its
-        # own, over the same open file.
+    def __init__(self, source: Openable, finder: ColumnFinder, block_bytes: int) -> None:
+        super().__init__(finder)
+        self._batch_rows = max(1, block_bytes // (8 * len(finder.schema.features)))
+        # Parquet is not read from start to end, so the digest needs a pass of its own over the
+        # same open file.
         self._stream = source.open("rb")
         try:
             self.bytes_total = self._stream.seek(0, os.SEEK_END)
             self._stream.seek(0)
             self._sha256 = hashlib.file_digest(self._stream, "sha256").hexdigest()
-            self._file, self._columns = self._open(read_labels)
+            self._file, self.columns = self._open()
         except BaseException:
             self._stream.close()
             raise
-        self.has_ids = self._columns.identifier is not None
 
     @property
     def sha256(self) -> str:
@@ -62,110 +67,168 @@ class ParquetReader(TableReader):
     def __iter__(self) -> Iterator[Block]:
         import pyarrow as pa
 
-        positions = {
-            position
-            for position in (
-                *self._columns.features,
-                self._columns.identifier,
-                self._columns.label,
-            )
-            if position is not None
-        }
         names = self._file.schema_arrow.names
+        columns = self.columns
+        positions = (*columns.features, columns.identifier, columns.label, *columns.spare)
         batches = self._file.iter_batches(
             batch_size=self._batch_rows,
-            columns=[names[position] for position in sorted(positions)],
+            columns=[names[position] for position in positions if position is not None],
             use_threads=False,
         )
-        while True:
-            try:
-                batch = next(batches, None)
-            except (pa.ArrowException, OSError) as error:
-                raise self._truncated() from error
-            if batch is None:
-                return
-            if batch.num_rows:
-                yield self._block(batch, names)
+        try:
+            for batch in batches:
+                if batch.num_rows:
+                    yield self._block(batch, names)
+        except (pa.ArrowException, OSError) as error:
+            raise self._truncated() from error
 
-    def _open(self, read_labels: bool) -> tuple[Any, Columns]:
+    def _open(self) -> tuple[Any, Columns]:
         import pyarrow as pa
         from pyarrow import parquet
 
+        self._check_footer()
         try:
-            # A row group may be as large as the file: read it page by page.
-            file = parquet.ParquetFile(self._stream, buffer_size=_PAGE_BUFFER, pre_buffer=False)
+            file = parquet.ParquetFile(self._stream, **_BY_PAGE)
             fields = list(file.schema_arrow)
         except (pa.ArrowException, OSError):
             raise self._truncated() from None
         if not file.metadata.num_rows:
             raise refusal(self.source, "has no rows")
-        columns = named_columns(
-            [field.name for field in fields],
-            self._schema,
-            self._labels,
-            read_labels=read_labels,
-            source=self.source,
-        )
+        columns = self._finder.find_by_name([field.name for field in fields])
+        labels = self._finder.labels
         defects = [
             Defect(f"holds {fields[position].type}, not numbers", column=name)
-            for name, position in zip(self._schema.names, columns.features, strict=True)
+            for name, position in zip(self._finder.schema.names, columns.features, strict=True)
             if not _is_number(fields[position].type)
         ]
-        for position, name in (
-            (columns.identifier, ID_COLUMN),
-            (columns.label, self._labels.column if self._labels else ""),
-        ):
-            if position is not None and not _is_word(fields[position].type):
-                kind = fields[position].type
-                defects.append(Defect(f"holds {kind}, not text or whole numbers", column=name))
+        defects += [
+            Defect(f"holds {fields[position].type}, not text or whole numbers", column=name)
+            for position, name, fits in (
+                (columns.identifier, ID_COLUMN, _is_text_or_integer),
+                (columns.label, labels.column if labels else "", _is_text_or_number),
+            )
+            if position is not None and not fits(fields[position].type)
+        ]
+        defects += [
+            Defect(spare_defect(position))
+            for position in columns.spare
+            if not _may_be_spare(fields[position].type)
+        ]
+        if columns.spare and len({field.name for field in fields}) < len(fields):
+            raise refusal(self.source, "has several columns of one name")
         if defects:
             raise SchemaMismatch(
                 f"{self.source} does not have the expected types.",
                 source=self.source,
                 defects=tuple(defects),
             )
+        positions = (*columns.features, columns.identifier, columns.label, *columns.spare)
+        self._check_chunks(
+            file.metadata, [fields[place].name for place in positions if place is not None]
+        )
+        texts = [
+            fields[place].name
+            for place in (columns.identifier, columns.label, *columns.spare)
+            if place is not None and not _is_number(fields[place].type)
+        ]
+        # Each distinct text is stored once in a dictionary, instead of once for each row.
+        file = parquet.ParquetFile(
+            self._stream, metadata=file.metadata, read_dictionary=texts, **_BY_PAGE
+        )
+        if columns.spare:
+            self._require_spare(file, columns)
         return file, replace(columns, dialect="parquet")
+
+    def _check_footer(self) -> None:
+        """Refuse large metadata before it is parsed: its objects take many times its bytes."""
+        if self.bytes_total < 2 * _MAGIC_BYTES:
+            return
+        self._stream.seek(-2 * _MAGIC_BYTES, os.SEEK_END)
+        size = int.from_bytes(self._stream.read(_MAGIC_BYTES), "little")
+        self._stream.seek(0)
+        # A greater one is no size: the file is damaged.
+        if _FOOTER_BYTES < size < self.bytes_total:
+            raise refusal(
+                self.source,
+                f"has {size} bytes of metadata; {_FOOTER_BYTES} is the maximum",
+                "Write it with fewer columns, or larger row groups.",
+            )
+
+    def _check_chunks(self, metadata: Any, names: list[str]) -> None:
+        """Refuse columns that unpack to many times their size."""
+        schema = metadata.schema
+        leaves = {schema.column(leaf).path: leaf for leaf in range(metadata.num_columns)}
+        positions = [leaves[name] for name in names]
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            for position in positions:
+                chunk = row_group.column(position)
+                size = chunk.total_uncompressed_size
+                if size > max(_CHUNK_BYTES, _CHUNK_RATIO * chunk.total_compressed_size):
+                    raise refusal(
+                        self.source,
+                        f"column {position + 1} unpacks to over {_CHUNK_RATIO} times its size, "
+                        f"{size} bytes",
+                        "Write it with smaller row groups, or as CSV.",
+                    )
+
+    def _require_spare(self, file: Any, columns: Columns) -> None:
+        """Refuse spare columns in which the first rows show that they are none."""
+        names = file.schema_arrow.names
+        spare = [names[position] for position in columns.spare]
+        first = next(file.iter_batches(batch_size=self._batch_rows, columns=spare))
+        cells = {
+            position: _short_text(first.column(names[position])).fill_null("")
+            for position in columns.spare
+        }
+        self.check_spare(columns, cells, np.arange(first.num_rows))
 
     def _truncated(self) -> FileRefused:
         return refusal(self.source, "is a truncated or damaged Parquet file", "Send it again.")
 
     def _block(self, batch: Any, names: list[str]) -> Block:
-        import numpy as np
         import pyarrow as pa
         import pyarrow.compute as pc
 
-        from bc_pipeline.tables.checks import RowFaults, make_block, read_codes, read_ids
-        from bc_pipeline.tables.numbers import EMPTY, NOT_A_NUMBER, NOT_FINITE
-
-        count = batch.num_rows
-        rows = np.arange(count)
-        faults = RowFaults()
-        values = np.empty((count, len(self._columns.features)))
-        for index, position in enumerate(self._columns.features):
+        rows = np.arange(batch.num_rows, dtype=np.int64)
+        defects = RowDefects()
+        values = np.empty((len(rows), len(self.columns.features)))
+        for index, position in enumerate(self.columns.features):
             cells = batch.column(names[position])
             column = pc.cast(cells, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
             empty = cells.is_null().to_numpy(zero_copy_only=False)
             infinite = np.isinf(column)
-            name = self._schema.names[index]
-            faults.add(rows[empty], name, EMPTY)
-            faults.add(rows[infinite], name, NOT_FINITE)
-            faults.add(rows[np.isnan(column) & ~empty], name, NOT_A_NUMBER)
+            name = self._finder.schema.names[index]
+            defects.add(rows[empty], name, EMPTY)
+            defects.add(rows[infinite], name, NOT_FINITE)
+            defects.add(rows[np.isnan(column) & ~empty], name, NOT_A_NUMBER)
             values[:, index] = np.where(infinite, np.nan, column)
-
-        def text(position: int) -> Any:
-            return pc.cast(batch.column(names[position]), pa.string())
-
-        ids: list[str | None] = [None] * count
-        if self._columns.identifier is not None:
-            ids = read_ids(text(self._columns.identifier), rows, faults)
-        codes = None
-        if self._columns.label is not None and self._labels is not None:
-            codes = read_codes(text(self._columns.label), rows, self._labels, faults)
-        lines = rows.astype(np.int64) + self.rows_read + 1
-        block = make_block(self._schema, lines, ids, values, codes, faults)
-        self.rows_read += count
+        text = {
+            position: _short_text(batch.column(names[position]))
+            for position in (self.columns.identifier, self.columns.label)
+            if position is not None
+        }
+        for position in self.columns.spare:
+            used = used_cells(_short_text(batch.column(names[position])).fill_null(""), rows)
+            defects.add(rows[used], None, spare_defect(position))
+        block = self._make_block(rows + self.rows_read + 1, rows, values, text, defects)
         self.bytes_done = self.bytes_total * self.rows_read // self._file.metadata.num_rows
         return block
+
+
+def _short_text(cells: Any) -> Any:
+    """Cells as text; one that is too long for an id is cut, and still too long."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_floating(cells.type):
+        cells = pc.if_else(pc.is_nan(cells), None, cells)
+    if not pa.types.is_dictionary(cells.type):
+        return pc.cast(cells, pa.string())
+    texts = cells.dictionary
+    if not pa.types.is_integer(texts.type):
+        texts = pc.utf8_slice_codeunits(texts, 0, _TEXT_CHARACTERS)
+    return pc.take(pc.cast(texts, pa.string()), cells.indices)
 
 
 def _is_number(kind: Any) -> bool:
@@ -174,7 +237,20 @@ def _is_number(kind: Any) -> bool:
     return bool(types.is_floating(kind) or types.is_integer(kind))
 
 
-def _is_word(kind: Any) -> bool:
+def _may_be_spare(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    return bool(types.is_null(kind)) or _is_text_or_number(kind)
+
+
+def _is_text_or_number(kind: Any) -> bool:
+    import pyarrow.types as types
+
+    # pandas stores codes as floats where one is missing.
+    return bool(types.is_floating(kind)) or _is_text_or_integer(kind)
+
+
+def _is_text_or_integer(kind: Any) -> bool:
     import pyarrow.types as types
 
     if types.is_dictionary(kind):

@@ -1,7 +1,7 @@
-r"""A large file cut into parts that can be read apart, each at its right line.
+r"""Byte ranges of a large file that can be read independently, with their line numbers.
 
-A CSV row is one physical line (`bc_pipeline.tables.csv_reader`), so a CSV file may be cut
-behind the ``\n`` of any line that is not blank. A Parquet file is one part.
+A CSV row is one physical line (`bc_pipeline.tables.csv_reader`), so a CSV file may be split
+after the ``\n`` of any line that is not blank. A Parquet file is one part.
 """
 
 from __future__ import annotations
@@ -10,24 +10,25 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from bc_pipeline.tables.parquet_reader import MAGIC
-from bc_pipeline.tables.places import Openable
+from bc_pipeline.tables.locations import Openable
 
+PARQUET_MAGIC = b"PAR1"
 PART_BYTES = 1 << 26
-# The header, the first row and all blank lines above them fit in: they tell the columns.
+# The first part must hold the header and the first row, which define the columns, and all blank
+# lines above them.
 LEAST_PART_BYTES = 1 << 18
-_PIECE_BYTES = 1 << 22
+_READ_BYTES = 1 << 22
 _LINE_END = re.compile(rb"[^\r\n]\r?\n")
 
 
 @dataclass(frozen=True)
-class Part:
-    """Some consecutive bytes of a file.
+class FilePart:
+    """A range of a file's bytes.
 
     Attributes
     ----------
     start, end : int
-        Bytes from the start of the file.
+        Offsets in bytes; `end` is exclusive.
     first_line : int
         Number of its first line, from 1.
     sha256 : str
@@ -42,20 +43,20 @@ class Part:
 
 @dataclass(frozen=True)
 class Scan:
-    """What one pass over a file told: its digest, its size in bytes and its parts, in order."""
+    """Digest, size in bytes and parts, in order, of a file."""
 
     sha256: str
     size: int
-    parts: tuple[Part, ...]
+    parts: tuple[FilePart, ...]
 
 
 def scan(source: Openable, part_bytes: int = PART_BYTES) -> Scan:
-    """Read a file once, to know it by its digest and where it may be cut.
+    """Read a file once to compute its digest and the ranges it can be split into.
 
     Parameters
     ----------
     part_bytes : int
-        About how long a part is; no less than `LEAST_PART_BYTES` is taken.
+        Approximate size of a part; at least `LEAST_PART_BYTES`.
 
     Raises
     ------
@@ -63,40 +64,40 @@ def scan(source: Openable, part_bytes: int = PART_BYTES) -> Scan:
     """
     part_bytes = max(part_bytes, LEAST_PART_BYTES)
     with source.open("rb") as stream:
-        piece = stream.read(_PIECE_BYTES)
-        cutting = not piece.startswith(MAGIC)
+        piece = stream.read(_READ_BYTES)
+        splits = not piece.startswith(PARQUET_MAGIC)
         whole, part = hashlib.sha256(), hashlib.sha256()
-        parts: list[Part] = []
+        parts: list[FilePart] = []
         offset = start = 0
         line = first_line = 1
-        returned = False
+        after_return = False
         while piece:
             whole.update(piece)
             done = 0
-            while cutting:
-                due = max(start + part_bytes - offset, done)
-                found = _LINE_END.search(piece, due) if due < len(piece) else None
-                if found is None:
+            while splits:
+                earliest = max(start + part_bytes - offset, done)
+                line_end = _LINE_END.search(piece, earliest) if earliest < len(piece) else None
+                if line_end is None:
                     break
-                cut = found.end()
+                cut = line_end.end()
                 part.update(piece[done:cut])
-                line += _lines(piece[done:cut], returned)
-                returned = False
-                parts.append(Part(start, offset + cut, first_line, part.hexdigest()))
+                line += _count_lines(piece[done:cut], after_return)
+                after_return = False
+                parts.append(FilePart(start, offset + cut, first_line, part.hexdigest()))
                 part = hashlib.sha256()
                 start, first_line, done = offset + cut, line, cut
             rest = piece[done:]
             part.update(rest)
-            line += _lines(rest, returned)
-            returned = rest.endswith(b"\r") if rest else returned
+            line += _count_lines(rest, after_return)
+            after_return = rest.endswith(b"\r") if rest else after_return
             offset += len(piece)
-            piece = stream.read(_PIECE_BYTES)
+            piece = stream.read(_READ_BYTES)
     if start < offset or not parts:
-        parts.append(Part(start, offset, first_line, part.hexdigest()))
+        parts.append(FilePart(start, offset, first_line, part.hexdigest()))
     return Scan(whole.hexdigest(), offset, tuple(parts))
 
 
-def _lines(data: bytes, returned: bool) -> int:
-    r"""How many lines end in some bytes; `returned` where a ``\r`` stands before them."""
+def _count_lines(data: bytes, after_return: bool) -> int:
+    r"""Number of line ends in `data`; `after_return` says that a ``\r`` precedes it."""
     ends = data.count(b"\n") + data.count(b"\r") - data.count(b"\r\n")
-    return ends - (returned and data.startswith(b"\n"))
+    return ends - (after_return and data.startswith(b"\n"))

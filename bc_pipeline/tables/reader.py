@@ -1,15 +1,18 @@
-"""Opening a table of any known dialect."""
+"""Opens tables of any known dialect."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from bc_pipeline.schema import FeatureSchema, Labels
-from bc_pipeline.tables.blocks import TableReader
-from bc_pipeline.tables.columns import Columns
+from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.csv_reader import CsvReader
+from bc_pipeline.tables.input_file import irregular
 from bc_pipeline.tables.lines import refusal
-from bc_pipeline.tables.parquet_reader import MAGIC, ParquetReader
-from bc_pipeline.tables.parts import Part
-from bc_pipeline.tables.places import Openable
+from bc_pipeline.tables.locations import FileLocation, Openable, is_url
+from bc_pipeline.tables.parquet_reader import ParquetReader
+from bc_pipeline.tables.parts import PARQUET_MAGIC, FilePart
+from bc_pipeline.tables.table_reader import TableReader
 
 BLOCK_BYTES = 1 << 21
 
@@ -21,66 +24,47 @@ def open_table(
     *,
     read_labels: bool = True,
     block_bytes: int = BLOCK_BYTES,
+    part: FilePart | None = None,
+    columns: Columns | None = None,
 ) -> TableReader:
-    """Open a CSV or Parquet file, told apart by its first bytes, as blocks of rows in schema order.
+    """Open a CSV or Parquet file, recognised by its first bytes, as blocks of rows.
 
     Parameters
     ----------
-    source : Path or Place
+    source : Path or FileLocation
     schema : FeatureSchema
     labels : Labels or None
-        Which column is the label, under which names; None where no label column is known.
+        Names of the label column; None where the problem has none.
     read_labels : bool
-        Whether the label column must be there and is read. If not, it may be there and is
-        ignored.
+        Whether the label column is required and read; if not, it is optional and ignored.
     block_bytes : int
-        About how much of the file one block holds; it bounds the memory.
+        Approximate bytes of the file in one block; bounds the memory.
+    part : FilePart, optional
+        The part of a CSV file to read; by default all of the file. Line numbers are those in the
+        file.
+    columns : Columns, optional
+        Columns of the file, for a part after the first, which has the header.
 
     Raises
     ------
     FileRefused
         Where the file as a whole cannot be read.
     SchemaMismatch
-        Where its columns are not those of the schema; lists every one.
+        Where its columns are not those of the schema; lists every defect.
     """
+    path = Path(source.url) if isinstance(source, FileLocation) else source
+    if not (isinstance(source, FileLocation) and is_url(source.url)) and (
+        reason := irregular(path)
+    ):
+        raise refusal(source.name, reason)
     try:
         with source.open("rb") as stream:
-            is_parquet = stream.read(len(MAGIC)) == MAGIC
+            is_parquet = stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     except OSError as error:
         raise refusal(source.name, f"cannot be opened: {error.strerror}") from None
     if not is_parquet and source.suffix.lower() == ".parquet":
         raise refusal(source.name, "is named Parquet and is not", "Send it again, or rename it.")
-    reader = ParquetReader if is_parquet else CsvReader
-    return reader(source, schema, labels, read_labels=read_labels, block_bytes=block_bytes)
-
-
-def open_part(
-    source: Openable,
-    part: Part,
-    columns: Columns | None,
-    schema: FeatureSchema,
-    labels: Labels | None = None,
-    *,
-    block_bytes: int = BLOCK_BYTES,
-) -> TableReader:
-    """Open one part of a CSV file, labels unread; its rows are those of the whole file there.
-
-    Parameters
-    ----------
-    columns : Columns or None
-        As `part_columns` gave them; None for the first part, which has the header.
-    """
-    return CsvReader(
-        source,
-        schema,
-        labels,
-        read_labels=False,
-        block_bytes=block_bytes,
-        part=part,
-        columns=columns,
-    )
-
-
-def part_columns(reader: TableReader) -> Columns | None:
-    """The columns of an open CSV file, for its parts; None for Parquet, which has none."""
-    return reader.columns if isinstance(reader, CsvReader) else None
+    finder = ColumnFinder(source.name, schema, labels, read_labels)
+    if is_parquet:
+        return ParquetReader(source, finder, block_bytes)
+    return CsvReader(source, finder, block_bytes, part, columns)

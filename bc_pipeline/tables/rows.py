@@ -1,4 +1,4 @@
-"""Splits checked lines into columns with Arrow, and keeps count of every line."""
+"""Splits checked lines into columns with Arrow; every line is accounted for."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ BLANK = "is blank"
 
 @dataclass(frozen=True)
 class SplitRows:
-    """The rows of a chunk that have the right number of fields, and the lines that do not.
+    """The rows of a chunk with the right number of fields, and the other lines.
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class SplitRows:
     rows : array of int64, shape (m,)
         Index in the chunk of each row of the columns.
     others : dict of int to str
-        What is wrong with each other line, by its index in the chunk.
+        The defect of each other line, by its index in the chunk.
     """
 
     columns: dict[int, Any]
@@ -34,22 +34,22 @@ class SplitRows:
     others: dict[int, str]
 
 
-def split_rows(chunk: Chunk, width: int, wanted: Mapping[int, Kind], source: str) -> SplitRows:
-    """Split each line at its commas; convert the wanted columns.
+def split_rows(chunk: Chunk, width: int, requested: Mapping[int, Kind], source: str) -> SplitRows:
+    """Split each line at its commas and convert the requested columns.
 
     Parameters
     ----------
     chunk : Chunk
-        Its quotes were checked: a line is a row.
+        Its quotes must have been checked, so that a line is a row.
     width : int
         Number of fields that a row must have.
-    wanted : mapping of int to {"number", "text"}
-        Columns to give, by position.
+    requested : mapping of int to {"number", "text"}
+        Columns to return, by position.
 
     Raises
     ------
     pyarrow.ArrowInvalid
-        Where a cell of a number column is not one.
+        Where a cell of a number column is not a number.
     """
     import pyarrow as pa
     from pyarrow import csv
@@ -63,15 +63,13 @@ def split_rows(chunk: Chunk, width: int, wanted: Mapping[int, Kind], source: str
     def skip(row: Any) -> str:
         index = int(present[row.number - 1])
         ragged.append(row.number - 1)
-        others[index] = (
-            f"has {row.actual_columns} fields instead of {width}" if row.text.strip() else BLANK
-        )
+        others[index] = _ragged(row.actual_columns, width) if row.text.strip() else BLANK
         return "skip"
 
     types = {"number": pa.float64(), "text": pa.string()}
     table = csv.read_csv(
         pa.BufferReader(data),
-        # One block and one thread: row numbers are known and memory is bounded.
+        # One block and one thread, so that row numbers are exact and memory is bounded.
         read_options=csv.ReadOptions(
             use_threads=False,
             block_size=len(data) + 1,
@@ -79,8 +77,8 @@ def split_rows(chunk: Chunk, width: int, wanted: Mapping[int, Kind], source: str
         ),
         parse_options=csv.ParseOptions(ignore_empty_lines=False, invalid_row_handler=skip),
         convert_options=csv.ConvertOptions(
-            column_types={str(position): types[kind] for position, kind in wanted.items()},
-            include_columns=[str(position) for position in wanted],
+            column_types={str(position): types[kind] for position, kind in requested.items()},
+            include_columns=[str(position) for position in requested],
             null_values=[],
             check_utf8=False,
         ),
@@ -88,5 +86,11 @@ def split_rows(chunk: Chunk, width: int, wanted: Mapping[int, Kind], source: str
     rows = np.delete(present, ragged)
     if table.num_rows != len(rows):
         raise refusal(source, "cannot be split into rows", line=chunk.first_line)
-    columns = {position: table.column(str(position)).combine_chunks() for position in wanted}
+    columns = {position: table.column(str(position)).combine_chunks() for position in requested}
     return SplitRows(columns, rows, others)
+
+
+def _ragged(found: int, width: int) -> str:
+    # Decimal commas split nearly every number into two fields.
+    commas = ": are there commas in numbers?" if 3 * width < 2 * found <= 4 * width else ""
+    return f"has {found} fields instead of {width}{commas}"

@@ -1,60 +1,74 @@
-"""CSV and Parquet, written in blocks."""
+"""Writes CSV and Parquet in blocks."""
 
 from __future__ import annotations
 
 import re
-from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Literal, Self
 
-from bc_pipeline.tables.numbers import NUMBER, is_number
+from bc_pipeline.errors import Defect
+from bc_pipeline.schema import ID_COLUMN, NUMBER, is_number
 
 Kind = Literal["text", "integer", "number"]
 Layout = Literal["csv", "parquet"]
-# A spreadsheet runs what such a cell says; an apostrophe in front makes it text. The last four
-# are the signs in full width, which it takes for the plain ones (OWASP, "CSV Injection").
+DEFECT_COLUMNS: dict[str, Kind] = {
+    "line": "integer",
+    ID_COLUMN: "text",
+    "column": "text",
+    "reason": "text",
+}
+# Spreadsheets evaluate a cell that starts like this; an apostrophe in front makes it text. The
+# last four are full-width signs, which they treat like the ASCII ones (OWASP, "CSV Injection").
 _FORMULA = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 _GROUP_ROWS = 1 << 16
 
 
-def open_writer(path: Path, columns: Mapping[str, Kind], layout: Layout) -> TableWriter:
-    """Open a file for writing blocks of rows; it is complete once the writer is closed.
+def defect_columns(defects: Sequence[tuple[str | None, Defect]]) -> dict[str, Any]:
+    """The columns of a table of defects, each of which comes with the id of its row."""
+    return {
+        "line": [defect.line for _, defect in defects],
+        ID_COLUMN: [name for name, _ in defects],
+        "column": [defect.column for _, defect in defects],
+        "reason": [defect.reason for _, defect in defects],
+    }
+
+
+def neutral_cell(text: str) -> str:
+    """The cell's text, with an apostrophe in front where a spreadsheet would evaluate it."""
+    return f"'{text}" if re.match(_FORMULA, text) and not is_number(text) else text
+
+
+class TableWriter:
+    """An open file that blocks of rows are appended to; it is complete once it is closed.
 
     Numbers are written so that they read back exactly. In CSV, a text cell that a
-    spreadsheet would take for a formula gets an apostrophe in front.
+    spreadsheet would evaluate as a formula gets an apostrophe in front.
 
     Parameters
     ----------
     path : Path
-        Replaced if it is there; see `bc_pipeline.artifacts.files.staged_file`.
+        Overwritten if it exists; see `bc_pipeline.artifacts.files.staged_file`.
     columns : mapping of str to {"text", "integer", "number"}
         Names and kinds in the order of the file.
     layout : {"csv", "parquet"}
     """
-    return _CsvWriter(path, columns) if layout == "csv" else _ParquetWriter(path, columns)
 
-
-def neutral_cell(text: str) -> str:
-    """A cell that no spreadsheet takes for a formula; a number stays as it is.
-
-    Parameters
-    ----------
-    text : str
-        As the cell should read.
-    """
-    return f"'{text}" if re.match(_FORMULA, text) and not is_number(text) else text
-
-
-class TableWriter(ABC):
-    """Takes blocks of rows, column by column."""
-
-    def __init__(self, columns: Mapping[str, Kind]) -> None:
+    def __init__(self, path: Path, columns: Mapping[str, Kind], layout: Layout) -> None:
         import pyarrow as pa
+        from pyarrow import csv, parquet
 
         types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
+        self._pending: list[Any] = []
+        self._neutral: list[str] = []
+        self._writer: Any
+        if layout == "csv":
+            self._neutral = [name for name, kind in columns.items() if kind == "text"]
+            options = csv.WriteOptions(quoting_header="none")
+            self._writer = csv.CSVWriter(str(path), self._schema, write_options=options)
+        else:
+            self._writer = parquet.ParquetWriter(str(path), self._schema)
 
     def write(self, columns: Mapping[str, Any]) -> None:
         """Append rows.
@@ -67,44 +81,30 @@ class TableWriter(ABC):
         import pyarrow as pa
 
         arrays = [pa.array(columns[field.name], type=field.type) for field in self._schema]
-        self._append(pa.table(arrays, schema=self._schema))
+        self._pending.append(pa.table(arrays, schema=self._schema))
+        if sum(pending.num_rows for pending in self._pending) >= _GROUP_ROWS:
+            self._flush()
 
-    @abstractmethod
-    def _append(self, table: Any) -> None: ...
+    def _flush(self) -> None:
+        import pyarrow as pa
 
-    @abstractmethod
-    def close(self) -> None: ...
+        if self._pending:
+            table = pa.concat_tables(self._pending)
+            for name in self._neutral:
+                index = self._schema.get_field_index(name)
+                table = table.set_column(index, name, _neutral_column(table[name]))
+            self._writer.write_table(table)
+            self._pending.clear()
+
+    def close(self) -> None:
+        self._flush()
+        self._writer.close()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
-
-
-class _CsvWriter(TableWriter):
-    def __init__(self, path: Path, columns: Mapping[str, Kind]) -> None:
-        from pyarrow import csv
-
-        super().__init__(columns)
-        self._text = [name for name, kind in columns.items() if kind == "text"]
-        self._writer = csv.CSVWriter(
-            str(path), self._schema, write_options=csv.WriteOptions(quoting_header="none")
-        )
-
-    def _append(self, table: Any) -> None:
-        for name in self._text:
-            place = self._schema.get_field_index(name)
-            table = table.set_column(place, name, _neutral_column(table[name]))
-        self._writer.write_table(table)
-
-    def close(self) -> None:
-        self._writer.close()
 
 
 def _neutral_column(cells: Any) -> Any:
@@ -117,28 +117,3 @@ def _neutral_column(cells: Any) -> Any:
     number = pc.match_substring_regex(cells, rf"^[ \t]*{NUMBER}[ \t]*$")
     quoted = pc.binary_join_element_wise("'", cells, "")
     return pc.if_else(pc.and_not(risky, number), quoted, cells)
-
-
-class _ParquetWriter(TableWriter):
-    def __init__(self, path: Path, columns: Mapping[str, Kind]) -> None:
-        from pyarrow import parquet
-
-        super().__init__(columns)
-        self._pending: list[Any] = []
-        self._writer = parquet.ParquetWriter(str(path), self._schema)
-
-    def _append(self, table: Any) -> None:
-        self._pending.append(table)
-        if sum(part.num_rows for part in self._pending) >= _GROUP_ROWS:
-            self._flush()
-
-    def _flush(self) -> None:
-        import pyarrow as pa
-
-        if self._pending:
-            self._writer.write_table(pa.concat_tables(self._pending))
-            self._pending.clear()
-
-    def close(self) -> None:
-        self._flush()
-        self._writer.close()

@@ -1,1 +1,1 @@
-"""From train rows to a model: candidates compared, one chosen and fitted, MLflow told."""
+"""From train rows to a model: cross-validation, selection, fitting, and the mirror in MLflow."""

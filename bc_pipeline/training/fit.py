@@ -1,4 +1,4 @@
-"""Fitting one estimator, and reading its probabilities."""
+"""Fitting an estimator, and its probabilities."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from bc_pipeline.problems.base import Candidate
 def fit(
     candidate: Candidate, seed: int, values: np.ndarray, positive: np.ndarray, threads: int = 1
 ) -> Any:
-    """Fit a candidate on the rows given; the same rows in the same order give the same model.
+    """Fit a candidate; the same rows in the same order give the same model.
 
     Parameters
     ----------
     candidate : Candidate
     seed : int
-        Of everything random in the estimator.
+        Seed of the estimator.
     values : array of float64, shape (n, n_features)
     positive : array of int, shape (n,)
         1 where the row is malignant; both classes must occur.
     threads : int
-        Most OpenMP and BLAS threads that the fit may use.
+        Maximum of OpenMP and BLAS threads.
 
     Returns
     -------
@@ -40,7 +40,8 @@ def fit(
 
     if not positive.any() or positive.all():
         raise DegenerateModel(
-            f"{candidate.title} was given rows of one class only.", candidate=candidate.name
+            f"{candidate.title} cannot be fitted to rows of one class only.",
+            candidate=candidate.name,
         )
     estimator = candidate.build(candidate.params, seed)
     with threadpool_limits(limits=threads):
@@ -55,7 +56,7 @@ def positive_probability(candidate: Candidate, estimator: Any, values: np.ndarra
     Parameters
     ----------
     candidate : Candidate
-        What `estimator` was made from; named in the error.
+        Named in the error.
     estimator : fitted scikit-learn classifier
     values : array of float64, shape (n, n_features)
 

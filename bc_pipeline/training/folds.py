@@ -1,4 +1,4 @@
-"""Which row is tested in which fold: the same for every candidate."""
+"""The folds of cross-validation, the same for every candidate."""
 
 from __future__ import annotations
 
@@ -12,12 +12,11 @@ from bc_pipeline.problems.base import SelectionPolicy
 
 
 def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPolicy) -> np.ndarray:
-    """Deal the rows into stratified folds, anew for each repeat.
+    """Assign the rows to stratified folds, for each repeat.
 
-    In each repeat the rows of a class are put in the order of
-    ``sha256(seed:repeat:key)`` and dealt round the folds, so the assignment follows from
-    keys, labels and policy alone: neither the order of the rows nor the library that
-    draws random numbers has a part in it.
+    In each repeat the rows of a class are sorted by ``sha256(seed:repeat:key)`` and assigned
+    to the folds in turn. The assignment depends on keys, labels and policy alone, not on the
+    order of the rows or the version of a random number generator.
 
     Parameters
     ----------
@@ -28,8 +27,8 @@ def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPol
     Returns
     -------
     array of int8, shape (repeats, n)
-        Fold of each row; the folds of a repeat differ in size, and in each class, by one
-        row at most.
+        Fold of each row; the sizes of the folds of a repeat differ by one row at most, in
+        total and in each class.
 
     Raises
     ------
@@ -48,7 +47,7 @@ def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPol
             range(len(keys)),
             key=lambda row: hashlib.sha256(f"{policy.seed}:{repeat}:{keys[row]}".encode()).digest(),
         )
-        # One class after the other: where the first stops dealing the second goes on.
+        # The negative class continues at the fold after the last positive row: sizes stay equal.
         by_class = [row for label in (1, 0) for row in shuffled if positive[row] == label]
         folds[repeat, by_class] = np.arange(len(keys)) % policy.folds
     return folds

@@ -1,7 +1,7 @@
-"""Keeping MLflow up with the volume.
+"""Mirroring the volume in MLflow.
 
-The volume is the source of truth. MLflow is told afterwards, so that its being away can
-neither fail nor undo a promotion, and is told again until it knows everything.
+The volume is the source of truth. MLflow is written to afterwards, so that an outage of MLflow
+can neither fail nor undo a promotion; each call writes everything that MLflow lacks.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import list_versions, open_stored, read_registry
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.training.facts import PASSED, gather
-from bc_pipeline.training.results import list_records
-from bc_pipeline.training.tracking import Tracker
+from bc_pipeline.training.mlflow_tags import PASSED, read_tracked_version
+from bc_pipeline.training.results import list_documents
+from bc_pipeline.training.tracking import MlflowTracker
 
-# What stands between the scheme of a URL and its host.
+# User and password in a URL.
 _CREDENTIALS = re.compile(r"(\w://)[^/\s]*@")
 
 
 @dataclass(frozen=True)
 class MirrorReport:
-    """How far MLflow follows the volume after a call.
+    """The result of a call of `mirror`.
 
     Attributes
     ----------
     mirrored : int
-        Versions that this call wrote.
+        Number of versions that this call wrote.
     failed : int
-        Versions and aliases that are still to be written; the next call tries again.
+        Number of versions and aliases that are still missing; the next call tries again.
     reason : str
-        Why, for the first of them.
+        Why the first of them failed.
     """
 
     mirrored: int
@@ -56,31 +56,31 @@ def mirror(
     request_seconds: int = 5,
     budget_seconds: float = 300.0,
 ) -> MirrorReport:
-    """Tell MLflow about every version that it lacks, and where the aliases point.
+    """Write every version that MLflow lacks, and set the aliases.
 
     Each version becomes a run with one child run per candidate; those that passed their
-    gate are registered as model versions too. A version that was told only in part is
-    deleted there and told anew. Never raises: what goes wrong is in the report.
+    gate are registered as model versions too. A version that was written only in part is
+    deleted there and written again. Never raises: errors are in the report.
 
     Parameters
     ----------
     problem : Problem
-        Its name is that of the experiment and of the registered model.
+        Its name becomes that of the experiment and of the registered model.
     tracking_uri : str
         MLflow's server, or its database.
     verify_key : Path
-        Public key that the versions' signatures are checked with.
+        Public key for the signatures of versions.
     request_seconds : int
-        How long one request may take, unless ``MLFLOW_HTTP_REQUEST_TIMEOUT`` says so.
+        Timeout of one request, unless ``MLFLOW_HTTP_REQUEST_TIMEOUT`` is set.
     budget_seconds : float
-        No further version is begun after this time.
+        No further version is started after this time.
     """
     began = time.monotonic()
     try:
-        with _patience(request_seconds), locked(store.mirror_lock, timeout=request_seconds):
-            tracker = Tracker(problem.name, problem.title, tracking_uri)
-            report = _catch_up(tracker, store, verify_key, began + budget_seconds)
-    except Exception as error:  # MLflow lets through whatever its database or transport raises
+        with _short_timeouts(request_seconds), locked(store.mirror_lock, timeout=request_seconds):
+            tracker = MlflowTracker(problem.name, problem.title, tracking_uri)
+            report = _write_missing(tracker, store, verify_key, began + budget_seconds)
+    except Exception as error:  # MLflow passes on any exception of its database or transport
         report = MirrorReport(0, max(1, len(list_versions(store))), _reason(error))
     structlog.get_logger().info(
         "mlflow_mirrored",
@@ -94,18 +94,18 @@ def mirror(
 
 
 def _reason(error: Exception) -> str:
-    """First line of what went wrong, without the password that a URL in it may hold.
+    """First line of an error, without a password.
 
-    Transport errors repeat themselves over several lines, and quote the tracking URI.
+    Transport errors have several lines of the same, and quote the tracking URI.
     """
     line = (str(error).splitlines() or [""])[0]
     return _CREDENTIALS.sub(r"\1", line)[:300] or type(error).__name__
 
 
 @contextmanager
-def _patience(request_seconds: int) -> Iterator[None]:
-    """Make MLflow's client give up early, and quiet; what the caller has set stands."""
-    wanted = {
+def _short_timeouts(request_seconds: int) -> Iterator[None]:
+    """Set short timeouts and few log lines for MLflow's client; variables that are set stay."""
+    defaults = {
         "MLFLOW_HTTP_REQUEST_TIMEOUT": str(request_seconds),
         "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
         "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
@@ -114,7 +114,7 @@ def _patience(request_seconds: int) -> Iterator[None]:
         "MLFLOW_LOGGING_LEVEL": "WARNING",
         "MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT": "true",
     }
-    added = {name: value for name, value in wanted.items() if name not in os.environ}
+    added = {name: value for name, value in defaults.items() if name not in os.environ}
     os.environ.update(added)
     try:
         yield
@@ -123,45 +123,49 @@ def _patience(request_seconds: int) -> Iterator[None]:
             os.environ.pop(name, None)
 
 
-def _catch_up(tracker: Tracker, store: Store, verify_key: Path, deadline: float) -> MirrorReport:
-    """Write what is missing, oldest first; one bad version does not hold up the others."""
-    complete, registered = tracker.complete(), tracker.registered()
+def _write_missing(
+    tracker: MlflowTracker, store: Store, verify_key: Path, deadline: float
+) -> MirrorReport:
+    """Write missing versions, oldest first; a version that fails does not stop the others."""
+    complete, registered = tracker.complete_versions(), tracker.registered_versions()
     missing = [
         version
         for version in list_versions(store)
         if version not in complete or (complete[version] == PASSED and version not in registered)
     ]
-    records = list_records(store) if missing else []
+    candidates = list_documents(store) if missing else []
     mirrored = 0
     failures: list[str] = []
     for position, version in enumerate(missing):
         if time.monotonic() > deadline:
-            failures += ["The time allowed ran out."] * (len(missing) - position)
+            failures += ["The time limit was reached."] * (len(missing) - position)
             break
         try:
-            tracker.write(gather(open_stored(store, version, verify_key), records))
+            tracker.write_version(
+                read_tracked_version(open_stored(store, version, verify_key), candidates)
+            )
             mirrored += 1
         except Exception as error:  # as in `mirror`
             failures.append(f"{version}: {_reason(error)}")
-            if not tracker.answers():
-                failures += ["MLflow went away."] * (len(missing) - position - 1)
+            if not tracker.is_reachable():
+                failures += ["MLflow became unreachable."] * (len(missing) - position - 1)
                 break
     try:
-        failures += _point_aliases(tracker, store)
+        failures += _set_aliases(tracker, store)
     except Exception as error:  # as in `mirror`
         failures.append(f"aliases: {_reason(error)}")
     return MirrorReport(mirrored, len(failures), failures[0] if failures else "")
 
 
-def _point_aliases(tracker: Tracker, store: Store) -> list[str]:
-    """Set the aliases as the registry has them; returns what could not be set."""
+def _set_aliases(tracker: MlflowTracker, store: Store) -> list[str]:
+    """Set the aliases as in the registry; returns a message for each that failed."""
     registry = read_registry(store)
-    registered = tracker.registered()
+    registered = tracker.registered_versions()
     failures = []
     for alias, pointer in (("production", registry.production), ("staging", registry.staging)):
         number = registered.get(pointer.version) if pointer else None
         if pointer and number is None:
             failures.append(f"{alias}: {pointer.version} is not registered in MLflow yet.")
-        # Better no alias than one that names another model than the one that is live.
-        tracker.point(alias, number)
+        # No alias is safer than one that names another model than the live one.
+        tracker.set_alias(alias, number)
     return failures

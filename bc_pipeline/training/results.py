@@ -1,10 +1,8 @@
-"""A candidate's cross-validation: what it says, and how it stands on the volume."""
+"""Results of cross-validation, and how they are stored on the volume."""
 
 from __future__ import annotations
 
-import hashlib
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,24 +11,26 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bc_pipeline.artifacts.evidence import Record, labelled_rows_digest
+from bc_pipeline.artifacts.evidence import Document, labelled_rows_digest
 from bc_pipeline.artifacts.files import (
-    encode_record,
-    read_record,
+    encode_document,
     sha256_bytes,
     staged_directory,
 )
+from bc_pipeline.artifacts.signed_document import make_signature, read_signed_document
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.code import code_version
+from bc_pipeline.code_version import code_version
 from bc_pipeline.errors import ArtifactCorrupt, NotReproducible, NotStored
 from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
+from bc_pipeline.schema import json_digest
 from bc_pipeline.training.folds import assign_folds
+from bc_pipeline.training.threshold import sensitivity_threshold
 
 RESULT_FILE = "result.json"
 PROBABILITY_FILE = "out_of_fold.parquet"
 
 
-class CandidateRecord(Record, frozen=True, kw_only=True):
+class CandidateDocument(Document, frozen=True, kw_only=True):
     """Format of a candidate's ``result.json``.
 
     Attributes
@@ -38,10 +38,10 @@ class CandidateRecord(Record, frozen=True, kw_only=True):
     seed : int
         Of the folds and of every fit.
     losses : tuple of tuple of float
-        Mean Brier loss of each fold, by repeat: what the corrected t-test compares.
+        Mean Brier loss of each fold, by repeat; input of the corrected t-test.
     metrics : dict of str to float
-        ``brier roc_auc sensitivity specificity``: means over the repeats; the calls are
-        those at .5.
+        ``brier roc_auc sensitivity specificity``: means over the repeats, with calls at .5.
+        ``nested_sensitivity nested_specificity``: of `CandidateResult.nested_call`.
     out_of_fold_sha256 : str
         Of the file with the probabilities.
     """
@@ -67,27 +67,44 @@ class CandidateRecord(Record, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, eq=False)
 class CandidateResult:
-    """A candidate's record and its out-of-fold probabilities.
+    """A candidate's document and its out-of-fold probabilities.
 
     Attributes
     ----------
-    record : CandidateRecord
+    document : CandidateDocument
     keys : tuple of str, length n
         Row keys in ascending order; the arrays follow it.
     positive : array of int8, shape (n,)
     probability : array of float64, shape (repeats, n)
-        Of malignant, each from the one fit of its repeat that had not seen the row.
+        Of malignant; each from the fit of its repeat that was not trained on the row.
+    nested_threshold : array of float64, shape (n,)
+        For the row's fold of the first repeat: set by a cross-validation within the other folds.
     """
 
-    record: CandidateRecord
+    document: CandidateDocument
     keys: tuple[str, ...]
     positive: np.ndarray
     probability: np.ndarray
+    nested_threshold: np.ndarray
+
+    @property
+    def nested_call(self) -> np.ndarray:
+        """Whether each row is called positive by a model and a threshold that it had no part in.
+
+        Returns
+        -------
+        array of bool, shape (n,)
+        """
+        return np.asarray(self.probability[0] > self.nested_threshold)
+
+    def threshold(self, target: float) -> float:
+        """The threshold that `sensitivity_threshold` sets on the pooled probabilities."""
+        return sensitivity_threshold(self.document.candidate, self.positive, self.pooled, target)
 
     @property
     def losses(self) -> np.ndarray:
         """Mean Brier loss of each fold, shape (repeats, folds)."""
-        return np.asarray(self.record.losses, dtype=np.float64)
+        return np.asarray(self.document.losses, dtype=np.float64)
 
     @property
     def pooled(self) -> np.ndarray:
@@ -98,40 +115,67 @@ class CandidateResult:
 def load_result(
     store: Store, problem: Problem, dataset: str, candidate: Candidate
 ) -> CandidateResult:
-    """Read a stored result and verify it against its digests, its identity and itself.
+    """Read a stored result, and verify its digest, its inputs and its consistency.
 
     Raises
     ------
     NotStored
         Where this code has not cross-validated the candidate on the dataset.
-    ArtifactCorrupt
+    SignatureInvalid, ArtifactCorrupt
     """
     folder = _folder(store, problem, dataset, candidate)
+    remedy = f"Delete {folder}; the next run computes it again."
     if not folder.is_dir():
         raise NotStored(
             f"{candidate.title} has not been cross-validated on dataset {dataset[:12]} "
             f"by code {code_version()}.",
             f"Run the train step for {candidate.name} first.",
         )
-    return _read(folder, problem, dataset, candidate)
+    stored = read_signed_document(store, folder / RESULT_FILE, CandidateDocument, remedy=remedy)
+    path = folder / PROBABILITY_FILE
+
+    def corrupt(fault: str) -> ArtifactCorrupt:
+        return ArtifactCorrupt(
+            f"The stored cross-validation of {candidate.title} {fault}.",
+            remedy,
+            path=str(path),
+        )
+
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        raise corrupt("lacks its probabilities") from None
+    if sha256_bytes(data) != stored.out_of_fold_sha256:
+        raise corrupt("differs from its digest")
+    keys, positive, probability, nested_threshold = _decode(data)
+    if len(probability) != problem.selection.repeats:
+        raise corrupt("has another number of repeats")
+    result = _result(
+        problem, candidate, dataset, keys, positive, probability, nested_threshold, data
+    )
+    # The document is computed again: its figures must follow from the probabilities.
+    if not _equal_up_to_rounding(stored, result.document):
+        raise corrupt("does not follow from its probabilities and inputs")
+    return result
 
 
-def list_records(store: Store) -> list[CandidateRecord]:
-    """Records of every stored result, for display: they are not checked any further.
+def list_documents(store: Store) -> list[CandidateDocument]:
+    """Documents of every stored result, for display: signed, and not computed again.
 
     Raises
     ------
+    SignatureInvalid
     ArtifactCorrupt
-        Where a file is not a record.
+        Where a file cannot be decoded.
     """
     return [
-        read_record(path, CandidateRecord)
+        read_signed_document(store, path, CandidateDocument)
         for path in sorted(store.candidates.glob(f"[!.]*/{RESULT_FILE}"))
     ]
 
 
 def _folder(store: Store, problem: Problem, dataset: str, candidate: Candidate) -> Path:
-    """The folder of a result, named after all that goes into it."""
+    """The folder of a result, named after a digest of all its inputs."""
     inputs = {
         "problem": problem.name,
         "dataset": dataset,
@@ -141,8 +185,7 @@ def _folder(store: Store, problem: Problem, dataset: str, candidate: Candidate) 
         "params": dict(candidate.params),
         "code_version": code_version(),
     }
-    text = json.dumps(inputs, sort_keys=True, separators=(",", ":"))
-    return store.candidates / f"{candidate.name}-{hashlib.sha256(text.encode()).hexdigest()[:20]}"
+    return store.candidates / f"{candidate.name}-{json_digest(inputs)[:20]}"
 
 
 def store_result(
@@ -153,10 +196,11 @@ def store_result(
     keys: tuple[str, ...],
     positive: np.ndarray,
     probability: np.ndarray,
+    nested_threshold: np.ndarray,
 ) -> CandidateResult:
-    """Make the result that follows from out-of-fold probabilities, and store it.
+    """Make a result of out-of-fold probabilities, and store it.
 
-    An equal result that another process stored meanwhile stands.
+    An equal result that another process stored in the meantime is accepted.
 
     Parameters
     ----------
@@ -164,24 +208,30 @@ def store_result(
         In ascending order.
     positive : array of int8, shape (n,)
     probability : array of float64, shape (repeats, n)
+    nested_threshold : array of float64, shape (n,)
 
     Raises
     ------
     NotReproducible
         Where another process stored a different result of the same inputs.
     """
-    encoded = _encode(keys, positive, probability)
-    result = _result(problem, candidate, dataset, keys, positive, probability, encoded)
+    encoded = _encode(keys, positive, probability, nested_threshold)
+    result = _result(
+        problem, candidate, dataset, keys, positive, probability, nested_threshold, encoded
+    )
     folder = _folder(store, problem, dataset, candidate)
     try:
         with staged_directory(folder) as staged:
             (staged / PROBABILITY_FILE).write_bytes(encoded)
-            (staged / RESULT_FILE).write_bytes(encode_record(result.record))
+            data = encode_document(result.document)
+            name, signature = make_signature(store, folder / RESULT_FILE, sha256_bytes(data))
+            (staged / name).write_bytes(signature)
+            (staged / RESULT_FILE).write_bytes(data)
     except OSError:
         if not folder.is_dir():
             raise
-        stored = _read(folder, problem, dataset, candidate)
-        if stored.record.out_of_fold_sha256 != result.record.out_of_fold_sha256:
+        stored = load_result(store, problem, dataset, candidate)
+        if stored.document.out_of_fold_sha256 != result.document.out_of_fold_sha256:
             raise NotReproducible(
                 f"{candidate.title}, cross-validated twice at once on dataset {dataset[:12]}, "
                 "gave two results."
@@ -189,7 +239,7 @@ def store_result(
     return result
 
 
-def _fold_losses(
+def fold_losses(
     keys: Sequence[str], positive: np.ndarray, probability: np.ndarray, policy: SelectionPolicy
 ) -> np.ndarray:
     """Mean Brier loss of each fold, shape (repeats, folds)."""
@@ -210,15 +260,16 @@ def _result(
     keys: tuple[str, ...],
     positive: np.ndarray,
     probability: np.ndarray,
+    nested_threshold: np.ndarray,
     encoded: bytes,
 ) -> CandidateResult:
-    """The result that follows from out-of-fold probabilities; `encoded` are their bytes."""
+    """Compute a result from out-of-fold probabilities; `encoded` are their bytes."""
     from sklearn.metrics import roc_auc_score
 
     policy = problem.selection
-    losses = _fold_losses(keys, positive, probability, policy)
-    calls = probability > 0.5
-    record = CandidateRecord(
+    losses = fold_losses(keys, positive, probability, policy)
+    calls, nested = probability > 0.5, probability[0] > nested_threshold
+    document = CandidateDocument(
         problem=problem.name,
         candidate=candidate.name,
         title=candidate.title,
@@ -238,19 +289,30 @@ def _result(
             "roc_auc": float(np.mean([roc_auc_score(positive, row) for row in probability])),
             "sensitivity": float(calls[:, positive == 1].mean()),
             "specificity": float(1.0 - calls[:, positive == 0].mean()),
+            "nested_sensitivity": float(nested[positive == 1].mean()),
+            "nested_specificity": float(1.0 - nested[positive == 0].mean()),
         },
         out_of_fold_sha256=sha256_bytes(encoded),
     )
-    return CandidateResult(record, keys, positive, probability)
+    return CandidateResult(document, keys, positive, probability, nested_threshold)
 
 
-def _encode(keys: Sequence[str], positive: np.ndarray, probability: np.ndarray) -> bytes:
-    """Parquet bytes: ``key``, ``positive`` and one column of probabilities per repeat."""
+def _encode(
+    keys: Sequence[str],
+    positive: np.ndarray,
+    probability: np.ndarray,
+    nested_threshold: np.ndarray,
+) -> bytes:
+    """Parquet bytes: key, label, nested threshold, and one column of probabilities per repeat."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pa.table(
-        {"key": pa.array(keys, pa.string()), "positive": pa.array(positive, pa.int8())}
+        {
+            "key": pa.array(keys, pa.string()),
+            "positive": pa.array(positive, pa.int8()),
+            "nested_threshold": pa.array(nested_threshold, pa.float64()),
+        }
         | {f"repeat_{number}": row for number, row in enumerate(probability)}
     )
     stream = io.BytesIO()
@@ -258,44 +320,22 @@ def _encode(keys: Sequence[str], positive: np.ndarray, probability: np.ndarray) 
     return stream.getvalue()
 
 
-def _decode(data: bytes) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
+def _decode(data: bytes) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
     import pyarrow.parquet as pq
 
     table = pq.read_table(io.BytesIO(data))
-    repeats = range(table.num_columns - 2)
+    repeats = range(table.num_columns - 3)
     probability = np.stack([table[f"repeat_{number}"].to_numpy() for number in repeats])
-    return tuple(table["key"].to_pylist()), table["positive"].to_numpy(), probability
+    return (
+        tuple(table["key"].to_pylist()),
+        table["positive"].to_numpy(),
+        probability,
+        table["nested_threshold"].to_numpy(),
+    )
 
 
-def _read(folder: Path, problem: Problem, dataset: str, candidate: Candidate) -> CandidateResult:
-    stored = read_record(folder / RESULT_FILE, CandidateRecord)
-    path = folder / PROBABILITY_FILE
-
-    def corrupt(fault: str) -> ArtifactCorrupt:
-        return ArtifactCorrupt(
-            f"The stored cross-validation of {candidate.title} {fault}.",
-            f"Delete {folder}; the next run computes it anew.",
-            path=str(path),
-        )
-
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise corrupt("has lost its probabilities") from None
-    if sha256_bytes(data) != stored.out_of_fold_sha256:
-        raise corrupt("differs from its digest")
-    keys, positive, probability = _decode(data)
-    if len(probability) != problem.selection.repeats:
-        raise corrupt("has another number of repeats")
-    result = _result(problem, candidate, dataset, keys, positive, probability, data)
-    # No digest covers the record itself: all that it says must follow from what it is about.
-    if not _agree(stored, result.record):
-        raise corrupt("does not follow from its probabilities and inputs")
-    return result
-
-
-def _agree(one: CandidateRecord, other: CandidateRecord) -> bool:
-    """Whether two records say the same, but for the last bits of the means."""
+def _equal_up_to_rounding(one: CandidateDocument, other: CandidateDocument) -> bool:
+    """Whether two documents are equal but for the last bits of the means."""
     return (
         msgspec.structs.replace(one, losses=other.losses, metrics=other.metrics) == other
         and np.shape(one.losses) == np.shape(other.losses)

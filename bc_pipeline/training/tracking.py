@@ -1,4 +1,4 @@
-"""Runs, models and aliases in MLflow; the only file that imports mlflow."""
+"""Runs, models and aliases in MLflow: the only file that imports mlflow."""
 
 from __future__ import annotations
 
@@ -12,36 +12,36 @@ from typing import TYPE_CHECKING, Any
 
 from bc_pipeline.artifacts.export import load_estimator
 from bc_pipeline.artifacts.manifest import Manifest
-from bc_pipeline.artifacts.versions import CARD
-from bc_pipeline.training.facts import (
+from bc_pipeline.artifacts.signed_bundle import CARD
+from bc_pipeline.training.mlflow_tags import (
     ROLE_TAG,
     VERDICT_TAG,
     VERSION_TAG,
-    VersionFacts,
-    candidate_metrics,
+    TrackedVersion,
     candidate_params,
+    finite_metrics,
 )
-from bc_pipeline.training.results import CandidateRecord
+from bc_pipeline.training.results import CandidateDocument
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
 
-# Set last on a run: without it, what stands in MLflow is the rest of a broken attempt.
+# Set last on a run; a run without it was interrupted.
 COMPLETE_TAG = "bc.complete"
 ENCRYPTED_TAG = "bc.encrypted"
 _PAGE = 1000
 _DIGEST_LENGTH = 36  # MLflow's limit
-_LOADING = ("numpy", "scikit-learn", "scipy")
+_MODEL_LIBRARIES = ("numpy", "scikit-learn", "scipy")
 
 
-class Tracker:
-    """What MLflow knows of a problem, and the writing of what it lacks.
+class MlflowTracker:
+    """Reads and writes the versions of a problem in MLflow.
 
     Parameters
     ----------
     name, title : str
-        Of the problem: `name` is that of the experiment and of the registered model.
+        Of the problem; `name` is that of the experiment and of the registered model.
     tracking_uri : str
         MLflow's server, or its database.
     """
@@ -55,26 +55,26 @@ class Tracker:
         if not self.client.search_registered_models(f"name = '{name}'"):
             self.client.create_registered_model(name, description=title)
 
-    # What MLflow knows --------------------------------------------------------------------
+    # Reading ------------------------------------------------------------------------------
 
     def _experiment(self) -> str:
-        found = self.client.get_experiment_by_name(self.name)
-        if found is None:
+        experiment = self.client.get_experiment_by_name(self.name)
+        if experiment is None:
             return str(self.client.create_experiment(self.name))
-        if found.lifecycle_stage == "deleted":
-            self.client.restore_experiment(found.experiment_id)
-        return str(found.experiment_id)
+        if experiment.lifecycle_stage == "deleted":
+            self.client.restore_experiment(experiment.experiment_id)
+        return str(experiment.experiment_id)
 
-    def answers(self) -> bool:
-        """Whether MLflow is there at all."""
+    def is_reachable(self) -> bool:
+        """Whether MLflow answers a simple request."""
         try:
             self.client.get_experiment(self.experiment)
-        except Exception:  # whatever its database or transport raises
+        except Exception:  # any exception of its database or transport
             return False
         return True
 
-    def complete(self) -> dict[str, str]:
-        """Versions that were written to the end, each with its verdict."""
+    def complete_versions(self) -> dict[str, str]:
+        """Completely written versions, each with its verdict."""
         return {
             run.data.tags[VERSION_TAG]: run.data.tags[VERDICT_TAG]
             for run in self._runs(f"tags.`{COMPLETE_TAG}` = 'true'")
@@ -87,8 +87,8 @@ class Tracker:
             )
         )
 
-    def registered(self) -> dict[str, str]:
-        """MLflow's number of each registered version."""
+    def registered_versions(self) -> dict[str, str]:
+        """MLflow's number for each registered version."""
         return {
             entry.tags[VERSION_TAG]: str(entry.version)
             for entry in self._model_versions()
@@ -102,8 +102,8 @@ class Tracker:
             )
         )
 
-    def point(self, alias: str, number: str | None) -> None:
-        """Let an alias name a registered version, or none."""
+    def set_alias(self, alias: str, number: str | None) -> None:
+        """Set an alias to a registered version, or remove it."""
         current = self.client.get_registered_model(self.name).aliases.get(alias)
         if number is None:
             if current is not None:
@@ -111,52 +111,52 @@ class Tracker:
         elif str(current) != number:
             self.client.set_registered_model_alias(self.name, alias, number)
 
-    # Writing one version ------------------------------------------------------------------
+    # Writing ------------------------------------------------------------------------------
 
-    def write(self, facts: VersionFacts) -> None:
+    def write_version(self, tracked: TrackedVersion) -> None:
         """Write a version as a run with one child run per candidate.
 
-        A version that passed its gate is registered too. What an earlier attempt left of
-        it is deleted first.
+        A version that passed its gate is registered too. Remains of an interrupted attempt
+        are deleted first.
         """
-        documents = facts.documents
-        self._delete(facts.version)
+        documents = tracked.documents
+        self._delete(tracked.version)
         run_id = self.client.create_run(
             self.experiment,
-            run_name=facts.version,
-            tags=facts.tags
+            run_name=tracked.version,
+            tags=tracked.tags
             | {
                 ROLE_TAG: "retrain",
                 "mlflow.source.name": "bc-pipeline",
                 "mlflow.note.content": documents.get(CARD, b"").decode(),
             },
         ).info.run_id
-        model_id = self._log_model(facts, run_id)
-        self.client.log_inputs(run_id, [_dataset(facts.files.manifest)])
-        self._log(run_id, facts.params, facts.metrics, model_id)
+        model_id = self._log_model(tracked, run_id)
+        self.client.log_inputs(run_id, [_dataset(tracked.files.manifest)])
+        self._log(run_id, tracked.params, tracked.metrics, model_id)
         with tempfile.TemporaryDirectory() as folder:
             for name, data in documents.items():
                 path = Path(folder, name)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
             self.client.log_artifacts(run_id, folder)
-        for record in facts.candidates:
-            self._log_candidate(facts, record, run_id)
-        if facts.verdict.passed:
+        for candidate in tracked.candidates:
+            self._log_candidate(tracked, candidate, run_id)
+        if tracked.verdict.passed:
             self.client.create_model_version(
                 self.name,
                 source=f"models:/{model_id}",
                 run_id=run_id,
                 model_id=model_id,
-                tags=facts.tags,
-                description=facts.description,
+                tags=tracked.tags,
+                description=tracked.description,
                 await_creation_for=0,
             )
         self.client.set_terminated(run_id, "FINISHED")
         self.client.set_tag(run_id, COMPLETE_TAG, "true")
 
     def _delete(self, version: str) -> None:
-        """Delete what an earlier attempt left of a version."""
+        """Delete everything of a version."""
         for entry in self._model_versions():
             if entry.tags.get(VERSION_TAG) == version:
                 self.client.delete_model_version(self.name, entry.version)
@@ -188,53 +188,55 @@ class Tracker:
             params=[Param(name, value) for name, value in params.items()],
         )
 
-    def _log_candidate(self, facts: VersionFacts, record: CandidateRecord, parent: str) -> None:
-        chosen = record.recipe == facts.files.manifest.recipe.recipe
+    def _log_candidate(
+        self, tracked: TrackedVersion, candidate: CandidateDocument, parent: str
+    ) -> None:
+        chosen = candidate.recipe == tracked.files.manifest.recipe.recipe
         run_id = self.client.create_run(
             self.experiment,
-            run_name=record.candidate,
+            run_name=candidate.candidate,
             tags={
                 "mlflow.parentRunId": parent,
                 "mlflow.source.name": "bc-pipeline",
                 ROLE_TAG: "candidate",
-                VERSION_TAG: facts.version,
-                "bc.dataset": record.dataset,
+                VERSION_TAG: tracked.version,
+                "bc.dataset": candidate.dataset,
                 "bc.chosen": str(chosen).lower(),
             },
         ).info.run_id
-        self._log(run_id, candidate_params(record), candidate_metrics(record))
+        self._log(run_id, candidate_params(candidate), finite_metrics("cv", candidate.metrics))
         self.client.set_terminated(run_id, "FINISHED")
 
-    def _log_model(self, facts: VersionFacts, run_id: str) -> str:
-        """Make MLflow's entry of the model, with the fitted estimator, and give its id.
+    def _log_model(self, tracked: TrackedVersion, run_id: str) -> str:
+        """Make MLflow's entry of the model, with the fitted estimator, and return its id.
 
-        A version that stands encrypted on the volume leaves no plain copy here: its entry
-        says what it is and where, and holds nothing to load.
+        The entry of a version that is encrypted on the volume has no estimator, so that
+        MLflow holds no plain copy.
         """
         from mlflow.entities import LoggedModelOutput
 
-        encrypted = facts.files.encrypted
+        encrypted = tracked.files.encrypted
         model = self.client.create_logged_model(
             self.experiment,
-            name=facts.files.manifest.recipe.candidate,
+            name=tracked.files.manifest.recipe.candidate,
             source_run_id=run_id,
-            tags=facts.tags | {ENCRYPTED_TAG: str(encrypted).lower()},
-            params=facts.params,
+            tags=tracked.tags | {ENCRYPTED_TAG: str(encrypted).lower()},
+            params=tracked.params,
         )
         if not encrypted:
-            self._store_estimator(facts, run_id, model)
+            self._store_estimator(tracked, run_id, model)
         self.client.finalize_logged_model(model.model_id, "READY")
         self.client.log_outputs(run_id, [LoggedModelOutput(model.model_id, step=0)])
         return str(model.model_id)
 
-    def _store_estimator(self, facts: VersionFacts, run_id: str, model: LoggedModel) -> None:
-        """Store the fitted estimator, without pickle."""
+    def _store_estimator(self, tracked: TrackedVersion, run_id: str, model: LoggedModel) -> None:
+        """Store the fitted estimator in skops format, without pickle."""
         import mlflow.sklearn
         from mlflow.models import Model
         from skops.io import dumps, get_untrusted_types
 
-        manifest = facts.files.manifest
-        estimator = load_estimator(facts.files)
+        manifest = tracked.files.manifest
+        estimator = load_estimator(tracked.files)
         with tempfile.TemporaryDirectory() as folder:
             path = str(Path(folder, "model"))
             mlflow.sklearn.save_model(
@@ -247,27 +249,27 @@ class Tracker:
                     run_id=run_id,
                 ),
                 signature=_signature(manifest),
-                # `predict` would call at .5; ours is a probability and a threshold.
+                # `predict` would call at .5 instead of the version's threshold.
                 pyfunc_predict_fn="predict_proba",
-                metadata={"version": facts.version, "threshold": manifest.threshold},
-                # Named, because MLflow would load the model in a new process to infer them.
+                metadata={"version": tracked.version, "threshold": manifest.threshold},
+                # Given, because MLflow would start a process to infer them.
                 pip_requirements=_requirements(manifest),
-                # The estimator's bytes bear the signature of the side that fitted it.
+                # All types are trusted: the signature of the estimator was verified.
                 skops_trusted_types=get_untrusted_types(data=dumps(estimator)),
             )
             self.client.log_model_artifacts(model.model_id, path)
 
 
 def _pages(search: Callable[[str | None], Any]) -> list[Any]:
-    """Everything that a paged search finds."""
-    found: list[Any] = []
+    """All results of a paged search."""
+    results: list[Any] = []
     token: str | None = None
     while True:
         page = search(token)
-        found += page
+        results += page
         token = page.token
         if not token:
-            return found
+            return results
 
 
 def _dataset(manifest: Manifest) -> Any:
@@ -292,7 +294,7 @@ def _dataset(manifest: Manifest) -> Any:
 
 
 def _signature(manifest: Manifest) -> Any:
-    """The features by name in; probabilities of both classes out."""
+    """Inputs are the features by name, outputs the probabilities of both classes."""
     import numpy as np
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema, TensorSpec
@@ -304,7 +306,9 @@ def _signature(manifest: Manifest) -> Any:
 
 
 def _requirements(manifest: Manifest) -> list[str]:
-    """Pins of what loads the model, as they were when it was fitted."""
-    pins = {name: manifest.libraries[name] for name in _LOADING if name in manifest.libraries}
+    """Versions of the libraries that load the model, as when it was fitted."""
+    pins = {
+        name: manifest.libraries[name] for name in _MODEL_LIBRARIES if name in manifest.libraries
+    }
     pins["skops"] = library_version("skops")
     return [f"{name}=={version}" for name, version in sorted(pins.items())]

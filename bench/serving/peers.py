@@ -67,7 +67,7 @@ class Peer:
 
 def start_ours(volume: Volume, log: Path, *, workers: int = 1) -> Peer:
     """The real service: a launcher, its workers and the drainer."""
-    command = [sys.executable, "-m", "bc_pipeline.serving", "--port", "0"]
+    command = [sys.executable, "-m", "bc_pipeline.server", "--port", "0"]
     began = time.perf_counter()
     with log.open("ab") as stream:
         process = subprocess.Popen(

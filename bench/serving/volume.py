@@ -11,13 +11,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from bc_pipeline.access.keys import import_key
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Verdict
-from bc_pipeline.artifacts.export import dump_estimator, export_onnx
-from bc_pipeline.artifacts.files import make_directory, sha256_file, write_record
+from bc_pipeline.artifacts.export import export_onnx, model_files
+from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.versions import write_registry
+from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Candidate
 from bc_pipeline.settings import Settings
@@ -63,17 +64,17 @@ def make_volume(folder: Path, candidate: str) -> Volume:
     estimator, ranges = _fit(recipe)
     signing.make_keys(settings.signing_key, settings.verify_key)
     import_key(settings.service_keys, "benchmark", ["predict"], KEY)
-    store = Store(settings.home, PROBLEM)
+    store = Store.of(settings, PROBLEM)
     draft = _draft(recipe, ranges)
     made = make_directory(store.work / draft.version)
-    (made / versions.MODEL).write_bytes(export_onnx(estimator, len(ranges)))
-    write_record(made / versions.VERDICT, _verdict(draft))
-    versions.seal(draft, made, settings.signing_key)
+    for name, data in model_files(estimator, export_onnx(estimator, len(ranges))).items():
+        (made / name).write_bytes(data)
+    write_document(made / signed_bundle.VERDICT, _verdict(draft))
+    signed_bundle.sign_bundle(draft, made, settings.signing_key)
     versions.publish(store, draft, made, settings.signing_key)
-    pointer = _pointer(draft, sha256_file(store.version(draft.version) / versions.MANIFEST))
-    write_record(store.registry, Registry(problem=PROBLEM, generation=1, production=pointer))
-    dumped = folder / "model.joblib"
-    dumped.write_bytes(dump_estimator(estimator))
+    pointer = _pointer(draft, sha256_file(store.version(draft.version) / signed_bundle.MANIFEST))
+    write_registry(store, Registry(problem=PROBLEM, generation=1, production=pointer))
+    dumped = store.version(draft.version) / signed_bundle.ESTIMATOR
     return Volume(settings.home, candidate, draft.version, dumped)
 
 

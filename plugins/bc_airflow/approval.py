@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
 
 from airflow.exceptions import AirflowException
@@ -14,22 +14,23 @@ from bc_airflow.release import why_not_released
 from bc_airflow.runs import run_of
 from bc_airflow.text import number, outcome
 from bc_airflow.volume import Judged, volume_of
+from bc_pipeline.settings import load_settings
 
-_ASKED = "asked_digest"
+_DIGEST_KEY = "asked_digest"
 
 
 class ApproveRelease(ApprovalOperator):
-    """Ask whether the challenger may be promoted; where nothing is to be asked, be skipped.
+    """Ask whether the challenger may be promoted; skipped where no approval is needed.
 
-    The question names the version and the digest of its manifest, and an answer counts only
+    The question names the version and the digest of its manifest, and the answer is valid only
     for that digest. No answer in time is a rejection. The task succeeds either way and
-    returns ``{approved, by, at, digest}``; what follows from it is `promote`'s to do.
+    returns ``{approved, by, at, digest}``; the task `promote` acts on it.
 
     Parameters
     ----------
     problem : str
     decision : XComArg
-        What `decide` returned.
+        What `choose` returned: the winner's decision.
     """
 
     template_fields: ClassVar[Sequence[str]] = ("subject", "body", "decision")
@@ -42,35 +43,37 @@ class ApproveRelease(ApprovalOperator):
             response_timeout=APPROVAL_TIMEOUT,
             **kwargs,
         )
-        # The time that a person takes is bounded above; this would end the asking instead.
+        # `response_timeout` bounds the wait for a person; this would fail the task before.
         self.execution_timeout = None
         self.problem = problem
         self.decision = decision
 
     def execute(self, context: Any) -> Any:
-        reason = self._why_not_asked(context)
+        reason = self._skip_reason(context)
         if reason:
             raise AirflowSkipException(reason)
-        judged = volume_of(self.problem).judged(self.decision["version"])
+        judged = volume_of(load_settings(), self.problem).judged(self.decision["version"])
         self.subject = f"Promote {judged.manifest.version}?"
-        self.body = question(judged)
-        context["ti"].xcom_push(key=_ASKED, value=judged.manifest_sha256)
+        self.body = question(judged, self.decision["challengers"])
+        context["ti"].xcom_push(key=_DIGEST_KEY, value=judged.manifest_sha256)
         return super().execute(context)
 
-    def _why_not_asked(self, context: Any) -> str:
+    def _skip_reason(self, context: Any) -> str:
         reason = why_not_released(run_of(self.problem), self.decision)
         if not reason and not context["params"]["require_approval"]:
             reason = "This run does not require approval."
-        if not reason and volume_of(self.problem).is_champion(self.decision["version"]):
-            reason = f"{self.decision['version']} is the champion already."
-        return reason
+        if reason:
+            return reason
+        version = self.decision["version"]
+        is_champion = volume_of(load_settings(), self.problem).is_champion(version)
+        return f"{version} is the champion already." if is_champion else ""
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
-        # Not ApprovalOperator's: it would skip `promote` without a word about who and why.
+        # ApprovalOperator's method would skip `promote`, and not return who decided.
         answer = HITLOperator.execute_complete(self, context, event)
         ti = context["ti"]
-        asked = ti.xcom_pull(task_ids=self.task_id, key=_ASKED)
-        if asked != self.decision["digest"]:
+        digest = ti.xcom_pull(task_ids=self.task_id, key=_DIGEST_KEY)
+        if digest != self.decision["digest"]:
             raise AirflowException(
                 "The answer was about another model than the one that now waits. "
                 "Clear this task to ask again."
@@ -80,12 +83,18 @@ class ApproveRelease(ApprovalOperator):
             "approved": answer["chosen_options"] == [self.APPROVE],
             "by": user.get("name") or user.get("id"),
             "at": answer["responded_at"].isoformat(),
-            "digest": asked,
+            "digest": digest,
         }
 
 
-def question(judged: Judged) -> str:
-    """The verdict in Markdown, for the person who decides."""
+def question(judged: Judged, challengers: Sequence[Mapping[str, Any]]) -> str:
+    """The verdict in Markdown, for the person who decides.
+
+    Parameters
+    ----------
+    challengers : sequence of dict
+        Version, kind and result of each challenger of the run, this one among them.
+    """
     verdict = judged.verdict
     rows = "\n".join(
         f"| {check.name} | {_cell(check.rule)} | {number(check.champion)} "
@@ -93,9 +102,16 @@ def question(judged: Judged) -> str:
         for check in verdict.checks
     )
     against = f"against champion `{verdict.champion}`" if verdict.champion else "with no champion"
+    note = f"\n\nRecipe: {_cell(verdict.kind_note)}" if verdict.kind_note else ""
+    others = "".join(
+        f"\n\nAlso judged in this run: `{each['version']}` ({each['kind']}), "
+        f"which {'passed too' if each['passed'] else 'was rejected'}."
+        for each in challengers
+        if each["version"] != judged.manifest.version
+    )
     return (
         f"Version `{judged.manifest.version}` ({judged.manifest.recipe.title}) passed the gate "
-        f"({verdict.kind}, {against}).\n\n"
+        f"({verdict.kind}, {against}).{note}{others}\n\n"
         f"SHA-256 of its manifest: `{judged.manifest_sha256}`\n\n"
         "| Check | Rule | Champion | Challenger | Result |\n|---|---|---|---|---|\n"
         f"{rows}\n\n"

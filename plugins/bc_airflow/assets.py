@@ -1,4 +1,4 @@
-"""Assets: what a run tells other DAGs about."""
+"""The Assets of a problem."""
 
 from __future__ import annotations
 

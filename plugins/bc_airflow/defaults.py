@@ -1,4 +1,4 @@
-"""Rules that hold for every task: owner, retries, time limit, alert."""
+"""Defaults of every task: owner, retries, time limit, alert."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from bc_airflow.notify import notify_failure
 from bc_pipeline.errors import PipelineError, TransientError
 
 OWNER = "bc-pipeline"
-# Early enough for a backfill over a year; nothing is caught up by itself.
+# Early enough for a backfill over a year; catchup is off.
 START = datetime(2025, 1, 5, tzinfo=UTC)
 APPROVAL_TIMEOUT = timedelta(days=3)
 
-# The first rule that matches decides. What the taxonomy does not know, a killed worker or a
-# full disk say, is tried again as Airflow does by default.
+# The first rule that matches decides. Errors outside the tree, such as a full disk, are
+# retried as Airflow does by default.
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[
         RetryRule(

@@ -1,8 +1,8 @@
 """Prepare Airflow's metadata database, as a program that `bc-pipeline cluster init` starts.
 
 ``python -m bc_airflow.deployment`` reads one request, a JSON object, from standard input and
-answers on standard output with JSON objects, one a line. What else is printed goes to standard
-error. It reads passwords from files, so that no argument or environment variable holds one.
+writes JSON objects to standard output, one a line; all other output goes to standard error.
+Passwords are read from files: arguments and environment variables are visible to others.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _TRIES = 3
 
 
 def main() -> None:
-    """Do what the request asks."""
+    """Run the request."""
     # Airflow and its libraries print to standard output: only answers may go there.
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "w", encoding="utf-8")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
@@ -39,7 +39,7 @@ def main() -> None:
 
 
 def wait(seconds: float, answer: Answer) -> None:
-    """Try the metadata database until it answers, for a number of seconds at most."""
+    """Wait until the metadata database answers, for a number of seconds at most."""
     from airflow.utils.db import check
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -59,9 +59,9 @@ def wait(seconds: float, answer: Answer) -> None:
 
 
 def reason(error: BaseException) -> str:
-    """The driver's words in one line, without the statement and its parameters."""
-    told = str(getattr(error, "orig", None) or type(error).__name__)
-    return " ".join(told.split()).rstrip(".")
+    """The driver's message in one line, without the statement and its parameters."""
+    message = str(getattr(error, "orig", None) or type(error).__name__)
+    return " ".join(message.split()).rstrip(".")
 
 
 def apply(
@@ -72,13 +72,16 @@ def apply(
     retrains: list[str],
     answer: Answer,
 ) -> None:
-    """Make pools, connections and users; what is there as it should be stays.
+    """Make or update pools, connections and users.
 
-    Users are given as a name and the file of a password: the administrator, and the one that
-    may start the DAGs ``retrains``, where there is to be one.
+    Another machine may run this at the same time: where both add a row, the database refuses
+    one, and the next try finds the row.
 
-    Another machine may do the same at the same time: where it was faster with a row, the
-    database refuses ours, and the next try finds that row.
+    Parameters
+    ----------
+    admin, service : list of str
+        Name and password file of the administrator, and of the user that may start the DAGs
+        ``retrains``.
     """
     from airflow.utils.providers_configuration_loader import providers_configuration_loaded
     from airflow.utils.session import create_session
@@ -87,45 +90,45 @@ def apply(
     @providers_configuration_loaded
     def once() -> dict[str, Any]:
         with create_session() as session:
-            made = {
+            done = {
                 "pools": make_pools(session, pools),
                 "connections": make_connections(session, connections),
             }
-        return made | make_users(admin, service, retrains)
+        return done | make_users(admin, service, retrains)
 
-    for left in reversed(range(_TRIES)):
+    for remaining in reversed(range(_TRIES)):
         try:
             answer(once())
             return
         except IntegrityError:
-            if not left:
+            if not remaining:
                 raise
             time.sleep(_PAUSE_SECONDS)
 
 
 def make_pools(session: Any, pools: list[list[Any]]) -> dict[str, str]:
-    """Each pool with the slots that the project says; tells what was done about it."""
+    """Make or update pools; returns the change of each."""
     from airflow.models.pool import Pool
     from sqlalchemy import select
 
     done = {}
     for name, slots, description in pools:
-        found = session.scalar(select(Pool).filter_by(pool=name))
-        if found is None:
+        pool = session.scalar(select(Pool).filter_by(pool=name))
+        if pool is None:
             session.add(
                 Pool(pool=name, slots=slots, description=description, include_deferred=False)
             )
-        elif found.slots == slots:
+        elif pool.slots == slots:
             done[name] = "kept"
             continue
         else:
-            found.slots = slots
-        done[name] = "changed" if found else "made"
+            pool.slots = slots
+        done[name] = "changed" if pool else "made"
     return done
 
 
 def make_connections(session: Any, path: str | None) -> dict[str, str]:
-    """Every connection of the file, which counts: one that differs in the database is replaced."""
+    """Make or replace the connections of the file; returns the change of each."""
     if path is None:
         return {}
     from airflow.models.connection import Connection
@@ -133,51 +136,51 @@ def make_connections(session: Any, path: str | None) -> dict[str, str]:
     from sqlalchemy import select
 
     done = {}
-    for name, asked in load_connections_dict(path).items():
-        found = session.scalar(select(Connection).filter_by(conn_id=name))
-        if found is None:
-            session.add(asked)
+    for name, wanted in load_connections_dict(path).items():
+        stored = session.scalar(select(Connection).filter_by(conn_id=name))
+        if stored is None:
+            session.add(wanted)
             done[name] = "made"
-        elif found.as_json() == asked.as_json():
+        elif stored.as_json() == wanted.as_json():
             done[name] = "kept"
         else:
-            asked.id = found.id
-            session.merge(asked)
+            wanted.id = stored.id
+            session.merge(wanted)
             done[name] = "changed"
     return done
 
 
 def make_users(admin: list[str], service: list[str] | None, retrains: list[str]) -> dict[str, str]:
-    """The administrator, and the one that the prediction service starts retrains as.
+    """Make or update the administrator, and the user of the prediction service.
 
-    Only where Airflow keeps users itself, which it does with the FAB auth manager.
+    Only with the FAB auth manager: others store their users elsewhere.
     """
     from airflow.configuration import conf
 
-    asked = {"user": admin} | ({"service_user": service} if service else {})
-    manager = conf.get("core", "auth_manager").rpartition(".")[2]
-    if manager != FAB:
-        return dict.fromkeys(asked, f"left to {manager}")
+    users = {"user": admin} | ({"service_user": service} if service else {})
+    name = conf.get("core", "auth_manager").rpartition(".")[2]
+    if name != FAB:
+        return dict.fromkeys(users, f"left to {name}")
     from airflow.providers.fab.auth_manager.cli_commands.utils import get_application_builder
 
     with get_application_builder() as builder:
-        users = builder.sm
-        done = {"user": make_user(users, *admin, users.find_role(ADMIN_ROLE))}
+        manager = builder.sm
+        done = {"user": make_user(manager, *admin, manager.find_role(ADMIN_ROLE))}
         if service:
-            role, as_it_was = make_role(users, RETRAIN_ROLE, retrain_permissions(retrains))
-            told = make_user(users, *service, role)
-            done["service_user"] = told if as_it_was or told == "made" else "changed"
+            role, unchanged = make_role(manager, RETRAIN_ROLE, retrain_permissions(retrains))
+            change = make_user(manager, *service, role)
+            done["service_user"] = change if unchanged or change == "made" else "changed"
         return done
 
 
 def retrain_permissions(dags: list[str]) -> set[tuple[str, str]]:
-    """What starting runs of these DAGs and following them needs, and no more.
+    """The permissions to start runs of these DAGs and to follow them, and no others.
 
-    Neither tasks nor runs can be changed, and no approval be given. To start a run Airflow
-    wants the right to edit its DAG, by which it can be paused too.
+    They allow no change of tasks or runs, and no approval. Starting a run requires the
+    permission to edit its DAG, which also allows pausing it.
     """
     everywhere = {("can_read", "DAG Runs"), ("can_read", "Task Instances")}
-    # Airflow gives it to each role of one's own, at each of its starts.
+    # Airflow adds it to every custom role when it starts.
     everywhere.add(("can_read", "Website"))
     return everywhere.union(
         *(
@@ -192,24 +195,24 @@ def retrain_permissions(dags: list[str]) -> set[tuple[str, str]]:
 
 
 def make_role(users: Any, name: str, wanted: set[tuple[str, str]]) -> tuple[Any, bool]:
-    """The role with these permissions, pairs of action and resource, and no other.
+    """Make or update a role with exactly these permissions, pairs of action and resource.
 
     Returns
     -------
     tuple
-        The role, and whether it was so already.
+        The role, and whether it was unchanged.
     """
     role = users.add_role(name)
-    found = {(each.action.name, each.resource.name): each for each in role.permissions}
-    for pair in found.keys() - wanted:
-        users.remove_permission_from_role(role, found[pair])
-    for action, resource in sorted(wanted - found.keys()):
+    present = {(each.action.name, each.resource.name): each for each in role.permissions}
+    for pair in present.keys() - wanted:
+        users.remove_permission_from_role(role, present[pair])
+    for action, resource in sorted(wanted - present.keys()):
         users.add_permission_to_role(role, users.create_permission(action, resource))
-    return role, found.keys() == wanted
+    return role, present.keys() == wanted
 
 
 def make_user(users: Any, name: str, password_file: str, role: Any) -> str:
-    """A user with this role alone, and the password that the file holds."""
+    """Make or update a user with this role alone and the password in the file."""
     from airflow.providers.fab.auth_manager.security_manager.override import FabException
     from werkzeug.security import check_password_hash
 

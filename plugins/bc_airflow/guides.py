@@ -1,4 +1,4 @@
-"""What a newcomer reads on the page of a DAG."""
+"""Documentation on the pages of the DAGs."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from bc_pipeline.problems.base import Problem
 _RETRAIN = """
 ### {title}: train, judge and, if better founded, release a model
 
-Each Sunday at 00:00 UTC, for the week that ends then, this DAG takes in what landed, freezes
+Each Sunday at 00:00 UTC, for the week that ends then, this DAG ingests the landed files, freezes
 the rows that had arrived by then as a **dataset**, fits {candidates} candidates
 on its train rows, chooses one by cross-validation, and compares it with the **champion** on the
-same held-out rows. The **gate** writes a verdict. Only a model that passed it is promoted, and
-the service and batch scoring pick it up within seconds.
+same held-out rows. Where the champion's recipe is another one, it is fitted again as a second
+**challenger**. The **gate** writes a verdict on each. The chosen candidate wins if it passed, else
+the champion's recipe if that passed; only the winner is promoted, and the service and batch scoring
+pick it up within seconds.
 
 | You want to | Do this |
 |---|---|
@@ -19,32 +21,34 @@ the service and batch scoring pick it up within seconds.
 | train on what has arrived up to now | **Trigger** with the logical date emptied |
 | train as of a date | **Trigger** with `as_of`: only rows that had arrived by then are used |
 | decide yourself | **Trigger** with `require_approval`; answer under *Required Actions* |
+| train on verified predictions too | **Trigger** with `land_outcomes` |
 | train for past weeks | `bc-pipeline backfill --from 2026-01-04 --to 2026-03-01`: verdicts only |
 | go back to the model before | `bc-pipeline rollback`, or `bc-pipeline rollback VERSION` |
 | see what is live, and since when | the tab **Models** on this page, or `bc-pipeline registry` |
 
-**The verdict** of a run is on its tab **Gate verdict**, as the result of the task *Gate*, in
-`models/{name}/versions/VERSION/verdict.json` on the shared volume, and by `bc-pipeline verdict`.
+**The verdicts** of a run are on its tab **Gate verdict**; the winner's is the result of the task
+*Choose the winner*. Each is also in `models/{name}/versions/VERSION/verdict.json` on the shared
+volume, and by `bc-pipeline verdict VERSION`.
 **A rejection is not a failure**: the run succeeds, *Promote* is skipped, the champion goes on
 answering. The reasons name the checks that failed; look at the figures before you change a policy.
 
 A **backfilled** run trains, evaluates and writes its verdict; it moves the champion only with the
 Param `promote_backfill`.
 
-**A failed task** is tried again only where that can help (a service was away, a lock was held).
-Bad data, a broken suite or a model that differs after export fail at once, and the log names
-every defect. Correct the cause, then **Clear** the failed task: every step may run twice.
+**A failed task** is tried again only where that can help (a service did not answer, a lock was
+held). Bad data, a broken suite or a model that differs after export fail at once, and the log
+names every defect. Correct the cause, then **Clear** the failed task: every step may run twice.
 
 For research use; not a medical device.
 """
 
 _BATCH_SCORE = """
-### {title}: score what waits, with the champion
+### {title}: score the worklist with the champion
 
 Every day, and as soon as there is another champion, the files without labels in
-`data/{name}/worklist` on the shared volume are checked and scored. The predictions stand in
-`scores/{name}/` with the model version in each row; rows that broke a rule stand beside them
-with the reason.
+`data/{name}/worklist` on the shared volume are checked and scored. The predictions are in
+`scores/{name}/` with the model version in each row; rejected rows are listed beside them
+with the reasons.
 
 | You want to | Do this |
 |---|---|
@@ -54,8 +58,9 @@ with the reason.
 | score on a Spark cluster, or not | **Trigger** with `engine`; `auto` goes by the size |
 | score without Airflow | `bc-pipeline score IN OUT`, or `bc-pipeline batch-score SOURCE` |
 
-The same input, interval and version are scored once: running again gives the same files.
-A run is **skipped**, with the reason in its log, while there is no champion or nothing waits.
+The same input, interval and version are scored once: running again changes nothing.
+A run is **skipped**, with the reason in its log, while there is no champion or the worklist is
+empty.
 
 For research use; not a medical device.
 """

@@ -1,4 +1,4 @@
-"""Tell people that a task failed, without telling them anything about a patient."""
+"""Notification of failed tasks and refused input, without any data of patients."""
 
 from __future__ import annotations
 
@@ -13,21 +13,60 @@ _WEBHOOK_SECONDS = 5.0
 def notify_failure(context: Any) -> None:
     """Log one structured line and post it to the webhook, where one is set.
 
-    Only names leave the machine: an error's text may quote the input. A webhook that does
-    not answer is logged; it never changes what became of the task.
+    Only names are sent: an error's text may quote the input. Errors of the webhook are
+    logged, and do not change the task's state.
     """
     import structlog
 
-    log = structlog.get_logger("bc_airflow.notify")
     event = describe_failure(context)
-    log.error("task_failed", **event)
+    structlog.get_logger("bc_airflow.notify").error("task_failed", **event)
+    _deliver(event)
+
+
+def notify_refused_input(context: Any, ingested: dict[str, Any]) -> None:
+    """As `notify_failure`, for files, rows and batches that a task that succeeds did not take.
+
+    Only counts are sent: a file's name may be a patient's. The run's note has the names.
+
+    Parameters
+    ----------
+    ingested : dict
+        Result of the ingest step.
+    """
+    import structlog
+
+    task, files = context["ti"], len(ingested["refused"])
+    rows = sum(batch["quarantined"] for batch in ingested["newly_quarantined"])
+    held = len(ingested.get("held", ()))
+    event = {
+        "text": f"{task.dag_id}: {files} landed files refused, {rows} rows quarantined"
+        + (f", {held} batches held" if held else ""),
+        "dag_id": task.dag_id,
+        "run_id": task.run_id,
+        "task_id": task.task_id,
+        "files_refused": files,
+        "rows_quarantined": rows,
+        "batches_held": held,
+        "error_codes": sorted({file["code"] for file in ingested["refused"]}),
+        "log_url": task.log_url,
+    }
+    structlog.get_logger("bc_airflow.notify").warning("input_refused", **event)
+    _deliver(event)
+
+
+def _deliver(event: dict[str, Any]) -> None:
+    """Post an event to the webhook, where one is set; its errors are logged."""
+    import structlog
+
     url = load_settings().alert_webhook_url
     if url is not None:
         try:
             _post(url.get_secret_value(), event)
         except Exception as error:
-            # The text of the error could hold the URL, which is a secret.
-            log.error("alert_not_delivered", error=type(error).__name__)
+            # The error's text could contain the URL, which is a secret.
+            structlog.get_logger("bc_airflow.notify").error(
+                "alert_not_delivered", error=type(error).__name__
+            )
 
 
 def describe_failure(context: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""From Airflow's run to the one that the steps know."""
+"""The steps' `Run` of an Airflow run."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any
 from airflow.sdk import get_current_context
 
 from bc_pipeline.artifacts.manifest import DagCode
-from bc_pipeline.clock import format_time, parse_time
-from bc_pipeline.code import sources_digest
+from bc_pipeline.clock import checked_time, format_time
+from bc_pipeline.code_version import sources_digest
 from bc_pipeline.steps import Run
 
 
@@ -21,24 +21,27 @@ def is_backfill(context: Any) -> bool:
 def run_of(problem: str) -> Run:
     """The current Airflow run.
 
-    Its as-of time is the Param ``as_of``; without that the end of the data interval;
-    without that, as in a manual run with no date, the moment the run was asked for.
+    Its as-of time is the Param ``as_of``; by default the end of the data interval or, in a
+    manual run without a date, the time it was triggered.
 
     Raises
     ------
     ConfigError
-        Where the Param is not a time.
+        Where the Param is not a time; where one of the run's times is more than a day ahead of
+        the clock, or before 1900.
     """
     context = get_current_context()
     dag_run, params = context["dag_run"], context["params"]
-    asked = params.get("as_of")
-    as_of = parse_time(asked) if asked else dag_run.data_interval_end or dag_run.run_after
+    param = params.get("as_of")
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    name = "as_of" if param else "The end of the run's data interval" if end else "The run's time"
+    as_of = checked_time(param or end or dag_run.run_after, name)
     return Run(
         problem=problem,
         run_id=dag_run.run_id,
         as_of=format_time(as_of),
-        interval_start=_text(dag_run.data_interval_start),
-        interval_end=_text(dag_run.data_interval_end),
+        interval_start=_text(start, "The start of the run's data interval"),
+        interval_end=_text(end, "The end of the run's data interval"),
         live=not is_backfill(context) or bool(params.get("promote_backfill")),
         looks_back=is_backfill(context),
         dag=dag_code(context),
@@ -46,9 +49,9 @@ def run_of(problem: str) -> Run:
 
 
 def dag_code(context: Any) -> DagCode:
-    """Which code of the DAG this task runs: the very files, and what Airflow calls them."""
+    """The code of the DAG that this task runs: Airflow's names and a digest of the files."""
     task = context["ti"]
-    # `dag.test()` runs a DAG that it has at hand, from no bundle.
+    # `dag.test()` runs a DAG without a bundle.
     bundle = getattr(task, "bundle_instance", None)
     return DagCode(
         dag_id=task.dag_id,
@@ -59,5 +62,5 @@ def dag_code(context: Any) -> DagCode:
     )
 
 
-def _text(moment: datetime | None) -> str | None:
-    return None if moment is None else format_time(moment)
+def _text(moment: datetime | None, name: str) -> str | None:
+    return None if moment is None else format_time(checked_time(moment, name))

@@ -1,4 +1,4 @@
-"""The batch scoring task: score, or say why not."""
+"""The batch scoring task: score, or skip with the reason."""
 
 from __future__ import annotations
 
@@ -10,25 +10,28 @@ from airflow.sdk.exceptions import AirflowSkipException
 from bc_airflow.runs import run_of
 from bc_pipeline import steps
 from bc_pipeline.errors import NoChampion, NotStored
+from bc_pipeline.settings import load_settings
 
 
 def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
-    """Score the Param ``source``, or all that waits, and update the Asset of the scores.
+    """Score the Param ``source``, or the worklist, and update the Asset of the scores.
 
-    The Param ``engine`` says where: on this machine, or on a Spark cluster.
+    The Param ``engine`` chooses this machine or a Spark cluster.
 
     Raises
     ------
     AirflowSkipException
-        Where there is no champion, or nothing waits.
+        Where there is no champion, or the worklist is empty.
     NotStored
-        Where a source was named and is not there: somebody asked for it.
+        Where a named source does not exist.
     """
     context = get_current_context()
     params = context["params"]
     source = params.get("source")
     try:
-        scored = steps.batch_score(run_of(problem), source=source, engine=params["engine"])
+        scored = steps.batch_score(
+            load_settings(), run_of(problem), source=source, engine=params["engine"]
+        )
     except NoChampion as error:
         raise AirflowSkipException(str(error)) from None
     except NotStored as error:

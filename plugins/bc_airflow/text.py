@@ -1,10 +1,10 @@
-"""How numbers and outcomes are written for people."""
+"""Text of numbers and outcomes."""
 
 from __future__ import annotations
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash for what there is no number of."""
+    """Four significant digits; a dash for None."""
     return "-" if value is None else f"{value:.4g}"
 
 

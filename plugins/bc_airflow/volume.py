@@ -1,4 +1,4 @@
-"""Read what people are shown from the shared volume: only what bears a valid signature."""
+"""Read-only access to the shared volume for Airflow's pages; signatures are verified."""
 
 from __future__ import annotations
 
@@ -8,18 +8,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts import signed_bundle, versions
+from bc_pipeline.artifacts.evaluated_rows import (
+    EvaluatedRows,
+    metric_names,
+    read_evaluated_rows,
+)
 from bc_pipeline.artifacts.evidence import Verdict
-from bc_pipeline.artifacts.files import decode_record
 from bc_pipeline.artifacts.manifest import Manifest, Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
-from bc_pipeline.settings import load_settings
+from bc_pipeline.settings import Settings
 
 _DAGS = ("retrain", "batch_score")
 _AUDIT_LINE_BYTES = 4096
-# What a browser may be given, by file name ending. Models and rows are not among them.
+# Files that may be downloaded, by suffix; models and rows are not among them.
 _CONTENT_TYPES = {
     ".md": "text/plain; charset=utf-8",
     ".png": "image/png",
@@ -35,20 +39,28 @@ class Judged:
     ----------
     manifest_sha256 : str
         Identity of the version: the manifest holds the digest of every other file.
+    evaluated : tuple of EvaluatedRows
+        Its figures, nested cross-validation first; none where it has no evaluation.
     """
 
     manifest: Manifest
     manifest_sha256: str
     verdict: Verdict
+    evaluated: tuple[EvaluatedRows, ...] = ()
+
+    @property
+    def metrics(self) -> list[str]:
+        """Names of the metrics of `evaluated`."""
+        return metric_names(self.evaluated)
 
     @property
     def figures(self) -> list[str]:
-        prefix = f"{versions.FIGURES}/"
+        prefix = f"{signed_bundle.FIGURES}/"
         return sorted(name for name in self.manifest.files if name.startswith(prefix))
 
     @property
     def card(self) -> str | None:
-        return versions.CARD if versions.CARD in self.manifest.files else None
+        return signed_bundle.CARD if signed_bundle.CARD in self.manifest.files else None
 
 
 @dataclass(frozen=True)
@@ -66,24 +78,24 @@ class Volume:
         VersionNotFound, SignatureInvalid, ArtifactCorrupt
         """
         files = versions.open_stored(self.store, version, self.verify_key)
-        data = files.read(versions.VERDICT)
-        verdict = decode_record(data, Verdict, files.folder / versions.VERDICT)
-        return Judged(files.manifest, files.manifest_sha256, verdict)
+        verdict = files.read_document(signed_bundle.VERDICT, Verdict)
+        evaluated = read_evaluated_rows(files)
+        return Judged(files.manifest, files.manifest_sha256, verdict, evaluated)
 
     def newest_first(self) -> Iterator[Judged]:
-        """Every version, the latest as-of time first; one that does not verify is left out."""
+        """Every version, the latest as-of time first, without those that do not verify."""
         for version in reversed(versions.list_versions(self.store)):
             try:
                 yield self.judged(version)
             except StoreError:
                 continue
 
-    def made_by(self, run_id: str) -> Judged | None:
-        """The version that a run was the first to make."""
-        for judged in self.newest_first():
-            if judged.manifest.lineage.run_id == run_id:
-                return judged
-        return None
+    def made_by(self, run_id: str) -> list[Judged]:
+        """The versions that a run made first, those that passed before the others."""
+        made = [
+            judged for judged in self.newest_first() if judged.manifest.lineage.run_id == run_id
+        ]
+        return sorted(made, key=lambda judged: not judged.verdict.passed)
 
     def registry(self) -> Registry:
         return versions.read_registry(self.store)
@@ -106,8 +118,7 @@ class Volume:
     def file(self, version: str, name: str) -> tuple[bytes, str]:
         """Bytes and content type of a figure or card of a version.
 
-        Only a file that the manifest names is opened, and only bytes that agree with the
-        manifest are returned.
+        Only files that the manifest lists are opened, and their digests are checked.
 
         Raises
         ------
@@ -136,21 +147,20 @@ class Volume:
         return path.read_bytes()
 
 
-def volume_of(problem: str) -> Volume:
-    settings = load_settings()
-    return Volume(Store(settings.home, problem), settings.verify_key)
+def volume_of(settings: Settings, problem: str) -> Volume:
+    return Volume(Store.of(settings, problem), settings.verify_key)
 
 
-def volume_of_dag(dag_id: str) -> Volume | None:
-    """The models that a DAG works on; None where it is not one of ours."""
+def volume_of_dag(settings: Settings, dag_id: str) -> Volume | None:
+    """The models that a DAG works on; None for a DAG of another project."""
     for problem in PROBLEMS:
         if dag_id in {f"{problem.name}_{kind}" for kind in _DAGS}:
-            return volume_of(problem.name)
+            return volume_of(settings, problem.name)
     return None
 
 
 def _decode(line: bytes) -> Any:
-    """One line of the log; None for one that was cut off at the front."""
+    """One line of the log; None for a line whose beginning was not read."""
     try:
         return json.loads(line)
     except ValueError:

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from bc_pipeline.access.keys import import_key
-from bc_pipeline.records.status import OutcomeCounts, Status, write_status
+from bc_pipeline.auth.api_keys import import_key
+from bc_pipeline.prediction_log.status import OutcomeCounts, RecentOutcomes, Status, write_status
 from bc_pipeline.serving.app import create_app
 
 SCRAPE_KEY = "canary-key-that-must-not-be-told"
@@ -53,13 +53,14 @@ def exposition(
                     await stranger.get(f"/{CANARY}?{CANARY}", headers={"X-API-Key": CANARY})
                 await client.post("/v1/predict", json={}, headers={"X-API-Key": CANARY})
                 releases.promote("v1", "0" * 64)
-                services.model.refresh()
+                services.model_watcher.refresh()
                 write_status(
                     settings.records,
                     Status(
                         "ok",
                         since=time.time(),
                         outcomes={"v1": OutcomeCounts(1, 1, 1, 1)},
+                        recent_outcomes={"v1": RecentOutcomes(1, 1, 1, 1, 2.0)},
                         written_at=time.time(),
                     ),
                 )

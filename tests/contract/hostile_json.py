@@ -63,6 +63,7 @@ BODIES: dict[str, bytes] = {
     "blank": b" \n",
     "not JSON": b"{'mean_area': " + SECRET.encode(),
     "not UTF-8": b'{"id": "\xff' + SECRET.encode(),
+    "a name that is not UTF-8": b'{"mean_are\xff": 73519.625}',
     "UTF-16": json.dumps({"features": [73519.625]}).encode("utf-16"),
     "UTF-32": json.dumps({"features": [73519.625]}).encode("utf-32"),
     "byte order mark": b'\xef\xbb\xbf{"features": []}',

@@ -13,17 +13,18 @@ from typing import Any
 import psutil
 
 from tests.e2e.service_process import KEY, Service, running_service
+from tests.waiting import PATIENCE, wait_until
 
 MEBI = 1024 * 1024
-# What one request may cost, whatever it holds.
-SECONDS = 1.0
+# What one request may cost, whatever it holds: CPU time in loops of `tests.cpu_time`, and memory.
+LOOPS = 40
 MEMORY = 100 * MEBI
 MEMBERS = {"type", "title", "status", "detail", "code"}
 
 
 @dataclass(frozen=True)
 class Reply:
-    """What came back, and the processor seconds that it took the worker."""
+    """A response, and the CPU seconds that it took the worker."""
 
     status: int
     headers: dict[str, str]
@@ -53,9 +54,7 @@ class Measured:
         """Until the drainer has made it, outcomes have nowhere to go."""
         report = b"prediction_id,diagnosis\nnobody,benign\n"
         kind = {"Content-Type": "text/csv"}
-        self.service.wait_for(
-            lambda: self.ask("POST", "/v1/outcomes", report, kind).status == 200, seconds=30
-        )
+        wait_until(lambda: self.ask("POST", "/v1/outcomes", report, kind).status == 200)
 
     def warm(self) -> None:
         """Count memory from now on."""
@@ -79,7 +78,7 @@ class Measured:
         headers: dict[str, str] | None = None,
     ) -> Reply:
         before = self._seconds()
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             connection.request(method, path, body, {"X-API-Key": KEY} | (headers or {}))
             response = connection.getresponse()

@@ -1,6 +1,6 @@
-"""Every route with every kind of credentials: what gets in follows from the declared scope alone.
+"""Every route with every kind of credentials: access follows from the declared scope alone.
 
-The routes are the application's own, so one that is added is tried too.
+The routes come from the application, so a new one is tested too.
 """
 
 from __future__ import annotations
@@ -22,15 +22,15 @@ from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 
 from bc_pipeline import clock
-from bc_pipeline.access.keys import create_key, revoke_key, rotate_key
-from bc_pipeline.access.scopes import SCOPES, Scope
+from bc_pipeline.auth.api_keys import create_key, revoke_key, rotate_key
+from bc_pipeline.auth.callers import SCOPES, Scope
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.serving import app as serving_app
-from bc_pipeline.serving.admission import ScopedRoute
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.routes import ROUTERS
+from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.settings import Settings
-from tests.unit.access.conftest import Issuer, PrivateKeys
+from tests.unit.auth.conftest import Issuer, PrivateKeys
 from tests.unit.serving.conftest import Service
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
@@ -41,7 +41,7 @@ PARAMETERS = {
     "name": "wdbc",
     "version": "v1",
 }
-# Opening a door is a decision: it stands here, or a test fails.
+# Every public route is listed here: a test fails for one that is not.
 PUBLIC = {
     "/",
     "/docs",
@@ -66,12 +66,12 @@ Headers = list[tuple[str, str]]
 
 
 class Sent(NamedTuple):
-    """Credentials as a request carries them.
+    """Credentials of a request.
 
     Attributes
     ----------
     granted : frozenset of str or None
-        Scopes that they prove; None where they prove nothing at all.
+        Scopes of the caller; None where the credentials are not valid.
     """
 
     name: str
@@ -97,7 +97,7 @@ def address(route: ScopedRoute) -> str:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
-    made = Issuer(
+    issuer = Issuer(
         PrivateKeys(
             rsa.generate_private_key(public_exponent=65537, key_size=2048),
             ec.generate_private_key(ec.SECP256R1()),
@@ -105,8 +105,8 @@ def issuer() -> Iterator[Issuer]:
             rsa.generate_private_key(public_exponent=65537, key_size=2048),
         )
     )
-    yield made
-    made.close()
+    yield issuer
+    issuer.close()
 
 
 @pytest.fixture(scope="module")
@@ -116,7 +116,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Settin
     password.write_text("x")
     return issuer.settings(
         Settings(home=home),
-        # Nobody listens there.
+        # Nothing listens on this port.
         airflow_port=1,
         airflow_password_file=password,
         rate_limit_failures="1000000/hour",
@@ -125,7 +125,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, issuer: Issuer) -> Settin
 
 @pytest.fixture(scope="module")
 def credentials(settings: Settings, issuer: Issuer) -> list[Sent]:
-    """Every kind of credentials that the service may be sent."""
+    """Every kind of credentials that a request may have."""
     store = settings.service_keys
     keys: dict[Scope, str] = {}
     for scope in SCOPES:
@@ -136,7 +136,7 @@ def credentials(settings: Settings, issuer: Issuer) -> list[Sent]:
     revoke_key(store, entry.id)
     old, entry = create_key(store, "rotated", ["admin"])
     new, _ = rotate_key(store, entry.id, timedelta(hours=1))
-    # Its last second is over when the overlap of none begins.
+    # Without an overlap the rotated key expires immediately.
     expired, entry = create_key(store, "expired", ["admin"], clock.now() + timedelta(days=1))
     rotate_key(store, entry.id, timedelta(0))
     good = issuer.token(scope="admin").decode()
@@ -207,7 +207,7 @@ def none_token(issuer: Issuer) -> str:
 
 
 def symmetric_token(issuer: Issuer) -> str:
-    """What a careless verifier takes: the issuer's public key as the secret of an HMAC."""
+    """A token signed with HMAC, with the issuer's public key as its secret."""
 
     def part(content: Any) -> bytes:
         text = json.dumps(content).encode()
@@ -219,11 +219,11 @@ def symmetric_token(issuer: Issuer) -> str:
             part(issuer.claims(scope="admin")),
         )
     )
-    mark = hmac.new(issuer.private.public_pem, signed, hashlib.sha256).digest()
-    return (signed + b"." + base64.urlsafe_b64encode(mark).rstrip(b"=")).decode()
+    digest = hmac.new(issuer.private.public_pem, signed, hashlib.sha256).digest()
+    return (signed + b"." + base64.urlsafe_b64encode(digest).rstrip(b"=")).decode()
 
 
-@pytest.fixture(scope="module", params=[True, False], ids=["short way", "documented way"])
+@pytest.fixture(scope="module", params=[True, False], ids=["fast path", "documented route"])
 def service(
     request: pytest.FixtureRequest,
     settings: Settings,
@@ -235,12 +235,12 @@ def service(
         releases = releases_in(settings.home)
         releases.publish("v1", fitted[0])
         releases.promote("v1")
-    service = Service(create_app(settings, quick=request.param))
+    service = Service(create_app(settings, use_fast_path=request.param))
     yield service
     service.stop()
 
 
-def test_every_route_is_tried(service: Service) -> None:
+def test_every_route_is_tested(service: Service) -> None:
     assert [getattr(route, "path", route) for route in service.app.routes] == [
         route.path for route in ROUTES
     ]
@@ -248,7 +248,7 @@ def test_every_route_is_tried(service: Service) -> None:
 
 
 @pytest.mark.parametrize("route", ROUTES, ids=lambda route: f"{min(route.methods)} {route.path}")
-def test_the_scope_decides_who_gets_in(
+def test_access_follows_from_the_scope(
     service: Service, credentials: list[Sent], route: ScopedRoute
 ) -> None:
     wrong = []
@@ -271,54 +271,56 @@ def test_the_scope_decides_who_gets_in(
 
 
 @pytest.mark.parametrize("path", sorted({route.path for route in ROUTES}))
-def test_other_methods_lead_nowhere(service: Service, credentials: list[Sent], path: str) -> None:
+def test_undeclared_methods_are_refused(
+    service: Service, credentials: list[Sent], path: str
+) -> None:
     routes = [route for route in ROUTES if route.path == path]
     declared = set().union(*(route.methods for route in routes))
-    strong = next(sent for sent in credentials if sent.name == "key: admin")
+    admin = next(sent for sent in credentials if sent.name == "key: admin")
     for method in sorted(set(METHODS) - declared):
-        response = service.request(method, address(routes[0]), headers=strong.headers)
+        response = service.request(method, address(routes[0]), headers=admin.headers)
         assert response.status_code == (204 if method == "OPTIONS" else 405)
         assert set(response.headers["allow"].split(", ")) == declared | {"OPTIONS"}
 
 
-def test_these_and_no_others_are_public() -> None:
+def test_only_the_listed_routes_are_public() -> None:
     assert {route.path for route in ROUTES if route.required == "public"} == PUBLIC
 
 
-async def _open_door() -> dict[str, str]:
-    return {"status": "open"}
+async def _endpoint() -> dict[str, str]:
+    return {"status": "ok"}
 
 
 def _http() -> APIRouter:
     router = APIRouter()
-    router.add_api_route("/open-door", _open_door)
+    router.add_api_route("/without-scope", _endpoint)
     return router
 
 
 def _websocket() -> APIRouter:
     router = APIRouter()
-    router.add_api_websocket_route("/open-door", _open_door)
+    router.add_api_websocket_route("/without-scope", _endpoint)
     return router
 
 
 @pytest.mark.parametrize("make", [_http, _websocket])
-def test_a_route_without_a_scope_keeps_the_service_from_starting(
+def test_a_route_without_a_scope_prevents_the_start(
     make: Any, tmp_path: Path, settings: Settings, credentials: Any, monkeypatch: Any
 ) -> None:
     monkeypatch.setattr(serving_app, "ROUTERS", (*ROUTERS, make()))
-    with pytest.raises(ConfigError, match="/open-door"):
+    with pytest.raises(ConfigError, match="/without-scope"):
         create_app(settings.model_copy(update={"records_dir": tmp_path}))
 
 
-def test_a_mounted_application_is_no_way_around() -> None:
+def test_a_mounted_application_is_refused() -> None:
     app = FastAPI(openapi_url=None)
-    app.mount("/open-door", Starlette())
-    with pytest.raises(ConfigError, match="/open-door"):
+    app.mount("/without-scope", Starlette())
+    with pytest.raises(ConfigError, match="/without-scope"):
         serving_app.require_scopes(app)
 
 
 @pytest.mark.parametrize("extra", [None, {}, {"x-required-scope": "everybody"}])
-def test_a_route_that_declares_nothing_is_refused_where_it_is_written(extra: Any) -> None:
+def test_a_scoped_route_needs_a_known_scope(extra: Any) -> None:
     router = APIRouter(route_class=ScopedRoute)
-    with pytest.raises(ConfigError, match="/open-door"):
-        router.add_api_route("/open-door", _open_door, openapi_extra=extra)
+    with pytest.raises(ConfigError, match="/without-scope"):
+        router.add_api_route("/without-scope", _endpoint, openapi_extra=extra)

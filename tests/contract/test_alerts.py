@@ -13,8 +13,10 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from tests.waiting import PATIENCE
+
 ROOT = Path(__file__).parents[2]
-RULES = Path(str(files("bc_pipeline.monitoring"))) / "alerts.yaml"
+RULES = Path(str(files("bc_pipeline.deployment"))) / "prometheus" / "alerts.yaml"
 CASES = Path(__file__).parent / "alerts" / "cases.yaml"
 ALERTS: dict[str, dict[str, Any]] = {
     rule["alert"]: rule
@@ -28,7 +30,7 @@ def promtool(*arguments: str) -> None:
     if program is None:
         pytest.skip("promtool is missing: 'apt-get install prometheus' brings it")
     done = subprocess.run(
-        [program, *arguments], capture_output=True, text=True, timeout=60, cwd=CASES.parent
+        [program, *arguments], capture_output=True, text=True, timeout=PATIENCE, cwd=CASES.parent
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -1,4 +1,4 @@
-"""Secrets and patients' values that are known by sight, and every place where they must not be."""
+"""No secret or value of a request gets into responses, logs, metrics, traces or files."""
 
 from __future__ import annotations
 
@@ -13,16 +13,17 @@ import requests
 import structlog
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
-from bc_pipeline.access.keys import create_key
-from bc_pipeline.serving.admission import ScopedRoute
+from bc_pipeline.auth.api_keys import create_key
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.routes import ROUTERS
+from bc_pipeline.serving.scoped_route import ScopedRoute
 from tests.contract.hostile_json import filled
 from tests.contract.test_access_matrix import address
 from tests.e2e.service_process import KEY, Service, running_service
-from tests.unit.access.conftest import AUDIENCE, ISSUER, Issuer, PrivateKeys
+from tests.unit.auth.conftest import AUDIENCE, ISSUER, Issuer, PrivateKeys
 from tests.unit.serving.conftest import Service as InProcess
 from tests.unit.serving.telemetry.test_tracing import Collector
+from tests.waiting import PATIENCE, wait_until
 
 SAMPLE = "canary-sample-4711"
 VALUE = 1001.7351962519
@@ -35,7 +36,7 @@ NOWHERE = "postgresql://service:{}@127.0.0.1:1/records"
 
 @dataclass
 class Seen:
-    """Everything that came out of a service, by where."""
+    """All output of a service, by its source."""
 
     answers: dict[str, bytes] = field(default_factory=dict)
     places: dict[str, bytes] = field(default_factory=dict)
@@ -47,7 +48,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
-    made = Issuer(
+    issuer = Issuer(
         PrivateKeys(
             rsa.generate_private_key(public_exponent=65537, key_size=2048),
             ec.generate_private_key(ec.SECP256R1()),
@@ -55,15 +56,15 @@ def issuer() -> Iterator[Issuer]:
             rsa.generate_private_key(public_exponent=65537, key_size=2048),
         )
     )
-    yield made
-    made.close()
+    yield issuer
+    issuer.close()
 
 
 @pytest.fixture(scope="module")
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.stop()
+    collector = Collector()
+    yield collector
+    collector.stop()
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def seen(
     record: dict[str, Any],
     collector: Collector,
 ) -> Seen:
-    """A service that was asked everything, well and badly, and what it let out."""
+    """The output of a service for valid and invalid requests to every route."""
     found = Seen()
     secrets, home = tmp_path_factory.mktemp("secrets"), tmp_path_factory.mktemp("home")
     releases = releases_in(home)
@@ -114,13 +115,13 @@ def seen(
     ]
     with running_service(releases.settings, secrets, **environment) as service:
         if request.param == "plain":
-            service.wait_for(lambda: service.ask("GET", "/health")[1]["parts"], 20)
+            wait_until(lambda: service.ask("GET", "/health")[1]["parts"])
         drive(service, found, record)
         for accept in ("text/plain", "application/openmetrics-text", "application/json"):
             answer = requests.get(
                 f"http://127.0.0.1:{service.port}/metrics",
                 headers={"X-API-Key": KEY, "Accept": accept},
-                timeout=10,
+                timeout=PATIENCE,
             )
             assert answer.status_code == 200
             found.places[f"/metrics as {accept}"] = answer.content
@@ -129,7 +130,7 @@ def seen(
         service.process.terminate()
         assert service.process.stdout is not None
         found.places["standard output"] = service.process.stdout.read().encode()
-        service.process.wait(20)
+        service.process.wait(PATIENCE)
         found.places["standard error"] = service.log.read_bytes()
     found.places["traces"] = collector.bytes
     assert found.places["traces"]
@@ -144,7 +145,7 @@ def seen(
 
 
 def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
-    """Ask every route, with what it takes and with what it does not."""
+    """Send valid and invalid requests to every route."""
     named, tensor = record | {"id": SAMPLE}, list(record.values())
     broken = filled(record | {"id": SAMPLE, "mean_radius": "<>"}, b'"canary-of-a-request"')
     bodies = [
@@ -164,6 +165,19 @@ def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
     row = ",".join([SAMPLE, *map(repr, tensor)])
     table = f"{head}\n{row}\n{row.replace('17.99', SOMETHING)}\n".encode()
     labelled = f"{head},diagnosis\n{row},{SOMETHING}\n".encode()
+    # Values take the place of names where line ends or the header are lost.
+    marked = table.replace(SAMPLE.encode(), SOMETHING.encode())
+    damaged = [
+        marked.replace(b"\n", b""),
+        marked.replace(b"\n", b" ", 1),
+        marked.replace(b"\n", b",", 1),
+        marked.replace(b",", b";"),
+        marked.partition(b"\n")[2],
+        SOMETHING.encode() + b",,\n" + marked,
+        b"# " + marked,
+        head.replace("mean_radius", SOMETHING).encode() + b"\n" + row.encode() + b"\n",
+        b"{" + marked,
+    ]
     credentials = [
         {"X-API-Key": KEY},
         *[{"Authorization": f"Bearer {token.decode()}"} for token in found.tokens],
@@ -176,7 +190,10 @@ def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
 
         def ask(method: str, path: str, **arguments: Any) -> requests.Response:
             answer = session.request(
-                method, f"http://127.0.0.1:{service.port}{path}", timeout=20, **arguments
+                method,
+                f"http://127.0.0.1:{service.port}{path}",
+                timeout=PATIENCE,
+                **arguments,
             )
             found.answers[f"{len(found.answers)} {method} {path}"] = (
                 answer.content + repr(answer.headers).encode()
@@ -193,7 +210,7 @@ def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
                 ask("POST", path, data=bodies[0], headers=given | strange | JSON)
             for body in bodies:
                 ask("POST", path, data=body, headers=credentials[0] | strange | JSON)
-            for body in (table, labelled):
+            for body in (table, labelled, *damaged):
                 csv = {"Content-Type": "text/csv"}
                 ask("POST", path, data=body, headers=credentials[0] | strange | csv)
             ask("POST", path, data=bodies[0], headers=credentials[0] | {"Content-Type": SOMETHING})
@@ -202,11 +219,11 @@ def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
 
 
 def wait_for_prediction(service: Service, found: Seen) -> None:
-    """The one way in which values come out: a look-up with the scope 'read'."""
+    """Wait until the prediction can be looked up, which shows its values with scope 'read'."""
     path = f"/v1/predictions/{found.prediction}"
-    service.wait_for(lambda: service.ask("GET", path)[0] == 200, 20)
-    told = service.ask("GET", path)[1]
-    assert (told["features"]["mean_area"], told["id"]) == (VALUE, SAMPLE)
+    wait_until(lambda: service.ask("GET", path)[0] == 200)
+    stored = service.ask("GET", path)[1]
+    assert (stored["features"]["mean_area"], stored["id"]) == (VALUE, SAMPLE)
 
 
 def holding(contents: dict[str, bytes], canaries: list[bytes]) -> list[tuple[str, bytes]]:
@@ -219,36 +236,36 @@ def secrets_of(seen: Seen) -> list[bytes]:
     return [word.encode() for word in words] + parts + seen.keys
 
 
-def test_no_secret_comes_out(seen: Seen) -> None:
+def test_no_output_contains_a_secret(seen: Seen) -> None:
     assert holding(seen.answers, secrets_of(seen)) == []
     assert holding(seen.places, secrets_of(seen)) == []
     assert holding(seen.stored, secrets_of(seen)) == []
 
 
-def test_no_value_of_a_request_comes_out(seen: Seen) -> None:
+def test_no_output_contains_a_value_of_a_request(seen: Seen) -> None:
     canaries = [repr(VALUE).encode(), b"7351962519", SOMETHING.encode()]
     assert holding(seen.answers, canaries) == []
     assert holding(seen.places, [*canaries, SAMPLE.encode()]) == []
 
 
-def test_an_id_is_told_only_to_who_gave_it(seen: Seen) -> None:
-    told = {name.split()[-1] for name, _ in holding(seen.answers, [SAMPLE.encode()])}
-    assert told == {"/predict", "/v1/predict", "/v1/explain", "/v1/predict/batch"}
+def test_a_sample_id_appears_only_in_responses_to_its_request(seen: Seen) -> None:
+    paths = {name.split()[-1] for name, _ in holding(seen.answers, [SAMPLE.encode()])}
+    assert paths == {"/predict", "/v1/predict", "/v1/explain", "/v1/predict/batch"}
 
 
-def test_values_are_stored_in_the_records_alone_and_encrypted_where_a_key_is_set(
+def test_values_are_stored_only_in_the_log_and_encrypted_where_a_key_is_set(
     seen: Seen,
 ) -> None:
     canaries = [struct.pack("<d", VALUE), struct.pack(">d", VALUE), repr(VALUE).encode()]
     where = {name.split("/")[0] for name, _ in holding(seen.stored, canaries)}
     assert where == (set() if seen.keys else {"records"})
-    # They are there all the same.
+    # The prediction itself is stored in both cases.
     assert seen.prediction.encode() in b"".join(
         held for name, held in seen.stored.items() if name.startswith("records/")
     )
 
 
-def test_a_model_that_fails_tells_no_value(
+def test_an_error_of_the_model_shows_no_value(
     settings: Any, releases: Any, fitted: Any, record: dict[str, Any], monkeypatch: Any
 ) -> None:
     releases.publish("v1", fitted[0])
@@ -261,7 +278,7 @@ def test_a_model_that_fails_tells_no_value(
         def positive(self, values: Any) -> Any:
             raise ValueError(f"cannot take {values.tolist()} of {SAMPLE}")
 
-    monkeypatch.setattr(service.app.state.services.model, "current", _with(live, Failing()))
+    monkeypatch.setattr(service.app.state.services.model_watcher, "current", _with(live, Failing()))
     try:
         with structlog.testing.capture_logs() as logged:
             for path in ("/predict", "/v1/predict?explain=false", "/v1/explain"):

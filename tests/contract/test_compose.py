@@ -16,10 +16,11 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 from pydantic import SecretStr
 
+from bc_pipeline.deployment.cluster import SERVICE_USER
+from bc_pipeline.deployment.container_secrets import NAMES
+from bc_pipeline.deployment.containers import COMMANDS_SERVICE, PROFILES, PROJECT
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.cluster import SERVICE_USER
-from bc_pipeline.stack.container_secrets import NAMES
-from bc_pipeline.stack.containers import COMMANDS_SERVICE, PROFILES, PROJECT
+from tests.waiting import PATIENCE
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yaml"
@@ -55,7 +56,7 @@ def test_the_file_fits_the_schema_of_compose() -> None:
         [program, "--builtin-schema", "vendor.compose-spec", str(FILE)],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stdout
 
@@ -249,7 +250,7 @@ def test_the_service_asks_airflow_as_its_lesser_user() -> None:
 
 def test_the_script_of_the_databases_is_sound() -> None:
     script = DOCKER / "postgres" / "databases.sh"
-    subprocess.run(["bash", "-n", str(script)], check=True, timeout=10)
+    subprocess.run(["bash", "-n", str(script)], check=True, timeout=PATIENCE)
 
 
 # What is open -------------------------------------------------------------------------
@@ -359,7 +360,7 @@ def test_prometheus_takes_its_configuration() -> None:
         [program, "check", "config", "--syntax-only", str(DOCKER / "prometheus/prometheus.yaml")],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert done.returncode == 0, done.stderr
 

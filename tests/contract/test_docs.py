@@ -15,7 +15,7 @@ from bc_pipeline.errors import PipelineError
 from bc_pipeline.settings import Settings
 
 ROOT = Path(__file__).parents[2]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
 
 
@@ -84,3 +84,35 @@ def test_make_commands_exist(page: Path) -> None:
         )
     )
     assert named <= targets
+
+
+GLOSSARY = re.findall(
+    r"^\| ([a-z][a-z -]*) \|", (ROOT / "docs" / "glossary.md").read_text(), re.MULTILINE
+)
+SOURCE = "\n".join(path.read_text() for path in sorted((ROOT / "bc_pipeline").rglob("*.py")))
+
+
+@pytest.mark.parametrize("word", GLOSSARY)
+def test_words_of_the_glossary_occur_in_the_code(word: str) -> None:
+    """As words of a sentence, ``in_a_name`` or ``InAClass``."""
+    assert re.search(word.replace(" ", r"[ _\s]*"), SOURCE, re.IGNORECASE)
+
+
+def test_the_glossary_lists_every_word_once() -> None:
+    assert len(GLOSSARY) > 50
+    assert len(GLOSSARY) == len(set(GLOSSARY))
+
+
+ARCHITECTURE = (ROOT / "docs" / "architecture.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"`([a-z_/]+\.py)`", ARCHITECTURE))))
+def test_files_of_the_architecture_exist(path: str) -> None:
+    assert (ROOT / "bc_pipeline" / path).is_file() or (ROOT / path).is_file()
+
+
+def test_the_architecture_names_every_room() -> None:
+    rooms = {
+        path.name for path in (ROOT / "bc_pipeline").iterdir() if (path / "__init__.py").exists()
+    }
+    assert rooms <= set(re.findall(r"^\| `([a-z_]+)/`", ARCHITECTURE, re.MULTILINE))

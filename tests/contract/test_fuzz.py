@@ -1,6 +1,6 @@
-"""Schemathesis on every documented operation, and any bytes at all on every reader.
+"""Schemathesis for every documented operation, and arbitrary bytes for every body parser.
 
-`make fuzz` asks for hundreds of new examples of each; here a few that are always the same.
+`make fuzz` runs hundreds of new examples of each; without it a few fixed examples run.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from tests.e2e.service_process import KEY
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "0"))
 FEW = 15
-# New examples each time only where that is asked for.
+# FUZZ_EXAMPLES also makes the examples new in each run.
 RUN = settings(
     max_examples=EXAMPLES or FEW,
     derandomize=not EXAMPLES,
@@ -39,7 +39,7 @@ RUN = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
-# Airflow is not there, and the document says what is answered then.
+# Airflow does not run in this test; the document has the response for that.
 EXPECTED = {503: b'"airflow-away"'}
 
 
@@ -60,7 +60,7 @@ def session() -> Iterator[requests.Session]:
 
 
 def no_fault(context: CheckContext, response: Response, case: Case) -> None:
-    """The service never fails, and shows nothing of its inside."""
+    """No response is an internal error or shows internals of the service."""
     if response.status_code >= 500:
         assert EXPECTED.get(response.status_code, b"\0") in response.content
     for inside in (b"Traceback", b'File "', b"/bc_pipeline/", b"site-packages"):
@@ -68,22 +68,22 @@ def no_fault(context: CheckContext, response: Response, case: Case) -> None:
 
 
 def documented_status(context: CheckContext, response: Response, case: Case) -> None:
-    """Any operation may be asked in what is no HTTP, which no operation hears of."""
+    """The status is documented, except where the request is not valid HTTP."""
     if b"is not valid HTTP" not in response.content:
         status_code_conformance(context, response, case)
 
 
 def with_plain_pairs(part: Any) -> Any:
-    """The document in words that Schemathesis knows: it takes no 'prefixItems'."""
+    """The document without 'prefixItems', which Schemathesis does not support."""
     if isinstance(part, dict):
-        kept = {name: with_plain_pairs(value) for name, value in part.items()}
-        if pair := kept.pop("prefixItems", None):
-            kept["items"] = {"anyOf": pair}
-        return kept
+        schema = {name: with_plain_pairs(value) for name, value in part.items()}
+        if pair := schema.pop("prefixItems", None):
+            schema["items"] = {"anyOf": pair}
+        return schema
     return [with_plain_pairs(item) for item in part] if isinstance(part, list) else part
 
 
-# What the service publishes; a test of its own holds the two together.
+# The snapshot; another test compares it with the published document.
 DOCUMENT = json.loads(Path(__file__).with_name("openapi.json").read_text())
 documented = schemathesis.openapi.from_dict(with_plain_pairs(DOCUMENT))
 
@@ -105,7 +105,7 @@ def test_operations(case: Case, service: Measured, session: requests.Session) ->
     assert service.alive()
 
 
-# Any bytes, and bytes that are nearly right: text of the alphabet that the readers look at.
+# Arbitrary bytes, and text made of the tokens that the parsers expect.
 NEARLY = st.lists(
     st.sampled_from(
         [*'{}[]",:\n\r\t;= ', "1", "0.5", "-", "1e9", "NaN", "null", "true", "\\ud800", "\\u0000",
@@ -135,7 +135,7 @@ READERS = [
 @given(body=st.one_of(st.binary(max_size=2000), NEARLY, NEARLY.map(lambda b: b"--a\r\n" + b)))
 @RUN
 @pytest.mark.parametrize(("path", "kind"), READERS)
-def test_any_bytes_are_answered(
+def test_arbitrary_bytes_get_a_documented_status(
     service: Measured, session: requests.Session, path: str, kind: str, body: bytes
 ) -> None:
     answer = session.post(
@@ -148,6 +148,6 @@ def test_any_bytes_are_answered(
         assert answer.json()["code"] == "airflow-away"
     if answer.status_code >= 400:
         assert answer.headers["Content-Type"] == "application/problem+json"
-        told = answer.json()
-        assert set(told) >= MEMBERS
-        assert told["status"] == answer.status_code
+        error = answer.json()
+        assert set(error) >= MEMBERS
+        assert error["status"] == answer.status_code

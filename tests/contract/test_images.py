@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from bc_pipeline import __version__
 from tests.certificates import Authority
 
 ROOT = Path(__file__).parents[2]
@@ -223,7 +224,7 @@ def test_podman_builds_where_no_docker_answers(engines: Any) -> None:
     (call,) = calls("podman")
     line = " ".join(call["arguments"])
     assert "--format docker" in line
-    assert "--build-arg BASE=own:1 --build-arg VERSION=0.1.0 --build-arg REVISION=" in line
+    assert f"--build-arg BASE=own:1 --build-arg VERSION={__version__} --build-arg REVISION=" in line
     assert f"--tag bc-pipeline-service:7.1 --network=host {ROOT}" in line
     assert re.search(r"bc-pipeline-service:7\.1 +250 +0$", done.stdout, re.MULTILINE)
 

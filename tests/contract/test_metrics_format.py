@@ -1,4 +1,4 @@
-"""What Prometheus reads: names, types, labels, and what may never stand there."""
+"""The exposition for Prometheus: names, types, labels, and no content of requests."""
 
 from __future__ import annotations
 
@@ -11,10 +11,12 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_open
 from prometheus_client.parser import text_string_to_metric_families as parse
 
+from tests.waiting import PATIENCE
+
 PAGE = (Path(__file__).parents[2] / "docs" / "service.md").read_text()
 NAMES = re.compile(r"\b(?:bc|process)_[a-z0-9_]+\b")
 TEXT = "text/plain"
-# Everything that a label may be; a new one is a decision about what is told, and how often.
+# All labels; adding one is a decision about privacy and the number of time series.
 LABELS = {
     "call",
     "candidate",
@@ -38,36 +40,37 @@ LABELS = {
 
 
 def documented() -> dict[str, set[str]]:
-    """Names of the table with their labels."""
-    found: dict[str, set[str]] = {}
-    for names, labels in re.findall(r"^\| (`(?:bc|process)_[^|]+) \| ([^|]*) ?\|", PAGE, re.M):
-        for name in NAMES.findall(names):
-            found[name] = set(re.findall(r"`([a-z_]+)`", labels))
-    return found
+    """Documented names with their labels."""
+    rows = re.findall(r"^\| (`(?:bc|process)_[^|]+) \| ([^|]*) ?\|", PAGE, re.M)
+    return {
+        name: set(re.findall(r"`([a-z_]+)`", labels))
+        for names, labels in rows
+        for name in NAMES.findall(names)
+    }
 
 
 def exposed(text: str) -> dict[str, set[str]]:
-    """Names as they are documented, with the labels that the service gave them."""
-    found: dict[str, set[str]] = {}
+    """Exposed names, in the documented form, with their labels."""
+    labels_by_name: dict[str, set[str]] = {}
     for family in parse(text):
         name = f"{family.name}_total" if family.type == "counter" else family.name
         labels = {label for sample in family.samples for label in sample.labels}
-        found[name] = labels - {"le"}
-    return found
+        labels_by_name[name] = labels - {"le"}
+    return labels_by_name
 
 
-def test_the_table_names_what_there_is_and_nothing_else(exposition: dict[str, str]) -> None:
+def test_the_documented_metrics_are_those_exposed(exposition: dict[str, str]) -> None:
     assert documented() == exposed(exposition[TEXT])
 
 
-def test_no_other_label_is_told(exposition: dict[str, str]) -> None:
-    told = {
+def test_the_labels_are_those_listed(exposition: dict[str, str]) -> None:
+    labels = {
         label
         for family in parse(exposition[TEXT])
         for sample in family.samples
         for label in sample.labels
     }
-    assert told == LABELS
+    assert labels == LABELS
 
 
 def test_every_family_has_samples_and_a_help(exposition: dict[str, str]) -> None:
@@ -86,13 +89,13 @@ def test_both_formats_say_the_same(exposition: dict[str, str]) -> None:
     assert plain == other
 
 
-def test_nothing_of_a_request_is_told(exposition: dict[str, str]) -> None:
+def test_no_content_of_a_request_is_exposed(exposition: dict[str, str]) -> None:
     for text in exposition.values():
         assert "canary" not in text.casefold()
         assert "192.0.2" not in text
 
 
-def test_promtool_finds_nothing_to_say(exposition: dict[str, str]) -> None:
+def test_promtool_reports_nothing(exposition: dict[str, str]) -> None:
     promtool = shutil.which("promtool")
     if promtool is None:
         pytest.skip("promtool is missing: 'apt-get install prometheus' brings it")
@@ -101,6 +104,6 @@ def test_promtool_finds_nothing_to_say(exposition: dict[str, str]) -> None:
         input=exposition[TEXT],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bc_pipeline.artifacts.audit_log import read_audit_log
+from bc_pipeline.artifacts.files import encode_document, make_directory
 from bc_pipeline.artifacts.predictors import load_predictor
+from bc_pipeline.artifacts.remembered_tip import FILE as TIP_FILE
+from bc_pipeline.artifacts.signed_document import require_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import FILE, STORE_FORMAT, read_format
 from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
-from bc_pipeline.backup.make import make_backup
+from bc_pipeline.backup.create import create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.data.batches import list_batches
 from bc_pipeline.data.snapshot import load_dataset, make_snapshot
+from bc_pipeline.errors import ArtifactCorrupt, AuditBroken, SignatureInvalid, StoreUnfit
+from bc_pipeline.prediction_log.database import newest_migration, open_database
+from bc_pipeline.prediction_log.drain import Drainer
+from bc_pipeline.prediction_log.predictions import find_prediction
+from bc_pipeline.prediction_log.segments import backlog_bytes, list_segments, spool_folder
 from bc_pipeline.problems import get_problem
 from bc_pipeline.promotion import audit
-from bc_pipeline.records.database import newest_migration, open_database
-from bc_pipeline.records.drain import Drainer
-from bc_pipeline.records.predictions import find_prediction
-from bc_pipeline.records.segments import backlog, listed, spool_folder
-from bc_pipeline.serving.model.generation import FILE as GENERATION
-from bc_pipeline.serving.model.generation import read_served, require_not_older
+from bc_pipeline.promotion.anchor import read_anchor
+from bc_pipeline.promotion.batch_decisions import check_batches
 from bc_pipeline.settings import Settings
+from bc_pipeline.stack.resigning import list_signed_files
 from bc_pipeline.stack.upgrade import upgrade
+from tests.unit.backup.age_keys import make_key
+from tests.volumes import FIXTURES, copy_earlier_store
 
-FIXTURE = Path(__file__).parent / "fixtures" / "store_1"
 VERSION = "20261121T181639Z-logistic-2a39830e8e"
 DATASET = "f6f4de49d6156cd3"
+# Withdrawn and restored in the store of format 2.
+WITHDRAWN = "07b74ee31adaaf79"
 # Row of the reference data, id, and the probability of the label that was answered.
 ANSWERED = (
     (0, "01a1ff57-fa10-7008-bd9d-34591f78f251", 0.9999999945131453),
@@ -46,7 +54,7 @@ ONLY_IN_THE_LOG = ANSWERED[3][1]
 @pytest.fixture
 def old(settings: Settings) -> Iterator[Settings]:
     """The store, on a volume of its own."""
-    shutil.copytree(FIXTURE, settings.home)
+    copy_earlier_store(settings)
     yield settings
     open_database(settings).close()
 
@@ -57,14 +65,19 @@ def store(old: Settings) -> Store:
 
 
 def require_all(settings: Settings) -> None:
-    """Everything that the store holds, found by the code of now."""
+    """Everything that the store holds, found by the code of now once it was upgraded."""
+    upgrade(settings)
     store, problem = Store(settings.home, "wdbc"), get_problem("wdbc")
     champion = open_champion(store, settings.verify_key)
     champion.verify_all()
     assert champion.manifest.version == VERSION
-    assert audit.verify(store).lines == 3
+    report = audit.verify(store)
+    # The last line is signed, and covers those of the first release.
+    assert (report.lines, report.unsigned_lines) == (4, 3)
     reference = problem.load_reference()
-    probability = load_predictor(champion).positive(reference.values)
+    predictor = load_predictor(champion)
+    probability = predictor.positive(reference.values)
+    assert predictor.positive_one(reference.values[0].tolist()) == probability[0]
     for row, prediction_id, answered in ANSWERED:
         found = find_prediction(settings, prediction_id)
         assert found.version == VERSION
@@ -77,60 +90,178 @@ def require_all(settings: Settings) -> None:
     assert (outcome.positive, outcome.source) == (True, "laboratory")
 
 
-def test_the_fixture_is_of_before_the_format_was_told(old: Settings) -> None:
+def test_the_fixture_has_no_format_file(old: Settings) -> None:
     assert not (old.home / FILE).exists()
     assert read_format(old.home) == 1
 
 
-def test_it_opens_verifies_and_predicts(old: Settings, store: Store) -> None:
+def test_an_older_version_opens_verifies_and_predicts(old: Settings, store: Store) -> None:
     require_all(old)
     assert list_versions(store) == [VERSION]
-    registry = read_registry(store)
-    path = old.records / GENERATION
-    require_not_older(registry, read_served(path), path)
+    assert read_registry(store).generation == 1
 
 
-def test_its_data_opens_and_gives_the_same_dataset(old: Settings, store: Store) -> None:
+@pytest.mark.parametrize("read", [read_registry, list_batches])
+def test_an_older_document_is_refused_until_it_was_upgraded(
+    old: Settings, store: Store, read: Callable[[Store], object]
+) -> None:
+    with pytest.raises(SignatureInvalid, match="is not signed") as caught:
+        read(store)
+    assert "bc-pipeline upgrade" in caught.value.remedy
+    upgrade(old)
+    read(store)
+
+
+def test_an_upgrade_tells_what_it_signs_and_leaves_the_files_as_they_were(old: Settings) -> None:
+    before = {path: path.read_bytes() for path in old.home.glob("[dm]*/**/*") if path.is_file()}
+    planned = upgrade(old, dry_run=True)
+    done = upgrade(old)
+    assert planned.signed == done.signed
+    assert done.refused == ()
+    assert set(done.signed) == {
+        *(f"data/wdbc/batches/{batch}.json" for batch in ("07b74ee31adaaf79", "5446145227eb2441")),
+        f"data/wdbc/datasets/{DATASET}.json",
+        "models/wdbc/registry.json",
+    }
+    # The service of an earlier release goes on reading them.
+    assert {path: path.read_bytes() for path in before} == before
+    again = upgrade(old)
+    assert (again.signed, again.steps) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("file", "old_text", "new_text"),
+    [
+        ("data/wdbc/batches/07b74ee31adaaf79.json", '"accepted": ', '"accepted": 1'),
+        ("data/wdbc/batches/07b74ee31adaaf79.json", '"batch": "07', '"batch": "17'),
+        (f"data/wdbc/datasets/{DATASET}.json", '"sha256": "', '"sha256": "0'),
+        ("models/wdbc/registry.json", '"generation": 1', '"generation": 1000000000'),
+    ],
+)
+def test_an_upgrade_signs_nothing_that_contradicts_the_rest(
+    old: Settings, file: str, old_text: str, new_text: str
+) -> None:
+    path = old.home / file
+    sound = path.read_text()
+    path.write_text(sound.replace(old_text, new_text, 1))
+    with pytest.raises(StoreUnfit, match=r"1 files .* were not signed") as caught:
+        upgrade(old)
+    assert file in caught.value.message
+    assert read_format(old.home) == 1
+    path.write_text(sound)
+    assert upgrade(old).signed == (file,)
+    require_all(old)
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+@pytest.mark.parametrize("log", ["signed", "unsigned"])
+def test_a_volume_whose_signatures_were_removed_is_not_signed_again(
+    old: Settings, store: Store, log: str, dry_run: bool
+) -> None:
+    upgrade(old)
+    make_directory(old.records)
+    (old.records / TIP_FILE).write_bytes(encode_document(read_audit_log(store).tip))
+    for signature in store.models.glob("registry.json.*.sig"):
+        signature.unlink()
+    (old.home / FILE).unlink()
+    if log == "unsigned":
+        lines = store.audit.read_bytes().splitlines(keepends=True)
+        store.audit.write_bytes(b"".join(lines[:3]))
+        refusal = pytest.raises(AuditBroken, match="its end was cut off")
+    else:
+        refusal = pytest.raises(
+            StoreUnfit, match=r"and 1 files are not: models/wdbc/registry\.json"
+        )
+    with refusal:
+        upgrade(old, dry_run=dry_run)
+    assert not list(store.registry.parent.glob("registry.json.*.sig"))
+    assert not (old.home / FILE).exists()
+
+
+def test_an_upgraded_store_has_the_anchor_of_its_first_promotion(
+    old: Settings, store: Store
+) -> None:
+    upgrade(old)
+    assert read_audit_log(store).lines[-1].event == "log_signed"
+    anchor = read_anchor(store)
+    assert anchor is not None
+    assert (anchor.version, anchor.reason) == (VERSION, None)
+
+
+def test_older_data_gives_the_same_dataset(old: Settings, store: Store) -> None:
+    upgrade(old)
     problem = get_problem("wdbc")
     assert sum(batch.accepted for batch in list_batches(store)) == 8
     dataset = load_dataset(problem, store, DATASET)
     assert len(dataset) == 8
     again = make_snapshot(problem, store, "2026-11-21T00:00:00Z")
-    assert again.record.dataset == DATASET
+    assert again.document.dataset == DATASET
     assert np.isfinite(dataset.values).all()
 
 
-def test_its_log_is_drained_into_its_database(old: Settings) -> None:
+def test_an_older_prediction_log_is_drained_into_its_database(old: Settings) -> None:
     assert not find_prediction(old, ONLY_IN_THE_LOG).drained
-    assert backlog(spool_folder(old.records)) > 0
+    assert backlog_bytes(spool_folder(old.records)) > 0
     drainer = Drainer(old, threading.Event())
     assert drainer.run(once=True)
     drainer.close()
-    assert listed(spool_folder(old.records)) == []
+    assert list_segments(spool_folder(old.records)) == []
     assert find_prediction(old, ONLY_IN_THE_LOG).drained
     assert open_database(old).revision() == newest_migration()
     require_all(old)
 
 
-def test_it_is_upgraded(old: Settings) -> None:
-    told = upgrade(old, dry_run=True)
+def test_an_older_store_is_upgraded(old: Settings) -> None:
+    planned = upgrade(old, dry_run=True)
     assert not (old.home / FILE).exists()
     done = upgrade(old)
-    assert (done.found, done.format) == (told.found, told.format) == (1, STORE_FORMAT)
+    assert (done.found, done.format) == (planned.found, planned.format) == (1, STORE_FORMAT)
     assert (done.database_found, done.database) == ("0001", newest_migration())
     assert read_format(old.home) == STORE_FORMAT
     require_all(old)
     assert upgrade(old).steps == ()
 
 
-def test_it_is_backed_up_and_restored(old: Settings, tmp_path: Path) -> None:
+def test_an_older_store_is_backed_up_and_restored(old: Settings, tmp_path: Path) -> None:
     key = tmp_path / "backup.key"
-    key.write_text(os.urandom(32).hex())
-    sealing = old.model_copy(update={"backup_key_file": key})
-    made = make_backup(sealing, tmp_path / "backup")
-    assert made.checked.checked == {"versions": 1, "audit_lines": 3, "tables": 3}
-    new = sealing.model_copy(update={"home": tmp_path / "new"})
-    restore_backup(new, made.path)
-    upgrade(new)
+    recipients = (make_key(key),)
+    settings = old.model_copy(update={"backup_recipients": recipients, "backup_key_file": key})
+    created = create_backup(settings, tmp_path / "backup")
+    assert created.checked.counts == {"versions": 1, "audit_lines": 3, "tables": 3}
+    new = settings.model_copy(update={"home": tmp_path / "new"})
+    restore_backup(new, created.path)
+    assert read_format(new.home) == 1
     require_all(new)
     open_database(new).close()
+
+
+@pytest.fixture
+def signed(settings: Settings) -> Settings:
+    """The store of format 2, with the keys that signed it."""
+    shutil.copytree(FIXTURES / "store_2", settings.home)
+    return settings
+
+
+def test_a_signed_store_opens_as_it_is(signed: Settings) -> None:
+    store, problem = Store(signed.home, "wdbc"), get_problem("wdbc")
+    assert read_format(signed.home) == STORE_FORMAT == 2
+    done = upgrade(signed)
+    assert (done.steps, done.signed) == ((), ())
+    champion = open_champion(store, signed.verify_key)
+    champion.verify_all()
+    assert (champion.manifest.version, read_registry(store).generation) == (VERSION, 1)
+    report = audit.verify(store)
+    assert (report.lines, report.unsigned_lines) == (6, 3)
+    for path in list_signed_files(store):
+        require_signed(store, path)
+    assert sum(batch.accepted for batch in list_batches(store)) == 8
+    assert make_snapshot(problem, store, "2026-11-21T00:00:00Z").document.dataset == DATASET
+    assert check_batches(store) == "2 batches, 0 of them withdrawn"
+    open_database(signed).close()
+
+
+def test_a_signed_store_misses_a_removed_decision(signed: Settings) -> None:
+    store = Store(signed.home, "wdbc")
+    store.batch_history(WITHDRAWN).unlink()
+    with pytest.raises(ArtifactCorrupt, match=f"batch {WITHDRAWN} was restored"):
+        make_snapshot(get_problem("wdbc"), store, "2026-11-21T00:00:00Z")

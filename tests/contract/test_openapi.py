@@ -1,7 +1,7 @@
-"""The OpenAPI document: whole, stable, and true of the service that publishes it.
+"""The OpenAPI document: complete, equal to its snapshot, and true of the service.
 
-``python tests/contract/test_openapi.py`` writes the snapshot, and the table of operations in
-docs/service.md, anew: for a change that is meant.
+For an intended change, ``python tests/contract/test_openapi.py`` writes the snapshot and the
+table of operations in docs/service.md anew.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ import httpx
 import pytest
 from jsonschema import Draft202012Validator
 
-from bc_pipeline.access.keys import import_key
-from bc_pipeline.access.scopes import SCOPES
-from bc_pipeline.artifacts import versions
-from bc_pipeline.records.drain import Drainer
+from bc_pipeline.artifacts import signed_bundle, versions
+from bc_pipeline.auth.api_keys import import_key
+from bc_pipeline.auth.callers import SCOPES
+from bc_pipeline.prediction_log.drain import Drainer
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
@@ -35,10 +35,10 @@ WRITE = "WRITE_OPENAPI_SNAPSHOT"
 NOBODY = "01900000-0000-7000-8000-000000000000"
 TEXTS = {"application/json", "text/csv"}
 METHODS = {"get", "post", "put", "patch", "delete"}
-# Airflow is not there in this test, so these examples meet the documented problem.
+# Airflow does not run in this test, so these examples get a documented error.
 WITHOUT_AIRFLOW = {("post", "/v1/retrain"): 503, ("get", "/v1/retrain/{run_id}"): 404}
-# One bad row does not refuse a batch, and an example shows that.
-WRONG_ON_PURPOSE = {("post", "/v1/predict/batch", "two")}
+# An example of a batch with an invalid row, which does not make the batch fail.
+INVALID_ON_PURPOSE = {("post", "/v1/predict/batch", "two")}
 
 Operation = tuple[str, str, dict[str, Any]]
 
@@ -53,7 +53,7 @@ def service(home: Path, releases_in: Any, fitted: Any) -> Iterator[Service]:
     """A service with a model and a database, and without Airflow."""
     releases = releases_in(home)
     folder = releases.challenger("v1", fitted[0])
-    (folder / versions.CARD).write_text("# Logistic regression\n")
+    (folder / signed_bundle.CARD).write_text("# Logistic regression\n")
     versions.publish(releases.store, releases.draft("v1"), folder, releases.settings.signing_key)
     releases.promote("v1")
     settings = Settings(home=home, airflow_port=1)
@@ -74,7 +74,7 @@ def document(service: Service) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def prepared(service: Service, document: dict[str, Any]) -> dict[str, Any]:
-    """The document with parameters that mean something to this very service."""
+    """The document with parameters whose values exist in this service."""
     record = next(
         example["value"]
         for example in document["paths"]["/v1/predict"]["post"]["requestBody"]["content"][
@@ -89,9 +89,9 @@ def prepared(service: Service, document: dict[str, Any]) -> dict[str, Any]:
     reported = reports["application/json"]["examples"]["reported"]["value"]
     reported["prediction_id"] = answered
     for _, _, operation in operations(changed):
-        for given in operation.get("parameters", ()):
-            if given["required"]:
-                given["example"] = values[given["name"]]
+        for parameter in operation.get("parameters", ()):
+            if parameter["required"]:
+                parameter["examples"] = {"prepared": {"value": values[parameter["name"]]}}
     return changed
 
 
@@ -119,7 +119,7 @@ def references(part: Any) -> Iterator[str]:
             yield from references(value)
 
 
-def test_the_snapshot_is_what_is_published(service: Service, document: dict[str, Any]) -> None:
+def test_the_published_document_is_the_snapshot(service: Service, document: dict[str, Any]) -> None:
     published = document | {"info": document["info"] | {"version": "(any)"}}
     # A fit differs in its last bits from machine to machine, and so does the digest.
     text = json.dumps(published, indent=1, sort_keys=True, ensure_ascii=False).replace(
@@ -128,11 +128,11 @@ def test_the_snapshot_is_what_is_published(service: Service, document: dict[str,
     if WRITE in os.environ:
         SNAPSHOT.write_text(text + "\n")
     assert json.loads(SNAPSHOT.read_text()) == json.loads(text), (
-        "The contract changed. If that is meant: python tests/contract/test_openapi.py"
+        "The contract changed. If that is intended: python tests/contract/test_openapi.py"
     )
 
 
-def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
+def test_every_reference_has_a_target(document: dict[str, Any]) -> None:
     broken = set()
     for reference in references(document):
         target: Any = document
@@ -143,7 +143,7 @@ def test_every_reference_leads_somewhere(document: dict[str, Any]) -> None:
     assert broken == set()
 
 
-def test_every_schema_is_one_and_has_a_short_name(document: dict[str, Any]) -> None:
+def test_every_schema_is_valid_and_has_a_short_name(document: dict[str, Any]) -> None:
     for name, schema in document["components"]["schemas"].items():
         # Two types of one name would get the names of their modules.
         assert re.fullmatch(r"[A-Za-z0-9]+", name)
@@ -154,7 +154,7 @@ def test_every_schema_is_one_and_has_a_short_name(document: dict[str, Any]) -> N
 
 
 def contents(operation: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every body of an operation, those of requests and of answers, by media type."""
+    """Every body of an operation, of requests and of responses, by media type."""
     for holder in (operation.get("requestBody", {}), *operation["responses"].values()):
         yield from holder.get("content", {}).items()
 
@@ -175,7 +175,7 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
     assert len(set(names)) == len(names)
 
 
-def test_every_operation_names_its_scope(document: dict[str, Any]) -> None:
+def test_every_operation_documents_its_scope(document: dict[str, Any]) -> None:
     schemes = set(document["components"]["securitySchemes"])
     for _, path, operation in operations(document):
         scope = operation["x-required-scope"]
@@ -190,7 +190,7 @@ def test_every_operation_names_its_scope(document: dict[str, Any]) -> None:
             assert "401" in operation["responses"]
 
 
-def test_every_refusal_is_a_problem_with_its_codes(document: dict[str, Any]) -> None:
+def test_every_error_response_lists_its_codes(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         for status, response in operation["responses"].items():
             if int(status) >= 400:
@@ -214,14 +214,14 @@ def test_every_example_fits_its_schema(document: dict[str, Any]) -> None:
         for media, content in contents(operation):
             for name, example in content.get("examples", {}).items():
                 refused = int(example.get("x-status", 200)) >= 400
-                deliberate = (method, path, name) in WRONG_ON_PURPOSE
+                deliberate = (method, path, name) in INVALID_ON_PURPOSE
                 if "value" in example and "json" in media and not refused and not deliberate:
                     fits = validator(document, content["schema"])
                     errors = [error.message for error in fits.iter_errors(example["value"])]
                     assert errors == [], (method, path, media, name)
 
 
-def test_every_body_that_is_text_has_an_example(document: dict[str, Any]) -> None:
+def test_every_text_body_has_an_example(document: dict[str, Any]) -> None:
     for _, path, operation in operations(document):
         for media, content in operation.get("requestBody", {}).get("content", {}).items():
             assert content.get("examples") or media not in TEXTS, (path, media)
@@ -243,7 +243,7 @@ def test_the_documentation_lists_every_operation(document: dict[str, Any]) -> No
 
 
 def requests(operation: dict[str, Any]) -> Iterator[tuple[str | None, Any, int | None]]:
-    """Media type, body and documented status of each example; no body is one as well."""
+    """Media type, body and documented status of each example, no body included."""
     body = operation.get("requestBody")
     if body is None or not body["required"]:
         yield None, None, None
@@ -255,15 +255,16 @@ def requests(operation: dict[str, Any]) -> Iterator[tuple[str | None, Any, int |
 def ask(
     service: Service, asked: Operation, media: str | None, body: Any, accept: str = "*/*"
 ) -> httpx.Response:
-    """Send what an operation documents: its parameters' examples, and a body."""
+    """Send a request with the examples of an operation's parameters, and a body."""
     method, path, operation = asked
     headers, query = {"X-API-Key": KEY, "Accept": accept}, {}
-    for given in operation.get("parameters", ()):
-        value = given.get("example")
-        if given["in"] == "path":
-            path = path.replace(f"{{{given['name']}}}", str(value))
-        elif value is not None:
-            (headers if given["in"] == "header" else query)[given["name"]] = str(value)
+    for parameter in operation.get("parameters", ()):
+        for example in parameter.get("examples", {}).values():
+            if parameter["in"] == "path":
+                path = path.replace(f"{{{parameter['name']}}}", example["value"])
+            else:
+                target = headers if parameter["in"] == "header" else query
+                target[parameter["name"]] = str(example["value"])
     sent: Any = None
     if media is not None:
         headers["Content-Type"] = media
@@ -272,7 +273,7 @@ def ask(
 
 
 def faults(document: dict[str, Any], asked: Operation, answer: httpx.Response) -> list[str]:
-    """What the document does not say of an answer."""
+    """Differences between a response and the document."""
     response = asked[2]["responses"].get(str(answer.status_code))
     if response is None:
         return [f"{answer.status_code} is not documented: {answer.text}"]
@@ -293,7 +294,7 @@ def faults(document: dict[str, Any], asked: Operation, answer: httpx.Response) -
     ]
 
 
-def test_every_example_is_answered_as_documented(
+def test_every_example_has_a_documented_response(
     service: Service, document: dict[str, Any], prepared: dict[str, Any]
 ) -> None:
     wrong, sent = [], 0
@@ -311,7 +312,7 @@ def test_every_example_is_answered_as_documented(
     assert sent > len(document["paths"])
 
 
-def test_every_media_type_of_an_answer_can_be_had(
+def test_every_documented_media_type_can_be_requested(
     service: Service, document: dict[str, Any], prepared: dict[str, Any]
 ) -> None:
     for method, path, operation in operations(prepared):

@@ -14,13 +14,13 @@ from typing import Any
 import pytest
 from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
-from bc_pipeline.artifacts import sealed, signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.manifest import DagCode, Lineage, Manifest, Pointer, Recipe, Registry
-from bc_pipeline.artifacts.store import Store
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ArtifactCorrupt, PipelineError, SignatureInvalid
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.promotion import audit, transition
+from tests.volumes import new_store
 
 NAME = "20261115T000000Z-logistic-0123456789"
 CONTENT = {
@@ -45,7 +45,7 @@ class Volume:
     """A volume with one published version in production."""
 
     def __init__(self, home: Path, problem: Problem) -> None:
-        self.store = Store(home, problem.name)
+        self.store = new_store(home, problem.name)
         self.private, self.public = home / "keys" / "signing.pem", home / "keys" / "verify.pem"
         signing.make_keys(self.private, self.public)
         work = self.store.work / NAME
@@ -61,6 +61,7 @@ class Volume:
             schema=problem.schema.to_dict(),
             schema_fingerprint=problem.schema.fingerprint,
             training_range=dict.fromkeys(problem.schema.names, (0.0, 1.0)),
+            training_median=dict.fromkeys(problem.schema.names, 0.5),
             metrics={"f1": 0.9, "roc_auc": None},
             libraries={"numpy": "2"},
             lineage=Lineage(
@@ -126,6 +127,7 @@ def _paths(plain: Any, prefix: str = "") -> Iterator[str]:
 
 def test_the_layout_of_the_volume(volume: Volume) -> None:
     home = volume.store.home
+    registry = hashlib.sha256(volume.store.registry.read_bytes()).hexdigest()
     found = {
         path.relative_to(home).as_posix()
         for path in home.rglob("*")
@@ -135,7 +137,9 @@ def test_the_layout_of_the_volume(volume: Volume) -> None:
     assert found == {
         "keys/signing.pem",
         "keys/verify.pem",
+        "store.json",
         "models/wdbc/registry.json",
+        f"models/wdbc/registry.json.{registry[:16]}.sig",
         "audit/wdbc.jsonl",
         f"{version}/manifest.json",
         f"{version}/manifest.sig",
@@ -145,23 +149,25 @@ def test_the_layout_of_the_volume(volume: Volume) -> None:
 
 def test_the_fields_of_a_manifest(volume: Volume) -> None:
     plain = json.loads(volume.read("manifest.json"))
-    assert plain["format"] == 2
-    plain["training_range"] = {}
+    assert plain["format"] == 3
+    plain["training_range"] = plain["training_median"] = {}
     label = {
         f"labels.{side}{field}"
         for side in ("positive", "negative")
         for field in ("", ".name", ".code", ".spellings")
     }
     assert set(_paths(plain)) == label | {
-        "format", "problem", "version", "threshold", "training_range", "metrics", "libraries",
+        "format", "problem", "version", "threshold", "training_range", "training_median",
+        "metrics", "libraries",
         "recipe", "recipe.candidate", "recipe.title", "recipe.recipe", "recipe.params",
-        "recipe.seed",
+        "recipe.seed", "recipe.source",
         "labels", "labels.column", "labels.aliases",
         "schema", "schema.features", "schema.rules", "schema.id_aliases", "schema_fingerprint",
         "lineage", "lineage.dataset", "lineage.batches", "lineage.as_of", "lineage.split_salt",
         "lineage.train_rows", "lineage.holdout_rows", "lineage.validation",
         "lineage.code_version", "lineage.run_id", "lineage.interval_start",
         "lineage.interval_end", "lineage.live", "lineage.dag",
+        "lineage.split", "lineage.refit",
         *(f"lineage.dag.{field}" for field in DAG),
         "files",
         *(f"files.{name}" for name in CONTENT),
@@ -178,10 +184,25 @@ def test_a_manifest_describes_its_files(volume: Volume) -> None:
     }
 
 
-def test_a_manifest_is_enough_to_know_the_problem(volume: Volume, wdbc: Problem) -> None:
+def test_a_manifest_contains_schema_and_labels_of_the_problem(
+    volume: Volume, wdbc: Problem
+) -> None:
     manifest = versions.open_champion(volume.store, volume.public).manifest
     assert manifest.feature_schema == wdbc.schema
     assert manifest.label_set == wdbc.labels
+
+
+def test_the_fields_of_coefficients(fitted: Any) -> None:
+    """scikit-learn's, of StandardScaler and LogisticRegression, in the schema's order."""
+    plain = json.loads(fitted[0].coefficients)
+    scaler, model = fitted[0].estimator
+    assert plain == {
+        "format": 1,
+        "mean": scaler.mean_.tolist(),
+        "scale": scaler.scale_.tolist(),
+        "weights": model.coef_[0].tolist(),
+        "intercept": model.intercept_[0],
+    }
 
 
 def test_the_fields_of_a_registry(volume: Volume) -> None:
@@ -201,7 +222,7 @@ def test_the_fields_of_the_audit_log(volume: Volume) -> None:
     for line in lines:
         assert list(line) == [
             "sequence", "at", "event", "problem", "version", "generation", "actor", "run_id",
-            "details", "previous_sha256", "sha256",
+            "details", "previous_sha256", "sha256", "key_id", "signature",
         ]  # fmt: skip
         assert set(line["details"]) == {
             "release", "replaces", "manifest_sha256", "kind", "approved_by",
@@ -212,6 +233,14 @@ def test_the_fields_of_the_audit_log(volume: Volume) -> None:
 def test_the_signature_is_plain_ed25519_over_the_manifests_bytes(volume: Volume) -> None:
     key = load_pem_public_key(volume.public.read_bytes())
     key.verify(volume.read("manifest.sig"), volume.read("manifest.json"))
+
+
+def test_a_signature_beside_a_file_is_ed25519_over_its_path_and_digest(volume: Volume) -> None:
+    key = load_pem_public_key(volume.public.read_bytes())
+    (signature,) = volume.store.models.glob("registry.json.*.sig")
+    digest = hashlib.sha256(volume.store.registry.read_bytes()).hexdigest()
+    message = f"bc-pipeline file\nmodels/wdbc/registry.json\n{digest}\n".encode()
+    key.verify(signature.read_bytes(), message)
 
 
 # What is refused
@@ -226,8 +255,8 @@ def _refused(volume: Volume, key: Path | None = None) -> type[PipelineError]:
 @pytest.mark.parametrize("name", CONTENT)
 def test_any_altered_byte_of_a_file_is_refused(volume: Volume, name: str) -> None:
     data = volume.read(name)
-    for place in range(len(data)):
-        altered = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    for position in range(len(data)):
+        altered = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
         (volume.folder / name).write_bytes(altered)
         assert _refused(volume) is ArtifactCorrupt
     for other in (data[:-1], data + b"\n", b""):
@@ -238,10 +267,10 @@ def test_any_altered_byte_of_a_file_is_refused(volume: Volume, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", ["manifest.json", "manifest.sig"])
-def test_any_altered_byte_of_the_seal_is_refused(volume: Volume, name: str) -> None:
+def test_any_altered_byte_of_manifest_or_signature_is_refused(volume: Volume, name: str) -> None:
     data = volume.read(name)
-    for place in range(0, len(data), max(1, len(data) // 200)):
-        altered = data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :]
+    for position in range(0, len(data), max(1, len(data) // 200)):
+        altered = data[:position] + bytes([data[position] ^ 1]) + data[position + 1 :]
         (volume.folder / name).write_bytes(altered)
         assert _refused(volume) is SignatureInvalid
     for other in (data[:-1], data + b"\n", b""):
@@ -275,7 +304,7 @@ def test_another_key_is_refused(volume: Volume, tmp_path: Path) -> None:
     assert _refused(volume) is SignatureInvalid
 
 
-def test_a_version_that_was_swapped_for_another_signed_one_is_refused(volume: Volume) -> None:
+def test_a_version_replaced_by_another_signed_one_is_refused(volume: Volume) -> None:
     data = volume.read("manifest.json").replace(b'"threshold": 0.4', b'"threshold": 0.9')
     (volume.folder / "manifest.json").write_bytes(data)
     (volume.folder / "manifest.sig").write_bytes(signing.sign(data, volume.private))
@@ -283,11 +312,11 @@ def test_a_version_that_was_swapped_for_another_signed_one_is_refused(volume: Vo
     assert _refused(volume) is ArtifactCorrupt
 
 
-def test_a_later_format_is_refused_in_plain_words(volume: Volume) -> None:
-    data = volume.read("manifest.json").replace(b'"format": 2', b'"format": 3')
+def test_a_later_format_is_refused(volume: Volume) -> None:
+    data = volume.read("manifest.json").replace(b'"format": 3', b'"format": 4')
     (volume.folder / "manifest.json").write_bytes(data)
     (volume.folder / "manifest.sig").write_bytes(signing.sign(data, volume.private))
-    with pytest.raises(ArtifactCorrupt, match="format 3; this code reads up to format 2"):
+    with pytest.raises(ArtifactCorrupt, match="format 4; this code reads up to format 3"):
         volume.open()
 
 
@@ -304,12 +333,12 @@ def test_a_manifest_of_format_1_is_read_as_before(volume: Volume) -> None:
     assert (files.manifest.format, files.manifest.lineage.dag) == (1, None)
 
 
-def test_the_form_of_an_encrypted_model(volume: Volume) -> None:
+def test_the_format_of_an_encrypted_model(volume: Volume) -> None:
     """``BCX1``, key id (8), nonce (12), AES-256-GCM; tied to key id, version and file name."""
     from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
     key = bytes(range(32))
-    box = sealed.encrypted(NAME, "model.onnx", CONTENT["model.onnx"], Cipher(key))
+    box = signed_bundle.encrypt_if_model(NAME, "model.onnx", CONTENT["model.onnx"], Cipher(key))
     key_id = hashlib.sha256(b"key id" + key).digest()[:8]
     assert (box[:4], box[4:12]) == (b"BCX1", key_id)
     tied_to = key_id + f"{NAME}/model.onnx".encode()

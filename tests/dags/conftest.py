@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -16,9 +17,9 @@ from typing import Any
 
 import pytest
 
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Check, Interval, Verdict
-from bc_pipeline.artifacts.files import write_record
+from bc_pipeline.artifacts.files import write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.problems import get_problem
@@ -57,6 +58,12 @@ def _checks(passed: bool) -> tuple[Check, ...]:
     )
 
 
+_EVALUATION = (
+    Path(__file__).parents[1] / "contract/fixtures/store_1/models/wdbc/versions"
+    "/20261121T181639Z-logistic-2a39830e8e/evaluation.json"
+)
+
+
 def publish_judged(
     settings: Settings, version: str, *, passed: bool = True, run_id: str = "", **lineage: Any
 ) -> Manifest:
@@ -65,17 +72,18 @@ def publish_judged(
     store = Store(settings.home, problem.name)
     signing.make_keys(settings.signing_key, settings.verify_key)
     folder = store.work / version
-    (folder / versions.FIGURES).mkdir(parents=True)
-    (folder / versions.FIGURES / "roc.svg").write_text(
+    (folder / signed_bundle.FIGURES).mkdir(parents=True)
+    (folder / signed_bundle.FIGURES / "roc.png").write_text(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'>"
         "<path d='M0 3 Q0 0 4 0' fill='none' stroke='teal' stroke-width='.1'/></svg>"
     )
-    (folder / versions.FIGURES / "confusion_matrix.svg").write_text(
+    (folder / signed_bundle.FIGURES / "confusion.png").write_text(
         "<svg xmlns='http://www.w3.org/2000/svg' viewBox='0 0 4 3'>"
         "<rect width='2' height='1.5' fill='navy'/></svg>"
     )
-    (folder / versions.CARD).write_text("# Model card\n")
-    (folder / versions.MODEL).write_bytes(b"model")
+    (folder / signed_bundle.CARD).write_text("# Model card\n")
+    (folder / signed_bundle.MODEL).write_bytes(b"model")
+    shutil.copy(_EVALUATION, folder / signed_bundle.EVALUATION)
     checks = _checks(passed)
     failed = tuple(check.rule for check in checks if check.blocking and not check.passed)
     verdict = Verdict(
@@ -91,7 +99,7 @@ def publish_judged(
         reasons=failed,
         checks=checks,
     )
-    write_record(folder / versions.VERDICT, verdict)
+    write_document(folder / signed_bundle.VERDICT, verdict)
     draft = Manifest(
         problem=problem.name,
         version=version,
@@ -184,7 +192,7 @@ def _run_script(name: str, environment: dict[str, str], *arguments: str) -> Any:
         cwd=environment["AIRFLOW_HOME"],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=900,
         check=False,
     )
     assert done.returncode == 0, f"{done.stdout[-4000:]}\n{done.stderr[-4000:]}"
@@ -199,5 +207,8 @@ def run_script() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def described(airflow_environment: dict[str, str]) -> dict[str, Any]:
-    """What Airflow understood of the DAG files and the plugin; see ``describe.py``."""
-    return _run_script("describe.py", airflow_environment)
+    """The DAGs and the plugin as Airflow parses them; see ``describe.py``.
+
+    The settings are invalid here: parsing must not read them.
+    """
+    return _run_script("describe.py", airflow_environment | {"BC_THREADS": "invalid"})

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 PLUGINS = os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]
-BEGAN = time.perf_counter()
+BEGAN = time.process_time()
 # What every DAG file of any project would load.
 from airflow.sdk import DAG
 
@@ -19,7 +19,7 @@ for name in ("decorators.python", "operators.hitl"):
     importlib.import_module(f"airflow.providers.standard.{name}")
 
 BEFORE = set(sys.modules)
-AIRFLOW_READY = time.perf_counter()
+AIRFLOW_READY = time.process_time()
 
 
 def describe_task(task: Any) -> dict[str, Any]:
@@ -89,7 +89,9 @@ def main(answer: str) -> None:
     from airflow.dag_processing.dagbag import DagBag
     from airflow.serialization.serialized_objects import DagSerialization
 
+    before_parsing = time.process_time()
     bag = DagBag()
+    parsed = time.process_time()
     loaded = sorted(set(sys.modules) - BEFORE)
     for dag in bag.dags.values():
         DagSerialization.deserialize_dag(DagSerialization.serialize_dag(dag))
@@ -99,8 +101,8 @@ def main(answer: str) -> None:
     views, _ = plugins_manager._get_ui_plugins()
     apps, _ = plugins_manager.get_fastapi_plugins()
     report = {
-        "airflow_seconds": AIRFLOW_READY - BEGAN,
-        "file_seconds": {stat.file: stat.duration.total_seconds() for stat in bag.dagbag_stats},
+        "airflow_cpu_seconds": AIRFLOW_READY - BEGAN,
+        "parsing_cpu_seconds": parsed - before_parsing,
         "loaded": loaded,
         "import_errors": bag.import_errors,
         "dags": {dag.dag_id: describe_dag(dag) for dag in bag.dags.values()},

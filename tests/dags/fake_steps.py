@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from bc_pipeline.errors import (
     NotStored,
     TransientError,
 )
+from bc_pipeline.settings import Settings
 
 VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
+REFIT = "20260104T000000Z-svm_rbf-5e4d3c2b1a"
 DIGEST = "d" * 64
 _ERRORS = {
     "transient": TransientError("The lock is held."),
@@ -67,17 +70,22 @@ def _call(step: str, run: Run, **arguments: Any) -> Any:
     return scenario.get("answers", {}).get(step)
 
 
-def ingest(run: Run) -> dict[str, Any]:
+def land_outcomes(settings: Settings, run: Run, *, again: bool = False) -> dict[str, Any]:
+    return _call("land_outcomes", run) or {"outcomes": 2, "landed": 2}
+
+
+def ingest(settings: Settings, run: Run) -> dict[str, Any]:
     return _call("ingest", run) or {"batches": 1, "read": 9, "accepted": 9, "quarantined": 0}
 
 
-def validate(run: Run) -> dict[str, Any]:
+def validate(settings: Settings, run: Run) -> dict[str, Any]:
     return _call("validate", run) or {"validation": "val-1", "rows": 9, "report": "index.html"}
 
 
-def snapshot(run: Run, validation: str) -> dict[str, Any]:
+def snapshot(settings: Settings, run: Run, validation: str) -> dict[str, Any]:
     return _call("snapshot", run, validation=validation) or {
         "dataset": "data-1",
+        "batches": ["batch-1", "batch-2"],
         "rows": 9,
         "train_rows": 7,
         "holdout_rows": 2,
@@ -85,18 +93,46 @@ def snapshot(run: Run, validation: str) -> dict[str, Any]:
     }
 
 
-def train(run: Run, dataset: str, candidate: str) -> dict[str, Any]:
+def train(settings: Settings, run: Run, dataset: str, candidate: str) -> dict[str, Any]:
     _call("train", run, dataset=dataset, candidate=candidate)
     return {"candidate": candidate, "recipe": candidate, "brier": 0.02, "seconds": 0.1}
 
 
-def select(run: Run, dataset: str) -> dict[str, Any]:
+def select(settings: Settings, run: Run, dataset: str) -> dict[str, Any]:
     _call("select", run, dataset=dataset)
     return {"candidate": "logistic", "recipe": "logistic-1", "threshold": 0.4, "why": "simplest"}
 
 
+def challengers(
+    settings: Settings,
+    run: Run,
+    dataset: str,
+    candidate: str,
+    threshold: float,
+    batches: list[str] | None = None,
+) -> list[dict[str, Any]]:
+    selected = {"candidate": candidate, "params": {}, "threshold": threshold, "refit": False}
+    answer = _call(
+        "challengers",
+        run,
+        dataset=dataset,
+        candidate=candidate,
+        threshold=threshold,
+        batches=batches,
+    )
+    return [selected, *(answer or [])]
+
+
 def export(
-    run: Run, dataset: str, candidate: str, threshold: float, validation: str
+    settings: Settings,
+    run: Run,
+    dataset: str,
+    candidate: str,
+    threshold: float,
+    validation: str,
+    batches: list[str] | None = None,
+    params: dict[str, Any] | None = None,
+    refit: bool = False,
 ) -> dict[str, Any]:
     _call(
         "export",
@@ -105,16 +141,19 @@ def export(
         candidate=candidate,
         threshold=threshold,
         validation=validation,
+        batches=batches,
+        params=params,
+        refit=refit,
     )
-    return {"version": VERSION}
+    return {"version": REFIT if refit else VERSION}
 
 
-def evaluate(run: Run, version: str) -> dict[str, Any]:
+def evaluate(settings: Settings, run: Run, version: str) -> dict[str, Any]:
     _call("evaluate", run, version=version)
     return {"version": version, "champion": None, "f1": 0.97}
 
 
-def decide(run: Run, version: str) -> dict[str, Any]:
+def decide(settings: Settings, run: Run, version: str) -> dict[str, Any]:
     return {
         "version": version,
         "passed": True,
@@ -122,26 +161,41 @@ def decide(run: Run, version: str) -> dict[str, Any]:
         "reasons": [],
         "champion": None,
         "digest": DIGEST,
-    } | (_call("decide", run, version=version) or {})
+    } | (_call("decide", run, version=version) or {}).get(version, {})
 
 
-def approve(run: Run, version: str, digest: str, approved: bool, decided_by: str) -> dict[str, Any]:
+def choose(settings: Settings, run: Run, decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    _call("choose", run, decisions=decisions)
+    winner = next((each for each in decisions if each["passed"]), decisions[0])
+    summary = [{name: each[name] for name in ("version", "kind", "passed")} for each in decisions]
+    return {**winner, "challengers": summary}
+
+
+def approve(
+    settings: Settings, run: Run, version: str, digest: str, approved: bool, decided_by: str
+) -> dict[str, Any]:
     _call("approve", run, version=version, digest=digest, approved=approved, decided_by=decided_by)
     return {"version": version, "approved": approved}
 
 
 def promote(
-    run: Run, version: str, approved_by: str | None = None, actor: str = "pipeline"
+    settings: Settings,
+    run: Run,
+    version: str,
+    approved_by: str | None = None,
+    actor: str = "pipeline",
 ) -> dict[str, Any]:
     answer = _call("promote", run, version=version, approved_by=approved_by)
     return answer or {"version": version, "generation": 1, "changed": True}
 
 
-def record(run: Run) -> dict[str, Any]:
+def record(settings: Settings, run: Run) -> dict[str, Any]:
     return _call("record", run) or {"mirrored": 1, "failed": 0}
 
 
-def batch_score(run: Run, source: str | None = None, engine: str = "local") -> dict[str, Any]:
+def batch_score(
+    settings: Settings, run: Run, source: str | None = None, engine: str = "local"
+) -> dict[str, Any]:
     return _call("batch_score", run, source=source, engine=engine) or {
         "output": "scores/2026-01-04",
         "version": VERSION,

@@ -29,6 +29,7 @@ bc_pipeline.steps = fake_steps
 
 from airflow.dag_processing.dagbag import DagBag
 from airflow.models.asset import AssetEvent
+from airflow.models.dagrun import DagRun
 from airflow.models.hitl import HITLDetail
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.trigger import handle_event_submit
@@ -86,6 +87,17 @@ def as_backfill() -> Iterator[None]:
         yield
 
 
+def note_after(session: Any, run: Any) -> str | None:
+    """The run's note, once the scheduler has told plugins that the run ended.
+
+    ``dag.test()`` tells them too, and does not commit what they do.
+    """
+    stored = session.get(DagRun, run.id)
+    stored.set_state(run.state)
+    stored.notify_dagrun_state_changed(msg="ended")
+    return stored.note
+
+
 def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     script = folder / "scenario.json"
     script.write_text(json.dumps(scenario))
@@ -124,6 +136,7 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
             "run_id": run.run_id,
             "run_after": run.run_after.isoformat(),
             "state": str(run.state),
+            "note": note_after(session, run),
             "tasks": [
                 {
                     "task": task.task_id,

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import structlog
-from bc_airflow.notify import notify_failure
+from bc_airflow.notify import notify_failure, notify_refused_input
 
 from bc_pipeline.errors import ExpectationsFailed
 
@@ -108,3 +108,19 @@ def test_without_a_webhook_it_only_logs() -> None:
     with structlog.testing.capture_logs() as logs:
         notify_failure(context(ValueError(SECRET)))
     assert [line["event"] for line in logs] == ["task_failed"]
+
+
+def test_refused_input_is_announced_by_counts_without_names_of_files(hook: Hook) -> None:
+    ingested = {
+        "refused": [{"file": SECRET, "code": "file-refused", "reason": SECRET}] * 2,
+        "newly_quarantined": [{"source": SECRET, "quarantined": 3}, {"quarantined": 2}],
+        "notes": [SECRET],
+    }
+    with structlog.testing.capture_logs() as logs:
+        notify_refused_input(context(None), ingested)
+    (posted,) = hook.received
+    assert posted["text"] == "wdbc_retrain: 2 landed files refused, 5 rows quarantined"
+    assert (posted["files_refused"], posted["rows_quarantined"]) == (2, 5)
+    assert posted["error_codes"] == ["file-refused"]
+    assert [(line["event"], line["log_level"]) for line in logs] == [("input_refused", "warning")]
+    assert SECRET not in json.dumps([posted, logs])

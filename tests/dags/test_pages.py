@@ -12,10 +12,10 @@ from bc_airflow.volume import Volume
 from bc_airflow.web.app import create_app
 from fastapi import FastAPI, HTTPException, Request
 
-from bc_pipeline.artifacts import versions
-from bc_pipeline.artifacts.files import write_record
+from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.settings import Settings
 
 with warnings.catch_warnings():
@@ -35,14 +35,17 @@ def authorise(request: Request) -> None:
 
 
 @pytest.fixture
-def decisions() -> dict[str, str]:
-    """Which version the gate judged in which run."""
+def decisions() -> dict[str, list[str]]:
+    """Which versions the gate judged in which run, the winner first."""
     return {}
 
 
 @pytest.fixture
-def app(decisions: dict[str, str]) -> FastAPI:
-    return create_app(authorise, lambda _, run_id: decisions.get(run_id))
+def app(decisions: dict[str, list[str]]) -> FastAPI:
+    def notes(_: str, run_id: str) -> list[str]:
+        return ["1 landed file was refused: <b>late</b>.csv."] if run_id == "noted" else []
+
+    return create_app(authorise, lambda _, run_id: decisions.get(run_id, []), notes)
 
 
 @pytest.fixture
@@ -69,7 +72,7 @@ def champion(publish: Any, store: Store) -> None:
         promoted_at="2026-01-04T00:05:00Z",
         approved_by="ada",
     )
-    write_record(store.registry, Registry(problem="wdbc", generation=4, production=pointer))
+    write_registry(store, Registry(problem="wdbc", generation=4, production=pointer))
 
 
 def text_of(html: str) -> str:
@@ -93,6 +96,18 @@ def test_a_verdict_shows_every_check(client: TestClient) -> None:
     assert "For research use. Not a medical device" in shown
 
 
+@pytest.mark.usefixtures("champion")
+def test_a_verdict_shows_net_benefit_beside_that_of_calling_every_row_or_none(
+    client: TestClient,
+) -> None:
+    shown = text_of(client.get(f"{BASE}/runs/scheduled__1").text)
+    assert "Metric Cross-validation, 459 rows Holdout, 110 rows" in shown
+    assert "net benefit 0.3586 0.3133 to 0.4015 0.3718 0.28 to 0.4627" in shown
+    # An evaluation of release 0.1 does not have that of calling every row.
+    assert "net benefit of calling every row - - net benefit of calling none 0 0" in shown
+    assert shown.index("Performance") < shown.index("Checks")
+
+
 def test_a_rejection_says_why(client: TestClient, publish: Any) -> None:
     publish(REJECTED, passed=False, run_id="manual__2026-01-11T00:00:00+00:00")
     response = client.get(f"{BASE}/runs/manual__2026-01-11T00%3A00%3A00%2B00%3A00")
@@ -104,6 +119,21 @@ def test_a_rejection_says_why(client: TestClient, publish: Any) -> None:
     assert "could not be computed 0.9639 - - - FAILED" in shown
 
 
+@pytest.mark.parametrize("has_verdict", [True, False])
+def test_what_ingest_did_not_take_is_shown_first(
+    client: TestClient, publish: Any, decisions: dict[str, list[str]], has_verdict: bool
+) -> None:
+    publish(PASSED, run_id="scheduled__1")
+    if has_verdict:
+        decisions["noted"] = [PASSED]
+    html = client.get(f"{BASE}/runs/noted").text
+    assert "Not taken by ingest 1 landed file was refused: &lt;b&gt;late&lt;/b&gt;.csv." in text_of(
+        html
+    )
+    assert html.index("Not taken") < html.index("Checks" if has_verdict else "This run has no")
+    assert "Not taken" not in client.get(f"{BASE}/runs/scheduled__1").text
+
+
 def test_what_records_hold_is_escaped(client: TestClient, publish: Any) -> None:
     publish(REJECTED, passed=False, run_id="r")
     for path in (f"{BASE}/runs/r", BASE):
@@ -113,11 +143,25 @@ def test_what_records_hold_is_escaped(client: TestClient, publish: Any) -> None:
 
 
 def test_a_run_that_repeats_an_earlier_one_shows_its_version(
-    client: TestClient, publish: Any, decisions: dict[str, str]
+    client: TestClient, publish: Any, decisions: dict[str, list[str]]
 ) -> None:
     publish(PASSED, run_id="scheduled__1")
-    decisions["manual__2"] = PASSED
+    decisions["manual__2"] = [PASSED]
     assert PASSED in client.get(f"{BASE}/runs/manual__2").text
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_a_run_with_two_challengers_shows_both_verdicts(
+    client: TestClient, publish: Any, decisions: dict[str, list[str]], known: bool
+) -> None:
+    publish(PASSED, run_id="scheduled__1")
+    publish(REJECTED, passed=False, run_id="scheduled__1")
+    if known:
+        decisions["scheduled__1"] = [PASSED, REJECTED]
+    shown = text_of(client.get(f"{BASE}/runs/scheduled__1").text)
+    assert "2 challengers: " in shown
+    assert shown.index("Gate verdict passed") < shown.index("Gate verdict rejected")
+    assert shown.count("Why it was rejected") == 1
 
 
 def test_a_run_without_a_verdict_says_so(client: TestClient, publish: Any) -> None:
@@ -185,10 +229,10 @@ def test_figures_and_card_are_served_from_verified_bytes(client: TestClient, pub
     publish(PASSED, run_id="r")
     html = client.get(f"{BASE}/runs/r").text
     sources = re.findall(r'<img src="([^"]+)"', html)
-    assert [source.rsplit("/", 1)[-1] for source in sources] == ["confusion_matrix.svg", "roc.svg"]
+    assert [source.rsplit("/", 1)[-1] for source in sources] == ["confusion.png", "roc.png"]
     for source in sources:
         response = client.get(source)
-        assert response.headers["content-type"] == "image/svg+xml"
+        assert response.headers["content-type"] == "image/png"
         assert response.headers["content-security-policy"].endswith("sandbox")
     (card,) = re.findall(r'<a href="([^"]+)">Model card', html)
     response = client.get(card)
@@ -225,15 +269,15 @@ def test_a_version_that_is_not_there(client: TestClient, version: str) -> None:
 
 def test_a_changed_figure_is_not_shown(client: TestClient, publish: Any, store: Store) -> None:
     publish(PASSED, run_id="r")
-    (store.version(PASSED) / "figures" / "roc.svg").write_text("<svg/>")
-    response = client.get(f"{BASE}/versions/{PASSED}/files/figures/roc.svg")
+    (store.version(PASSED) / "figures" / "roc.png").write_text("<svg/>")
+    response = client.get(f"{BASE}/versions/{PASSED}/files/figures/roc.png")
     assert response.status_code == 500
     assert "is not the file that was signed" in response.text
 
 
 def test_an_unsigned_version_is_not_shown(client: TestClient, publish: Any, store: Store) -> None:
     publish(PASSED, run_id="r")
-    (store.version(PASSED) / versions.SIGNATURE).unlink()
+    (store.version(PASSED) / signed_bundle.SIGNATURE).unlink()
     assert client.get(f"{BASE}/versions/{PASSED}").status_code == 500
     assert PASSED not in client.get(BASE).text
 

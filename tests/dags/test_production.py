@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from bc_pipeline.stack.cluster import SHARED_OPTIONS
+from bc_pipeline.deployment.cluster import SHARED_OPTIONS
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "airflow.md").read_text()

@@ -13,13 +13,22 @@ from uuid import UUID
 import pytest
 
 from bc_pipeline import steps
-from bc_pipeline.code import sources_digest
+from bc_pipeline.code_version import sources_digest
 
 ROOT = Path(__file__).parents[2]
 RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
 VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
-REJECTED = {"decide": {"passed": False, "reasons": ["F1 too low", "Brier too high"]}}
+REFIT = "20260104T000000Z-svm_rbf-5e4d3c2b1a"
+NOT_PASSED = {"passed": False, "reasons": ["F1 too low", "Brier too high"]}
+REJECTED = {"decide": {VERSION: NOT_PASSED}}
+SECOND = [{"candidate": "svm_rbf", "params": {"C": 4.0}, "threshold": 0.3, "refit": True}]
 UNCHANGED = {"promote": {"version": VERSION, "generation": 1, "changed": False}}
+NOT_TAKEN = {
+    "batches": 1,
+    "refused": [{"file": "late.csv", "code": "file-refused", "reason": "late.csv is of 2106."}],
+    "newly_quarantined": [{"batch": "0a1b", "source": "a.csv", "read": 9, "quarantined": 2}],
+    "notes": ["1 landed file was refused: late.csv is of 2106.", "2 of 9 rows of a.csv"],
+}
 ASK = {"require_approval": True}
 
 
@@ -33,6 +42,17 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
     # Of the form that Airflow may check, and before the first moment that there is in UTC.
     "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "0001-01-01T00:00:00+05:00"}},
+    "as of a time to come": {"dag": RETRAIN, "conf": {"as_of": "2099-01-01T00:00:00Z"}},
+    "outcomes": {"dag": RETRAIN, "conf": {"land_outcomes": True}},
+    "not taken": {
+        "dag": RETRAIN,
+        "answers": {"ingest": NOT_TAKEN},
+    },
+    "not taken, and failed": {
+        "dag": RETRAIN,
+        "answers": {"ingest": NOT_TAKEN},
+        "failures": {"validate": {"error": "data", "times": 9}},
+    },
     "rejected": {"dag": RETRAIN, "answers": REJECTED},
     "rejected, approval on": {"dag": RETRAIN, "answers": REJECTED, "conf": ASK},
     "unchanged": {"dag": RETRAIN, "answers": UNCHANGED},
@@ -44,6 +64,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "dag": RETRAIN,
         "answers": UNCHANGED,
         "failures": {"promote": {"error": "transient", "times": 1}},
+    },
+    "both pass": {"dag": RETRAIN, "answers": {"challengers": SECOND}},
+    "refresh wins": {
+        "dag": RETRAIN,
+        "answers": REJECTED | {"challengers": SECOND},
+        "conf": ASK,
+        "answer": {"user": "ada", "choice": "Approve"},
     },
     "approved": approves("ada", "Approve"),
     "refused": approves("ada", "Reject"),
@@ -114,10 +141,15 @@ class Played:
 def played(
     airflow_environment: dict[str, str], run_script: Any, publish_to: Any, tmp_path_factory: Any
 ) -> dict[str, Played]:
-    digest = publish_to(Path(airflow_environment["BC_HOME"]), VERSION)
+    home = Path(airflow_environment["BC_HOME"])
+    digests = {version: publish_to(home, version) for version in (VERSION, REFIT)}
     for scenario in SCENARIOS.values():
         answers = scenario.setdefault("answers", {})
-        answers["decide"] = {"version": VERSION, "digest": digest} | answers.get("decide", {})
+        given = answers.get("decide", {})
+        answers["decide"] = {
+            version: {"digest": digest} | given.get(version, {})
+            for version, digest in digests.items()
+        }
     asked = tmp_path_factory.mktemp("scenarios") / "scenarios.json"
     asked.write_text(json.dumps(SCENARIOS))
     reports = run_script("play.py", airflow_environment, str(asked))
@@ -147,9 +179,11 @@ def test_steps_are_called_with_what_earlier_steps_gave(played: dict[str, Played]
         "snapshot",
         *["train"] * 4,
         "select",
+        "challengers",
         "export",
         "evaluate",
         "decide",
+        "choose",
         "promote",
         "record",
     ]
@@ -162,6 +196,8 @@ def test_steps_are_called_with_what_earlier_steps_gave(played: dict[str, Played]
         0.4,
         "val-1",
     )
+    assert export["batches"] == ["batch-1", "batch-2"]
+    assert seen.calls("challengers")[0]["batches"] == ["batch-1", "batch-2"]
     assert seen.calls("promote")[0]["version"] == VERSION
 
 
@@ -172,8 +208,8 @@ def test_each_candidate_is_a_task_of_its_own_name(played: dict[str, Played], wdb
 
 def test_the_verdict_is_the_result_of_the_run(played: dict[str, Played]) -> None:
     results = played["rejected"].report["results"]
-    assert results["decide"]["passed"] is False
-    assert results["decide"]["reasons"] == REJECTED["decide"]["reasons"]
+    assert results["choose"]["passed"] is False
+    assert results["choose"]["reasons"] == NOT_PASSED["reasons"]
 
 
 def test_as_of_is_the_end_of_the_interval(played: dict[str, Played]) -> None:
@@ -207,11 +243,33 @@ def test_as_of_can_be_asked_for(played: dict[str, Played]) -> None:
     assert played["as of"].run["as_of"] == "2026-03-01T04:00:00Z"
 
 
-def test_an_as_of_that_is_no_time_fails_at_once(played: dict[str, Played]) -> None:
-    seen = played["as of nonsense"]
+@pytest.mark.parametrize("name", ["as of nonsense", "as of a time to come"])
+def test_an_as_of_that_cannot_be_fails_at_once(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
     assert seen.state == "failed"
     assert seen.tries("ingest") == 1
     assert seen.report["calls"] == []
+
+
+def test_outcomes_are_landed_before_ingest_where_they_are_asked_for(
+    played: dict[str, Played],
+) -> None:
+    seen = played["outcomes"]
+    assert seen.state == "success"
+    assert [call["step"] for call in seen.report["calls"]][:2] == ["land_outcomes", "ingest"]
+    assert seen.calls("land_outcomes")[0]["run"] == seen.calls("ingest")[0]["run"]
+    assert played["passed"].calls("land_outcomes") == []
+
+
+@pytest.mark.parametrize("name", ["not taken", "not taken, and failed"])
+def test_what_ingest_did_not_take_is_on_the_run(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
+    assert seen.states("ingest") == ["success"]
+    assert seen.state == ("failed" if "failed" in name else "success")
+    assert seen.report["note"] == (
+        "Ingest: 1 landed file was refused: late.csv is of 2106.\nIngest: 2 of 9 rows of a.csv"
+    )
+    assert played["passed"].report["note"] is None
 
 
 @pytest.mark.parametrize("name", ["rejected", "rejected, approval on"])
@@ -236,6 +294,31 @@ def test_no_new_champion_updates_no_asset(played: dict[str, Played], name: str) 
     assert seen.events == []
 
 
+def test_both_challengers_are_judged_and_one_is_promoted(played: dict[str, Played]) -> None:
+    seen = played["both pass"]
+    assert seen.state == "success"
+    for step in ("export", "evaluate", "decide"):
+        assert len(seen.calls(step)) == 2
+    second = next(call for call in seen.calls("export") if call["refit"])
+    assert {name: second[name] for name in SECOND[0]} == SECOND[0]
+    (chosen,) = seen.calls("choose")
+    assert [each["version"] for each in chosen["decisions"]] == [VERSION, REFIT]
+    assert [call["version"] for call in seen.calls("promote")] == [VERSION]
+    labels = {t["label"] for t in seen.report["tasks"] if t["task"] == "decide"}
+    assert labels == {VERSION, REFIT}
+
+
+def test_the_refresh_wins_where_the_switch_is_rejected(played: dict[str, Played]) -> None:
+    seen = played["refresh wins"]
+    assert seen.state == "success"
+    # The approval is about the winner, and says what became of the other.
+    assert REFIT in seen.report["asked"]["subject"]
+    assert f"`{VERSION}` (first), which was rejected" in seen.report["asked"]["body"]
+    assert [call["version"] for call in seen.calls("approve")] == [REFIT]
+    assert [call["version"] for call in seen.calls("promote")] == [REFIT]
+    assert len(seen.events) == 1
+
+
 def test_a_release_that_died_before_it_told_tells_on_the_next_try(
     played: dict[str, Played],
 ) -> None:
@@ -252,7 +335,7 @@ def test_an_approval_promotes_and_names_who_gave_it(played: dict[str, Played]) -
         "step": "approve",
         "run": None,
         "version": VERSION,
-        "digest": SCENARIOS["approved"]["answers"]["decide"]["digest"],
+        "digest": SCENARIOS["approved"]["answers"]["decide"][VERSION]["digest"],
         "approved": True,
         "decided_by": "ada",
     }
@@ -264,7 +347,7 @@ def test_the_question_is_bound_to_the_digest_and_shows_the_verdict(
     played: dict[str, Played],
 ) -> None:
     seen = played["approved"]
-    asked, decision = seen.report["asked"], SCENARIOS["approved"]["answers"]["decide"]
+    asked, decision = seen.report["asked"], SCENARIOS["approved"]["answers"]["decide"][VERSION]
     assert VERSION in asked["subject"]
     assert decision["digest"] in asked["body"]
     assert (
@@ -366,7 +449,7 @@ def test_the_fake_steps_have_the_signatures_of_the_real_ones(
         for name, value in vars(fake).items()
         if inspect.isfunction(value) and not name.startswith("_") and name != "dataclass"
     ]
-    assert len(functions) == 12
+    assert len(functions) == 15
     for name in functions:
         ours, theirs = (
             [

@@ -10,8 +10,8 @@ import os
 import sys
 import time
 
-from bc_pipeline.records.entry import Entry, new_id
-from bc_pipeline.records.spool import Spool
+from bc_pipeline.prediction_log.entry import LogEntry, new_id
+from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.settings import load_settings
 
 BATCH = 40
@@ -25,7 +25,7 @@ def answer(name: str) -> None:
         size = BATCH if number % 10 == 9 else 1
         number += 1
         entries = [
-            Entry(
+            LogEntry(
                 new_id(), time.time(), "v", "d", 0.5, True, 0.001, "ward", "/predict", values, None
             )
             for _ in range(size)

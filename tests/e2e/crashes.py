@@ -78,7 +78,7 @@ def kill_rounds(home: Path, rounds: int, seed: int, longest: float = 0.03) -> Cr
 
 def _start_drainer(environment: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
-        [sys.executable, "-m", "bc_pipeline.records", *arguments],
+        [sys.executable, "-m", "bc_pipeline.prediction_log", *arguments],
         env=environment,
         stderr=subprocess.DEVNULL,
     )

@@ -6,8 +6,6 @@ import json
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,13 +76,3 @@ def run_command(environment: dict[str, str], *words: str) -> subprocess.Complete
         text=True,
         check=False,
     )
-
-
-def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
-    deadline = time.monotonic() + seconds
-    while time.monotonic() < deadline:
-        found = condition()
-        if found:
-            return found
-        time.sleep(0.3)
-    raise AssertionError(f"not within {seconds:g} s: {what}")

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.client import HTTPConnection, HTTPSConnection
@@ -18,12 +18,12 @@ from typing import Any
 
 import psutil
 
-from bc_pipeline.access.keys import import_key
+from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.settings import Settings
+from tests.waiting import PATIENCE
 
 KEY = "key-of-the-end-to-end-tests"
-PICKED_UP_SECONDS = 2.0
-_WORKER = "bc_pipeline.serving.process.worker"
+_WORKER = "bc_pipeline.server.worker"
 
 
 @dataclass
@@ -35,7 +35,7 @@ class Service:
     log: Path
     tls: ssl.SSLContext | None = None
 
-    def connect(self, timeout: float = 10) -> HTTPConnection:
+    def connect(self, timeout: float = PATIENCE) -> HTTPConnection:
         if self.tls is not None:
             return HTTPSConnection("localhost", self.port, timeout=timeout, context=self.tls)
         return HTTPConnection("127.0.0.1", self.port, timeout=timeout)
@@ -54,14 +54,6 @@ class Service:
         status, health = self.ask("GET", "/health")
         assert status in (200, 503)
         return health.get("model_version")
-
-    def wait_for(self, what: Callable[[], Any], seconds: float = PICKED_UP_SECONDS) -> float:
-        """Seconds until something holds; fails when it takes too long."""
-        started = time.monotonic()
-        while not what():
-            assert time.monotonic() - started < seconds
-            time.sleep(0.02)
-        return time.monotonic() - started
 
     def processes(self) -> list[psutil.Process]:
         """All that run: the launcher first."""
@@ -111,7 +103,7 @@ def running_service(
     What it logs goes into a file, where `stderr` names no other place.
     """
     import_key(settings.service_keys, "e2e", ["admin"], KEY)
-    command = [str(python), "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"]
+    command = [str(python), "-m", "bc_pipeline.server", "--port", "0", "--until-eof"]
     path = folder / "service.log"
     with path.open("w") as log:
         process = subprocess.Popen(
@@ -174,7 +166,7 @@ class Load:
     def stop(self) -> None:
         self._stop.set()
         for thread in self._threads:
-            thread.join(20)
+            thread.join(PATIENCE)
 
     def join(self, seconds: float) -> None:
         """Wait until the clients have nobody to ask any more."""

@@ -1,4 +1,4 @@
-"""Whose word on a client's address a running service believes."""
+"""Which proxies a running service trusts for a client's address."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from bc_pipeline.settings import Settings
 from tests.e2e.service_process import running_service
+from tests.waiting import wait_until
 
 ELSEWHERE = "203.0.113.9"
 
@@ -18,7 +19,7 @@ ELSEWHERE = "203.0.113.9"
     ("trusted", "client"),
     [("", "127.0.0.1"), ("192.0.2.0/24", "127.0.0.1"), ("127.0.0.1", ELSEWHERE)],
 )
-def test_a_header_counts_only_where_its_sender_is_a_named_proxy(
+def test_x_forwarded_for_is_trusted_only_from_configured_proxies(
     settings: Settings, tmp_path: Path, trusted: str, client: str
 ) -> None:
     with running_service(settings, tmp_path, BC_TRUSTED_PROXIES=trusted) as service:
@@ -29,8 +30,8 @@ def test_a_header_counts_only_where_its_sender_is_a_named_proxy(
         assert connection.getresponse().read()
         connection.close()
 
-        def logged() -> list[Any]:
+        def requests() -> list[Any]:
             return [event for event in service.events() if event["event"] == "request"]
 
-        service.wait_for(logged, 5)
-        assert [event["client"] for event in logged()] == [client], json.dumps(logged())
+        wait_until(requests)
+        assert [event["client"] for event in requests()] == [client], json.dumps(requests())

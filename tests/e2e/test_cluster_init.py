@@ -15,13 +15,16 @@ from typing import Any
 import psycopg
 import pytest
 
-from bc_pipeline.access.keys import list_keys
 from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.auth.api_keys import list_keys
 from bc_pipeline.errors import AirflowAway
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder
 from bc_pipeline.settings import Settings
-from tests.e2e.running import free_ports, wait_until
-from tests.unit.records.postgres import Postgres
+from tests.e2e.running import free_ports
+from tests.postgres import Postgres
+from tests.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.slow
 
 PROGRAM = Path(sys.executable).with_name("bc-pipeline")
 PASSWORD = "correct horse battery staple"
@@ -131,7 +134,8 @@ def answer(process: subprocess.Popen[str], code: int = 0) -> Any:
 
 def is_reached(settings: Settings) -> bool:
     try:
-        AirflowApi.of(settings).client.close()
+        with AirflowApi.log_in(settings):
+            pass
     except AirflowAway:
         return False
     return True
@@ -203,7 +207,7 @@ def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: D
         retraining = Retraining(settings)
         started, _ = retraining.start(RetrainOrder(), "key", "caller")
         assert retraining.find(started.id).state == "queued"
-        with AirflowApi.of(settings) as api:
+        with AirflowApi.log_in(settings) as api:
             status = {
                 (method, path): api.client.request(method, f"/api/v2/{path}", json=body).status_code
                 for method, path, body in FORBIDDEN
@@ -211,7 +215,7 @@ def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: D
             dags = api.client.get("/api/v2/dags").json()["dags"]
     finally:
         server.terminate()
-        server.wait(30)
+        server.wait(PATIENCE)
     assert status == dict.fromkeys(status, 403)
     assert [dag["dag_id"] for dag in dags] == ["wdbc_retrain"]
 

@@ -21,12 +21,15 @@ from typing import Any
 import pytest
 import yaml
 
+from bc_pipeline.deployment.container_secrets import make_container_secrets
 from bc_pipeline.problems import get_problem
-from bc_pipeline.stack.container_secrets import make_container_secrets
 from tests.e2e.containers import ROOT, TAG, Container, Podman, ready_podman
 from tests.e2e.running import free_ports
 from tests.e2e.service_process import exchange
 from tests.e2e.volume import make_releases
+from tests.waiting import PATIENCE, wait_until
+
+pytestmark = pytest.mark.slow
 
 HOME = "/var/lib/bc_pipeline"
 LANDING = f"{HOME}/data/wdbc/landing"
@@ -98,7 +101,7 @@ class Deployment:
         return Container(self.podman, f"bc-pipeline-test-{os.getpid()}_service_1")
 
     def ask(self, method: str, path: str, content: Any = None) -> tuple[int, dict[str, Any]]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             status, _, answer = exchange(connection, method, path, content, self.key)
             return status, answer
@@ -156,7 +159,7 @@ def test_what_one_side_promotes_the_other_answers_with(deployment: Deployment) -
         answers.append(deployment.ask("POST", "/predict", content))
         return answers[-1][0] == 200
 
-    service.wait_for(is_answered, 30)
+    wait_until(is_answered)
     _, answer = answers[-1]
     assert (answer["label"], answer["model_version"]) == ("malignant", "v0")
     assert owner(service, f"{HOME}/models/wdbc/registry.json") == "50000:0 640"
@@ -169,7 +172,7 @@ def test_what_callers_upload_the_other_side_finds(deployment: Deployment) -> Non
     writer = csv.writer(text)
     writer.writerow(["diagnosis", *problem.schema.names])
     writer.writerows([["M", *row] for row in deployment.rows[:3]])
-    connection = HTTPConnection("127.0.0.1", deployment.port, timeout=10)
+    connection = HTTPConnection("127.0.0.1", deployment.port, timeout=PATIENCE)
     headers = {"X-API-Key": deployment.key, "Content-Type": "text/csv"}
     connection.request("POST", "/v1/labelled-data", text.getvalue(), headers)
     answer = connection.getresponse()

@@ -16,19 +16,20 @@ from typing import Any
 import pytest
 
 from bc_pipeline.airflow_api import FINAL_RUN_STATES
+from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.versions import list_versions, open_pointer, open_stored, read_registry
 from bc_pipeline.clock import format_time
-from bc_pipeline.data.feed import write_demo_feed
+from bc_pipeline.data.demo_feed import write_demo_feed
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.promotion import audit
 from bc_pipeline.stack.first_cycle import last_week
 from tests.e2e.cluster.broker import PROGRAM
 from tests.e2e.cluster.cluster import WORKERS, Cluster
-from tests.e2e.running import wait_until
+from tests.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 RETRAIN = "wdbc_retrain"
 # Long enough that whatever waits for a server tries it, and fails, more than once.
 OUTAGE_SECONDS = 8.0
@@ -107,7 +108,7 @@ class Retrain:
         store, verify_key = self.cluster.store, self.cluster.settings.verify_key
         registry = read_registry(store)
         report = audit.verify(store)
-        own = [line for line in audit.read(store) if line.run_id == self.run_id]
+        own = [line for line in read_audit_log(store).lines if line.run_id == self.run_id]
         assert [line.event for line in own] == ["verdict", "release_started", "promotion"]
         assert len({line.version for line in own}) == 1
         assert registry.production is not None

@@ -1,4 +1,4 @@
-"""The documentation pages in a real browser, which tells what they ask for."""
+"""The documentation pages in a real browser, which reports their requests."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from bc_pipeline.access.keys import import_key
+from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.settings import Settings
+from tests.waiting import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
@@ -32,13 +33,13 @@ QUIET = (
 
 @pytest.fixture
 def address(settings: Settings, releases: Any, fitted: Any, tmp_path: Path) -> Iterator[str]:
-    """Where a real service with a live model listens."""
+    """URL of a running service with a loaded model."""
     import_key(settings.service_keys, "tests", ["admin"], "key-of-the-browser-tests")
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     with (tmp_path / "log").open("w") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"],
+            [sys.executable, "-m", "bc_pipeline.server", "--port", "0", "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
@@ -49,11 +50,11 @@ def address(settings: Settings, releases: Any, fitted: Any, tmp_path: Path) -> I
         line = json.loads(process.stdout.readline())
         yield f"http://127.0.0.1:{line['port']}"
     finally:
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
 
 
 def browse(url: str, folder: Path) -> tuple[str, list[str], list[str]]:
-    """The page as it was drawn, the browser's complaints, and what the page asked for."""
+    """The rendered page, violations of its policy, and the URLs that it requested."""
     assert CHROMIUM is not None
     network = folder / "network.json"
     done = subprocess.run(
@@ -72,33 +73,33 @@ def browse(url: str, folder: Path) -> tuple[str, list[str], list[str]]:
         timeout=120,
         check=True,
     )
-    complaints = [
+    violations = [
         line for line in done.stderr.splitlines() if "CONSOLE" in line and "violates" in line
     ]
     origin = "/".join(url.split("/")[:3])
-    # What the browser asks for on its own behalf has no page as its initiator.
-    asked = [
+    # Requests of the browser itself have no page as their initiator.
+    requested = [
         event["params"]["url"]
         for event in json.loads(network.read_text())["events"]
         if event.get("params", {}).get("initiator") == origin and "url" in event["params"]
     ]
-    return done.stdout, complaints, asked
+    return done.stdout, violations, requested
 
 
 @pytest.mark.parametrize("page", ["/docs#/predict/post_v1_predict", "/redoc"])
-def test_the_page_shows_every_operation_and_asks_no_other_host(
+def test_the_page_shows_every_operation_and_uses_no_other_host(
     address: str, page: str, tmp_path: Path
 ) -> None:
-    drawn, complaints, asked = browse(address + page, tmp_path)
+    rendered, violations, requested = browse(address + page, tmp_path)
     document = httpx.get(f"{address}/openapi.json").json()
     operations = [
         operation for methods in document["paths"].values() for operation in methods.values()
     ]
     assert len(operations) > 5
     for operation in operations:
-        assert operation["summary"] in drawn.replace("&amp;", "&")
-    # An example of the live model, coloured piece by piece.
-    assert "mean_radius" in drawn
-    assert complaints == []
-    assert f"{address}/openapi.json" in asked
-    assert [url for url in asked if not url.startswith((f"{address}/", "data:", "blob:"))] == []
+        assert operation["summary"] in rendered.replace("&amp;", "&")
+    # Part of the example of the loaded model.
+    assert "mean_radius" in rendered
+    assert violations == []
+    assert f"{address}/openapi.json" in requested
+    assert [url for url in requested if not url.startswith((f"{address}/", "data:", "blob:"))] == []

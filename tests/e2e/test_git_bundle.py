@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +18,16 @@ import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.files import make_directory
-from bc_pipeline.code import sources_digest
+from bc_pipeline.code_version import sources_digest
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.components import components
-from bc_pipeline.stack.secrets import make_secrets
-from bc_pipeline.stack.supervisor import Child, Supervisor
-from tests.e2e.running import free_ports, wait_until
+from bc_pipeline.stack.credentials import make_secrets
+from bc_pipeline.stack.supervisor import ComponentProcess, Supervisor
+from tests.e2e.running import free_ports
+from tests.waiting import wait_until
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 DAG = "wdbc_batch_score"
@@ -81,7 +85,7 @@ def repository(tmp_path: Path) -> Repository:
 @pytest.fixture
 def airflow(
     repository: Repository, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Callable[[], AirflowApi]]:
+) -> Iterator[Callable[[], AbstractContextManager[AirflowApi]]]:
     """Airflow's processes; ready once the function has logged in."""
     monkeypatch.setenv(
         "AIRFLOW__DAG_PROCESSOR__DAG_BUNDLE_CONFIG_LIST", documented_bundle(repository)
@@ -92,14 +96,14 @@ def airflow(
     make_secrets(settings)
     for folder in ("airflow", "logs"):
         make_directory(settings.home / folder)
-    children = [Child(part) for part in components(settings) if part.name in AIRFLOW]
+    children = [ComponentProcess(part) for part in components(settings) if part.name in AIRFLOW]
     supervisor = Supervisor(settings, children)
     thread = threading.Thread(target=supervisor.run)
     thread.start()
 
-    def log_in() -> AirflowApi:
+    def log_in() -> AbstractContextManager[AirflowApi]:
         wait_until(lambda: all(child.is_up for child in children), 120, "Airflow is ready")
-        return AirflowApi.of(settings)
+        return AirflowApi.log_in(settings)
 
     try:
         yield log_in
@@ -112,11 +116,11 @@ def finished(api: AirflowApi, run_id: str) -> dict[str, Any]:
     """What the scoring task of a run returned, once the run has succeeded."""
     *_, (state, _) = api.follow(DAG, run_id, 120)
     assert state == "success"
-    return dict(api.returned(DAG, run_id, "score"))
+    return dict(api.task_result(DAG, run_id, "score"))
 
 
 def test_a_run_keeps_its_commit_whatever_is_pushed_meanwhile(
-    airflow: Callable[[], AirflowApi],
+    airflow: Callable[[], AbstractContextManager[AirflowApi]],
     repository: Repository,
     releases: Any,
     fitted: Any,
@@ -127,11 +131,13 @@ def test_a_run_keeps_its_commit_whatever_is_pushed_meanwhile(
     champion = "20261115T000000Z-logistic-0000000000"
     releases.publish(champion, fitted[0])
     releases.promote(champion)
-    source = settings.home / "rows.csv"
-    with source.open("w", newline="") as stream:
-        csv.writer(stream).writerows([wdbc.schema.names, *reference[0].tolist()])
+    # Two files: runs of one second with the same inputs share their scores.
+    sources = [settings.home / "early.csv", settings.home / "late.csv"]
+    for source in sources:
+        with source.open("w", newline="") as stream:
+            csv.writer(stream).writerows([wdbc.schema.names, *reference[0].tolist()])
+    asked = [{"logical_date": None, "conf": {"source": str(source)}} for source in sources]
     plugin = ROOT / "plugins" / "bc_airflow"
-    asked = {"logical_date": None, "conf": {"source": str(source)}}
 
     before = repository.first
     digests = {before: sources_digest(plugin, [repository.dag_file])}
@@ -139,14 +145,14 @@ def test_a_run_keeps_its_commit_whatever_is_pushed_meanwhile(
         api.wait_for_dag(DAG, 60)
         assert api.dag(DAG)["bundle_version"] == before
         # The DAG is paused: the run waits, and meanwhile its code changes.
-        early = api.trigger(DAG, asked)
+        early = api.trigger(DAG, asked[0])
         text = repository.dag_file.read_text()
         assert CALL in text
         repository.dag_file.write_text(text.replace(CALL, f'{CALL} | {{"changed": True}}'))
         after = repository.push("another one")
         digests[after] = sources_digest(plugin, [repository.dag_file])
-        wait_until(lambda: api.dag(DAG)["bundle_version"] == after, 60, "the push is seen")
-        late = api.trigger(DAG, asked)
+        wait_until(lambda: api.dag(DAG)["bundle_version"] == after, what="the push is seen")
+        late = api.trigger(DAG, asked[1])
         api.unpause(DAG)
         results = {commit: finished(api, run) for commit, run in ((before, early), (after, late))}
 

@@ -14,12 +14,12 @@ from typing import Any
 
 import pytest
 
-from bc_pipeline.access.keys import import_key, revoke_key
+from bc_pipeline.auth.api_keys import import_key, revoke_key
 from bc_pipeline.settings import Settings
 from tests.e2e.service_process import Service, running_service
+from tests.waiting import PATIENCE, wait_until
 
 WORKERS = 2
-PICKED_UP_SECONDS = 5
 KEYS = {name: f"key-of-{name}-0123456789" for name in ("first", "second")}
 
 
@@ -60,15 +60,15 @@ def test_a_log_that_cannot_be_written_changes_nothing(
         for name, key in KEYS.items():
             assert service.ask("POST", "/predict", record, key)[0] == 200
             revoke_key(settings.service_keys, name)
-            service.wait_for(partial(refused, service, record, key), PICKED_UP_SECONDS)
+            wait_until(partial(refused, service, record, key))
         before = service.workers()
         for process in service.processes()[1:]:
             process.kill()
-        service.wait_for(lambda: replaced(service, before), 15)
-        service.wait_for(lambda: len(service.processes()) == 1 + WORKERS + 1, 10)
+        wait_until(lambda: replaced(service, before))
+        wait_until(lambda: len(service.processes()) == 1 + WORKERS + 1)
         assert service.ask("POST", "/predict", record)[0] == 200
         service.process.send_signal(signal.SIGTERM)
-        assert service.process.wait(20) == 0
+        assert service.process.wait(PATIENCE) == 0
 
 
 def refused(service: Service, record: Any, key: str) -> bool:
@@ -91,9 +91,9 @@ def test_what_a_worker_prints_is_nothing_it_tells(settings: Settings, tmp_path: 
         assert service.ask("GET", "/livez")[0] == 200
         worker.kill()
         # Only a launcher that is there does that.
-        service.wait_for(lambda: service.workers() and service.workers() != [worker], 10)
+        wait_until(lambda: service.workers() and service.workers() != [worker])
         service.process.terminate()
-        assert service.process.wait(20) == 0
+        assert service.process.wait(PATIENCE) == 0
 
 
 @pytest.mark.usefixtures("published")
@@ -117,4 +117,4 @@ def test_half_a_request_does_not_hold_the_end_up(settings: Settings, tmp_path: P
         client.sendall(b"POST /predict HTTP/1.1\r\nHost: s\r\nX-API")
         assert service.ask("GET", "/livez")[0] == 200
         service.process.terminate()
-        assert service.process.wait(8) == 0
+        assert service.process.wait(PATIENCE) == 0

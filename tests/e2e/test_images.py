@@ -15,11 +15,14 @@ from typing import Any
 
 import pytest
 
-from bc_pipeline.access.keys import import_key
+from bc_pipeline.auth.api_keys import import_key
 from tests.e2e.containers import TAG, Container, Podman, ready_podman, running
 from tests.e2e.running import free_ports
 from tests.e2e.service_process import KEY, exchange
 from tests.e2e.volume import make_releases
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.slow
 
 HOME = "/var/lib/bc_pipeline"
 ABSENT = ("sklearn", "scipy", "pandas", "mlflow", "airflow", "great_expectations", "joblib", "pip")
@@ -51,7 +54,7 @@ class Service:
     row: list[float]
 
     def ask(self, method: str, path: str, content: Any = None) -> tuple[int, dict[str, Any]]:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             status, _, answer = exchange(connection, method, path, content, KEY)
             return status, answer
@@ -245,7 +248,7 @@ def test_mlflow_serves_and_keeps_what_it_got(podman: Podman) -> None:
     secret.write_text("sqlite:////tmp/named-in-a-file.db")
     with running(podman, "bc-pipeline-mlflow", *options, f"--volume={secret}:{url}:ro") as mlflow:
         mlflow.wait_for(mlflow.is_healthy, 90)
-        connection = HTTPConnection("127.0.0.1", port, timeout=20)
+        connection = HTTPConnection("127.0.0.1", port, timeout=PATIENCE)
         create = "/api/2.0/mlflow/experiments/create"
         status, _, _ = exchange(connection, "POST", create, {"name": "wdbc"}, None)
         connection.close()

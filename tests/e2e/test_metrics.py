@@ -1,4 +1,4 @@
-"""What two real workers tell together, through the end of one of them."""
+"""Metrics of two workers, of which one is killed."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Any
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.e2e.service_process import KEY, Service, exchange, running_service
+from tests.waiting import PATIENCE, wait_until
 
-ASKED = 40
+REQUESTS = 40
 AUTHORIZED = {"X-API-Key": KEY}
 
 
 def scrape(service: Service) -> dict[str, float]:
-    """Sums over the labels of each sample's name, by whichever worker answers."""
+    """The sum over all labels by name; either worker may answer."""
     connection = service.connect()
     try:
         connection.request("GET", "/metrics", headers=AUTHORIZED)
@@ -32,47 +33,47 @@ def scrape(service: Service) -> dict[str, float]:
     return found
 
 
-def ask(service: Service, content: Any) -> None:
-    for _ in range(ASKED):
+def predict(service: Service, content: Any) -> None:
+    for _ in range(REQUESTS):
         connection = service.connect()
         assert exchange(connection, "POST", "/predict", content, KEY)[0] == 200
         connection.close()
 
 
-def test_every_worker_tells_what_all_have_counted(
+def test_every_worker_exposes_the_counts_of_all(
     settings: Any, tmp_path: Path, releases: Any, fitted: Any, reference: Any
 ) -> None:
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     content = {"features": reference[0][0].tolist()}
     with running_service(settings, tmp_path, workers=2) as service:
-        ask(service, content)
-        # Whichever worker is asked, at most a moment later.
-        service.wait_for(lambda: scrape(service)["bc_predictions_total"] == ASKED, 5)
+        predict(service, content)
+        # Either worker knows of all predictions after a moment.
+        wait_until(lambda: scrape(service)["bc_predictions_total"] == REQUESTS)
         for _ in range(8):
             found = scrape(service)
-            assert found["bc_predictions_total"] == ASKED
-            assert found["bc_http_requests_total"] == ASKED
-            assert found["bc_http_request_duration_seconds_count"] == ASKED
+            assert found["bc_predictions_total"] == REQUESTS
+            assert found["bc_http_requests_total"] == REQUESTS
+            assert found["bc_http_request_duration_seconds_count"] == REQUESTS
             assert found["bc_workers"] == 2
             assert found["bc_ready"] == 1
             assert found["bc_model_info"] == 1
-        service.wait_for(lambda: scrape(service)["bc_records_database_up"] == 1, 10)
-        service.wait_for(lambda: scrape(service)["bc_records_drained_total"] == ASKED, 10)
+        wait_until(lambda: scrape(service)["bc_records_database_up"] == 1)
+        wait_until(lambda: scrape(service)["bc_records_drained_total"] == REQUESTS)
         cpu = scrape(service)["process_cpu_seconds_total"]
         victim = service.workers()[0]
         victim.kill()
-        # Its counts stay, and a new one takes its place.
-        service.wait_for(lambda: victim not in service.workers(), 5)
-        service.wait_for(lambda: len(service.workers()) == 2, 15)
-        service.wait_for(lambda: scrape(service)["bc_workers"] == 2, 15)
-        service.wait_for(lambda: scrape(service)["bc_ready"] == 1, 5)
-        ask(service, content)
-        service.wait_for(lambda: scrape(service)["bc_predictions_total"] == 2 * ASKED, 5)
+        # Its counts remain, and a new worker is started.
+        wait_until(lambda: victim not in service.workers())
+        wait_until(lambda: len(service.workers()) == 2)
+        wait_until(lambda: scrape(service)["bc_workers"] == 2)
+        wait_until(lambda: scrape(service)["bc_ready"] == 1)
+        predict(service, content)
+        wait_until(lambda: scrape(service)["bc_predictions_total"] == 2 * REQUESTS)
         assert scrape(service)["process_cpu_seconds_total"] > cpu
 
 
-def test_probes_and_scrapes_fill_no_log(
+def test_successful_probes_and_scrapes_are_not_logged(
     settings: Any, tmp_path: Path, releases: Any, fitted: Any
 ) -> None:
     releases.publish("v1", fitted[0])
@@ -84,6 +85,6 @@ def test_probes_and_scrapes_fill_no_log(
             assert connection.getresponse().status == 200
             connection.close()
         service.process.terminate()
-        service.process.wait(20)
+        service.process.wait(PATIENCE)
         log = [json.loads(line) for line in service.log.read_text().splitlines()]
     assert [line["path"] for line in log if line["event"] == "request"] == ["/"]

@@ -19,13 +19,14 @@ import msgspec
 import numpy as np
 import pytest
 
-from bc_pipeline.access.keys import import_key
-from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.evidence import Confusion, Evaluation, Parity, Score, Side
 from bc_pipeline.artifacts.export import dump_estimator
-from bc_pipeline.artifacts.files import write_record
+from bc_pipeline.artifacts.files import write_document
+from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.training.mirror import mirror
-from tests.e2e.running import free_ports, wait_until
+from tests.e2e.running import free_ports
+from tests.waiting import PATIENCE, wait_until
 
 KEY = "key-of-the-end-to-end-tests-of-mlflow"
 ROWS = 40
@@ -50,7 +51,7 @@ class Servers:
         text = body if isinstance(body, str | bytes) else json.dumps(body)
         headers = {"Content-Type": kind, "X-API-Key": KEY}
         ours, theirs = (
-            httpx.post(f"{url}/invocations", content=text, headers=headers, timeout=30)
+            httpx.post(f"{url}/invocations", content=text, headers=headers, timeout=PATIENCE)
             for url in (self.ours, self.theirs)
         )
         return ours, theirs
@@ -78,9 +79,9 @@ def _publish(releases: Any, model: Any) -> None:
     draft = releases.draft("v1")
     folder = releases.store.work / "v1"
     folder.mkdir(parents=True)
-    (folder / versions.MODEL).write_bytes(model.graph)
-    (folder / versions.ESTIMATOR).write_bytes(dump_estimator(model.estimator))
-    write_record(folder / versions.VERDICT, releases.passed_verdict("v1"))
+    (folder / signed_bundle.MODEL).write_bytes(model.graph)
+    (folder / signed_bundle.ESTIMATOR).write_bytes(dump_estimator(model.estimator))
+    write_document(folder / signed_bundle.VERDICT, releases.passed_verdict("v1"))
     side = Side("v1", "logistic-0", "Logistic regression", "d", "", "", _score())
     evaluation = Evaluation(
         problem=problem.name,
@@ -92,7 +93,7 @@ def _publish(releases: Any, model: Any) -> None:
         recipe_comparison=None,
         parity=Parity(1, 0.0, 0),
     )
-    write_record(folder / versions.EVALUATION, evaluation)
+    write_document(folder / signed_bundle.EVALUATION, evaluation)
     draft = msgspec.structs.replace(draft, libraries={})
     versions.publish(releases.store, draft, folder, releases.settings.signing_key)
     releases.promote("v1")
@@ -135,7 +136,7 @@ def servers(
             start_new_session=True,
         )
         ours = subprocess.Popen(
-            [sys.executable, "-m", "bc_pipeline.serving", "--port", "0", "--until-eof"],
+            [sys.executable, "-m", "bc_pipeline.server", "--port", "0", "--until-eof"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,

@@ -1,4 +1,4 @@
-"""Workers, the drainer and the launcher: how they end, and what survives the end of one."""
+"""The launcher, its workers and the drainer: shutdown, and recovery from killed processes."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from typing import Any
 import psutil
 import pytest
 
-from bc_pipeline.records.predictions import find_prediction
+from bc_pipeline.prediction_log.predictions import find_prediction
 from bc_pipeline.settings import Settings
 from tests.e2e.service_process import KEY, Load, Service, exchange, running_service
+from tests.waiting import PATIENCE, wait_until
 
 WORKERS = 2
-GONE_SECONDS = 5
 
 
 @pytest.fixture
@@ -30,49 +30,49 @@ def service(settings: Settings, tmp_path: Path, releases: Any, fitted: Any) -> I
         yield service
 
 
-def spread(service: Service) -> list[HTTPConnection]:
+def connect_to_all_workers(service: Service) -> list[HTTPConnection]:
     """Open connections until every worker has some."""
     connections: list[HTTPConnection] = []
 
-    def has_some(worker: psutil.Process) -> bool:
-        return any(found.status == psutil.CONN_ESTABLISHED for found in worker.net_connections())
+    def has_connection(worker: psutil.Process) -> bool:
+        return any(
+            connection.status == psutil.CONN_ESTABLISHED for connection in worker.net_connections()
+        )
 
-    def all_have_some() -> bool:
+    def all_have_connections() -> bool:
         burst = [service.connect() for _ in range(8)]
         for connection in burst:
             connection.connect()
         connections.extend(burst)
         time.sleep(0.1)
-        return all(has_some(worker) for worker in service.workers())
+        return all(has_connection(worker) for worker in service.workers())
 
-    service.wait_for(all_have_some, 10)
+    wait_until(all_have_connections)
     return connections
 
 
 def test_both_workers_answer_and_one_drainer_runs(service: Service, reference: Any) -> None:
-    connections = spread(service)
+    connections = connect_to_all_workers(service)
     content = {"features": reference[0][0].tolist()}
     for connection in connections:
         assert exchange(connection, "POST", "/predict", content, KEY)[0] == 200
         connection.close()
-    service.wait_for(lambda: len(service.processes()) == 1 + WORKERS + 1)
+    wait_until(lambda: len(service.processes()) == 1 + WORKERS + 1)
 
 
-def test_the_end_drops_nothing_that_was_asked(service: Service, reference: Any) -> None:
+def test_shutdown_drops_no_request(service: Service, reference: Any) -> None:
     with Load(service, reference[0].tolist(), clients=6) as load:
-        service.wait_for(lambda: len(load.answers) > 100, 20)
+        wait_until(lambda: len(load.answers) > 100)
         service.process.send_signal(signal.SIGTERM)
         load.join(15)
-    assert service.process.wait(20) == 0
+    assert service.process.wait(PATIENCE) == 0
     assert load.failures == []
     assert {answer.status for answer in load.answers} == {200}
 
 
-def test_slow_requests_on_every_worker_are_answered_before_the_end(
-    service: Service, reference: Any
-) -> None:
+def test_shutdown_waits_for_slow_requests_on_every_worker(service: Service, reference: Any) -> None:
     body = json.dumps({"features": reference[0][0].tolist()})
-    connections = spread(service)
+    connections = connect_to_all_workers(service)
     try:
         for connection in connections:
             connection.putrequest("POST", "/predict")
@@ -98,49 +98,48 @@ def test_slow_requests_on_every_worker_are_answered_before_the_end(
     finally:
         for connection in connections:
             connection.close()
-    assert service.process.wait(15) == 0
+    assert service.process.wait(PATIENCE) == 0
 
 
-def test_a_killed_worker_is_replaced_while_the_other_answers(
+def test_a_killed_worker_is_restarted_while_the_other_answers(
     service: Service, reference: Any
 ) -> None:
     with Load(service, reference[0].tolist(), clients=6, reconnect=True) as load:
-        service.wait_for(lambda: len(load.answers) > 100, 20)
+        wait_until(lambda: len(load.answers) > 100)
         victim, other = service.workers()
         victim.kill()
         answered = len(load.answers)
-        service.wait_for(lambda: len(load.answers) > answered + 100, 10)
+        wait_until(lambda: len(load.answers) > answered + 100)
         assert other.is_running()
-        service.wait_for(lambda: len(service.workers()) == WORKERS, 10)
+        wait_until(lambda: len(service.workers()) == WORKERS)
         listening = [worker.pid for worker in service.workers()]
         assert victim.pid not in listening
-        service.wait_for(
+        wait_until(
             lambda: (
                 sum(event["event"] == "Application startup complete." for event in service.events())
                 == WORKERS + 1
-            ),
-            15,
+            )
         )
-    # Only what stood on the killed worker's connections is lost.
+    # Only requests on the killed worker's connections are lost.
     assert len(load.failures) <= load.clients
     assert {answer.status for answer in load.answers} == {200}
     (ended,) = [event for event in service.events() if event["event"] == "process_ended"]
     assert (ended["process"], ended["code"]) == (victim.pid, -signal.SIGKILL)
 
 
-def test_a_killed_drainer_comes_back(service: Service) -> None:
+def test_a_killed_drainer_is_restarted(service: Service) -> None:
     def drainer() -> list[psutil.Process]:
         workers = service.workers()
         return [process for process in service.processes()[1:] if process not in workers]
 
-    service.wait_for(drainer, 10)
+    wait_until(drainer)
     (first,) = drainer()
     first.kill()
-    service.wait_for(lambda: drainer() and drainer() != [first], 10)
+    wait_until(lambda: drainer() and drainer() != [first])
     assert service.ask("GET", "/livez")[0] == 200
 
 
-def test_the_end_drains_though_the_drainer_waits_to_be_started_again(
+def test_shutdown_drains_the_log_while_the_drainer_waits_for_its_restart(
     service: Service, reference: Any, settings: Settings
 ) -> None:
     def drainers() -> list[psutil.Process]:
@@ -148,28 +147,28 @@ def test_the_end_drains_though_the_drainer_waits_to_be_started_again(
         return [process for process in service.processes()[1:] if process not in workers]
 
     record = {"features": reference[0][0].tolist()}
-    # Killed again and again, it is left alone for longer and longer.
+    # Killed repeatedly, it is restarted after longer and longer pauses.
     for _ in range(5):
-        service.wait_for(drainers, 10)
+        wait_until(drainers)
         drainers()[0].kill()
-        service.wait_for(lambda: not drainers(), 5)
+        wait_until(lambda: not drainers())
     identifier = service.ask("POST", "/predict", record)[1]["prediction_id"]
     service.process.terminate()
-    assert service.process.wait(30) == 0
+    assert service.process.wait(PATIENCE) == 0
     assert find_prediction(settings, identifier).drained
 
 
-def test_nothing_outlives_a_killed_launcher(service: Service, reference: Any) -> None:
+def test_no_process_outlives_a_killed_launcher(service: Service, reference: Any) -> None:
     # An idle connection and busy ones.
     idle = service.connect()
     idle.connect()
-    service.wait_for(lambda: len(service.processes()) == 1 + WORKERS + 1, 10)
+    wait_until(lambda: len(service.processes()) == 1 + WORKERS + 1)
     processes = service.processes()
     with Load(service, reference[0].tolist()) as load:
-        service.wait_for(lambda: len(load.answers) > 50, 20)
+        wait_until(lambda: len(load.answers) > 50)
         service.process.kill()
         service.process.wait()
-        _, alive = psutil.wait_procs(processes[1:], timeout=GONE_SECONDS)
+        _, alive = psutil.wait_procs(processes[1:], timeout=PATIENCE)
     idle.close()
     assert alive == []
     assert load.failures == []

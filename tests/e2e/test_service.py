@@ -8,15 +8,15 @@ from typing import Any
 
 import pytest
 
-from bc_pipeline.artifacts.versions import MODEL
+from bc_pipeline.artifacts.signed_bundle import MODEL
 from bc_pipeline.settings import Settings
 from tests.e2e.service_process import (
     KEY,
-    PICKED_UP_SECONDS,
     Load,
     Service,
     running_service,
 )
+from tests.waiting import wait_until
 
 SWAPS = 100
 WORKERS = 2
@@ -39,7 +39,7 @@ def test_from_no_champion_to_the_first_and_past_a_corrupt_one(
 
     releases.publish("v1", fitted[0])
     releases.promote("v1")
-    service.wait_for(lambda: service.version() == "v1")
+    wait_until(lambda: service.version() == "v1")
     status, answer = service.ask("POST", "/predict", record)
     assert (status, answer["model_version"]) == (200, "v1")
     assert abs(answer["probabilities"]["malignant"] - fitted[0].probability[0]) <= 1e-12
@@ -52,14 +52,14 @@ def test_from_no_champion_to_the_first_and_past_a_corrupt_one(
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + b"\0")
     releases.promote("v2")
-    service.wait_for(lambda: service.ask("GET", "/health")[1]["refused"]["count"] == 1)
+    wait_until(lambda: service.ask("GET", "/health")[1]["refused"]["count"] == 1)
     health = service.ask("GET", "/health")[1]
     assert (health["model_version"], health["generation"]) == ("v1", 1)
     assert health["refused"]["last"]["version"] == "v2"
     assert service.ask("POST", "/predict", record)[1]["model_version"] == "v1"
 
     path.write_bytes(whole)
-    service.wait_for(lambda: service.version() == "v2")
+    wait_until(lambda: service.version() == "v2")
     health = service.ask("GET", "/health")[1]
     assert (health["refused"]["count"], health["refused"]["last"]) == (1, None)
     answer = service.ask("POST", "/predict", record)[1]
@@ -77,7 +77,6 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
         running_service(settings, tmp_path, workers=WORKERS, BC_RELOAD_SECONDS="0.05") as service,
         Load(service, reference[0].tolist()) as load,
     ):
-        waited = []
         for swap in range(1, SWAPS + 1):
             releases.promote(names[swap % len(names)])
             taken = swap * WORKERS
@@ -86,7 +85,7 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
                 live = [event for event in service.events() if event["event"] == "model_live"]
                 return len(live) >= taken + WORKERS
 
-            waited.append(service.wait_for(taken_by_all, 10))
+            wait_until(taken_by_all)
         load.stop()
         health = service.ask("GET", "/health")[1]
     assert load.failures == []
@@ -101,7 +100,6 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
         given = answer.content["probabilities"]["malignant"]
         assert abs(given - expected[version][answer.row]) <= 1e-12
     assert (health["generation"], health["refused"]["count"]) == (SWAPS + 1, 0)
-    assert sorted(waited)[SWAPS // 2] < PICKED_UP_SECONDS
 
 
 def test_the_first_csv_of_a_new_worker_is_answered(
@@ -109,7 +107,7 @@ def test_the_first_csv_of_a_new_worker_is_answered(
 ) -> None:
     releases.publish("v1", fitted[0])
     releases.promote("v1")
-    service.wait_for(lambda: service.version() == "v1")
+    wait_until(lambda: service.version() == "v1")
     rows = [",".join(wdbc.schema.names), ",".join(map(repr, reference[0][0].tolist()))]
     headers = {"X-API-Key": KEY, "Content-Type": "text/csv"}
     connection = service.connect()

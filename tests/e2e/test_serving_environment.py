@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.e2e.service_process import running_service
+from tests.waiting import wait_until
 
 ROOT = Path(__file__).parents[2]
 ABSENT = ("sklearn", "pandas", "mlflow", "airflow", "great_expectations", "joblib", "matplotlib")
@@ -41,9 +42,9 @@ def test_it_answers_and_has_no_training_stack(
     with running_service(
         settings, tmp_path, python=python, PYTHONPATH=str(ROOT), workers=1
     ) as service:
-        service.wait_for(lambda: service.version() == "v1", 10)
+        wait_until(lambda: service.version() == "v1")
         status, answer = service.ask("POST", "/v1/predict", record)
         assert (status, answer["label"]) == (200, "malignant")
         assert service.ask("POST", "/v1/explain", record)[0] == 200
         report = {"prediction_id": answer["prediction_id"], "diagnosis": "M"}
-        service.wait_for(lambda: service.ask("POST", "/v1/outcomes", report)[0] in (200, 201), 20)
+        wait_until(lambda: service.ask("POST", "/v1/outcomes", report)[0] in (200, 201))

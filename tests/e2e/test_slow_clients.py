@@ -1,4 +1,4 @@
-"""Slow clients beside some that behave."""
+"""Slow clients beside ordinary ones."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def test_slow_clients_are_closed_while_others_are_answered(
             clients.close()
     assert len(clients.closed) == SLOW
     assert min(seconds for _, seconds in clients.closed) >= LIMIT_SECONDS / 2
-    # A body that does not come is told so.
-    late = [answer for answer in clients.answers if b" 408 " in answer]
-    assert len(late) == SLOW // len(KINDS)
-    head, _, body = late[0].partition(b"\r\n\r\n")
+    # A body that does not arrive is answered with 408.
+    timed_out = [answer for answer in clients.answers if b" 408 " in answer]
+    assert len(timed_out) == SLOW // len(KINDS)
+    head, _, body = timed_out[0].partition(b"\r\n\r\n")
     assert b"content-type: application/problem+json" in head
     assert json.loads(body)["code"] == "body-too-slow"

@@ -22,19 +22,22 @@ from pyarrow import parquet
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts.files import sha256_file
+from bc_pipeline.artifacts.signed_bundle import MANIFEST
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import MANIFEST, read_registry
+from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.errors import FileRefused
 from bc_pipeline.problems import get_problem
+from bc_pipeline.scoring.batch_plan import BatchJob
+from bc_pipeline.scoring.spark_submit import SparkResult, run_driver
+from bc_pipeline.settings import Settings
 from bc_pipeline.steps import Run
-from bc_pipeline.steps.run import origin_of
-from bc_pipeline.steps.spark_job import SparkAnswer, SparkJob, run_driver
-from bc_pipeline.tables import find_tables
+from bc_pipeline.tables.locations import find_tables
+from bc_pipeline.workspace import origin_of
 from tests.contract.hostile_csv import FILES
 from tests.e2e.spark_cluster import PYTHON, SparkCluster, spark_cluster, why_not
 from tests.e2e.volume import make_releases
 
-pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not())
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_not())]
 
 BOUND = 1e-12
 NAMES = get_problem("wdbc").schema.names
@@ -104,7 +107,7 @@ def run(day: int) -> Run:
 def batch(source: Path | str, engine: str, day: int) -> dict[str, Any]:
     """The manifest of a batch, whether files of it were refused or not."""
     with contextlib.suppress(FileRefused):
-        steps.batch_score(run(day), str(source), engine)
+        steps.batch_score(Settings(), run(day), str(source), engine)
     (found,) = Store(Path(os.environ["BC_HOME"]), "wdbc").scores.glob(f"203001{day:02d}*/*")
     manifest: dict[str, Any] = json.loads((found / MANIFEST).read_text())
     return manifest | {"folder": found}
@@ -131,11 +134,27 @@ def assert_alike(here: dict[str, Any], there: dict[str, Any]) -> None:
         for batch in (here, there)
     ]
     assert told[0] == told[1]
-    for name in ("version", "manifest_sha256", "read", "scored", "rejected"):
+    for name in (
+        "version",
+        "manifest_sha256",
+        "read",
+        "scored",
+        "rejected",
+        "outside_training_range",
+    ):
         assert there[name] == here[name], name
     assert len(there["reports"]) == len(here["reports"])
     for ours, theirs in zip(here["reports"], there["reports"], strict=True):
-        for name in ("source", "source_sha256", "dialect", "read", "scored", "positive"):
+        for name in (
+            "source",
+            "source_sha256",
+            "dialect",
+            "read",
+            "scored",
+            "positive",
+            "outside_training_range",
+            "outside_by_feature",
+        ):
             assert theirs[name] == ours[name], (name, ours["source"])
         assert_same_scores(here["folder"] / ours["output"], there["folder"] / theirs["output"])
         assert bool(ours["rejected_file"]) == bool(theirs["rejected_file"])
@@ -146,7 +165,7 @@ def assert_alike(here: dict[str, Any], there: dict[str, Any]) -> None:
 
 def assert_same_scores(here: Path, there: Path) -> None:
     expected, found = read(here), read(there)
-    exact = ("id", "prediction", "label", "model_version")
+    exact = ("id", "prediction", "label", "model_version", "outside_training_range")
     assert [[row[name] for name in exact] for row in found] == [
         [row[name] for name in exact] for row in expected
     ]
@@ -163,7 +182,7 @@ def snapshot_of(folder: Path) -> dict[str, tuple[int, str]]:
     }
 
 
-def job(home: Path, master: str, source: Path, day: int, **changes: Any) -> SparkJob:
+def job(home: Path, master: str, source: Path, day: int, **changes: Any) -> BatchJob:
     pointer = read_registry(Store(home, "wdbc")).production
     assert pointer is not None
     known = {
@@ -171,13 +190,13 @@ def job(home: Path, master: str, source: Path, day: int, **changes: Any) -> Spar
         "version": pointer.version,
         "manifest_sha256": pointer.manifest_sha256,
         "master": master,
-        "inputs": tuple(found.place for found in find_tables(str(source))),
+        "inputs": tuple(found.location for found in find_tables(str(source))),
         "root": str(home / "scores" / "wdbc"),
         "interval_start": run(day).interval_start,
         "as_of": run(day).as_of,
         "origin": origin_of(run(day)),
     }
-    return SparkJob(**(known | changes))
+    return BatchJob(**(known | changes))
 
 
 def test_a_folder_of_nasty_files_comes_out_as_on_one_machine(tmp_path: Path) -> None:
@@ -185,20 +204,28 @@ def test_a_folder_of_nasty_files_comes_out_as_on_one_machine(tmp_path: Path) -> 
         if hostile.name in NASTY:
             (tmp_path / f"{hostile.name}.csv").write_bytes(hostile.make())
     write_csv(tmp_path / "sound.csv", rows_of(500))
-    again = write_csv(tmp_path / "repeated.csv", rows_of(40))
-    with again.open("a") as stream:
-        stream.write("\n" + again.read_text().splitlines()[-1])
     here, there = batch(tmp_path, "local", 1), batch(tmp_path, "spark", 2)
     assert_alike(here, there)
     # The names of the corpus are all known: none is left out by a slip of the pen.
-    assert len(there["inputs"]) == len(NASTY) + 2
-    assert "2 of 41 values are not unique" in there["refused"]["repeated.csv"]
+    assert len(there["inputs"]) == len(NASTY) + 1
     assert there["reports"]
     assert there["rejected"]
 
     before = snapshot_of(there["folder"].parents[1])
     assert batch(tmp_path, "spark", 2) == there
     assert snapshot_of(there["folder"].parents[1]) == before
+
+
+def test_a_file_with_a_repeated_id_is_refused_as_a_whole(tmp_path: Path) -> None:
+    again = write_csv(tmp_path / "repeated.csv", rows_of(40))
+    with again.open("a") as stream:
+        stream.write("\n" + again.read_text().splitlines()[-1])
+    write_csv(tmp_path / "sound.csv", rows_of(50))
+    here, there = batch(tmp_path, "local", 21), batch(tmp_path, "spark", 22)
+    # One machine reads the file again, and rejects the two rows alone.
+    assert (here["scored"], here["rejected"], here["refused"]) == (89, 2, {})
+    assert (there["scored"], list(there["refused"])) == (50, ["repeated.csv"])
+    assert "2 of 41 values are not unique" in there["refused"]["repeated.csv"]
 
 
 def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
@@ -216,7 +243,7 @@ def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
     pattern = str(tmp_path / "in" / "*" / "part-?.parquet")
     here = batch(pattern, "local", 3)
     monkeypatch.setenv("BC_SPARK_SCORES", f"file://{tmp_path}/out")
-    result = steps.batch_score(run(4), f"file://{pattern}", "auto")
+    result = steps.batch_score(Settings(), run(4), f"file://{pattern}", "auto")
     folder = Path(result["output"].removeprefix("file://"))
     there = json.loads((folder / MANIFEST).read_text()) | {"folder": folder}
     assert_alike(here, there)
@@ -236,27 +263,28 @@ import sys
 from dataclasses import replace
 import msgspec
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import MODEL, open_stored
+from bc_pipeline.artifacts.signed_bundle import MODEL
+from bc_pipeline.artifacts.versions import open_stored
 from bc_pipeline.errors import PipelineError
-from bc_pipeline.scoring.parts import ship
+from bc_pipeline.scoring.model_package import pack_model
 from bc_pipeline.settings import load_settings
-from bc_pipeline.steps.spark_driver import score
-from bc_pipeline.steps.run import origin_of
-from bc_pipeline.steps.spark_job import SparkJob
+from bc_pipeline.scoring.spark_driver import score
+from bc_pipeline.workspace import origin_of
+from bc_pipeline.scoring.batch_plan import BatchJob
 
-job = msgspec.json.decode(sys.stdin.buffer.read(), type=SparkJob)
+job = msgspec.json.decode(sys.stdin.buffer.read(), type=BatchJob)
 settings = load_settings()
 files = open_stored(Store(settings.home, job.problem), job.version, settings.verify_key)
-sound = ship(files, settings.verify_key)
+sound = pack_model(files, settings.verify_key)
 graph = bytearray(sound.files[MODEL])
 graph[len(graph) // 2] ^= 1
 changed = {
     "model": replace(sound, files=sound.files | {MODEL: bytes(graph)}),
     "code": replace(sound, code="0.1.0+00000000"),
 }
-for shipment in changed.values():
+for package in changed.values():
     try:
-        score(job, shipment)
+        score(settings, job, package)
     except PipelineError as error:
         print(error.code, error)
 """
@@ -288,7 +316,7 @@ def test_a_killed_worker_changes_nothing_in_the_result(
     write_csv(source / "large.csv", rows_of(30_000), spoilt=997)
     write_csv(source / "unnamed.csv", rows_of(3_000), ids=False)
     asked = job(home, cluster.master, source, 7, part_bytes=1 << 18)
-    answers: list[SparkAnswer] = []
+    answers: list[SparkResult] = []
     driver = threading.Thread(target=lambda: answers.append(run_driver(PYTHON, asked)))
     driver.start()
     interval = home / "scores" / "wdbc" / "20300107T000000Z"

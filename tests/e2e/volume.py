@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bc_pipeline.artifacts.export import export_onnx
+from bc_pipeline.artifacts.export import export_onnx, model_files
+from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
 from tests.conftest import Fitted, Releases
@@ -30,7 +31,10 @@ def make_releases(home: Path, versions: int) -> tuple[Releases, list[list[float]
         estimator.fit(values, problem.labels.to_positive(reference.codes))
         graph = export_onnx(estimator, values.shape[1])
         probability = estimator.predict_proba(values)[:, 1]
-        releases.publish(f"v{number}", Fitted(regularisation, estimator, graph, probability))
+        coefficients = model_files(estimator, graph)[COEFFICIENTS]
+        releases.publish(
+            f"v{number}", Fitted(regularisation, estimator, graph, probability, coefficients)
+        )
     releases.promote("v0")
     rows: list[list[float]] = values.tolist()
     return releases, rows

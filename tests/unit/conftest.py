@@ -1,12 +1,25 @@
-"""A PostgreSQL server for the tests of what stands in a database."""
+"""Fixtures that several rooms' tests share: a PostgreSQL server and an API key."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 
-from tests.unit.records.postgres import Postgres
+from bc_pipeline.auth.api_keys import import_key
+from bc_pipeline.settings import Settings
+from tests.postgres import Postgres
+
+KEY = "test-key-of-the-unit-tests"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_sync() -> Iterator[None]:
+    """No unit test cuts the power: waiting for the disk would only slow them down."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda descriptor: None)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -17,3 +30,17 @@ def postgres() -> Iterator[Postgres]:
         yield server
     finally:
         server.remove()
+
+
+@pytest.fixture
+def api_key(settings: Settings) -> str:
+    """A key with every scope."""
+    import_key(settings.service_keys, "tests", ["admin"], KEY)
+    return KEY
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that start the PostgreSQL server."""
+    for item in items:
+        if any("postgres" in name for name in getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.postgresql)

@@ -4,48 +4,52 @@ from pathlib import Path
 
 import pytest
 
-from bc_pipeline.encryption import Cipher, is_box, load_cipher
+from bc_pipeline.encryption import Cipher, is_ciphertext, load_cipher
 from bc_pipeline.errors import ConfigError, DecryptionFailed
 
 CIPHER = Cipher(bytes(range(32)))
 
 
 def test_a_box_opens_in_its_place_only() -> None:
-    box = CIPHER.seal(b"secret", b"here")
-    assert CIPHER.open(box, b"here") == b"secret"
-    assert b"secret" not in box
-    with pytest.raises(DecryptionFailed, match="moved"):
-        CIPHER.open(box, b"there")
+    ciphertext = CIPHER.encrypt(b"secret", b"here")
+    assert CIPHER.decrypt(ciphertext, b"here") == b"secret"
+    assert b"secret" not in ciphertext
+    with pytest.raises(DecryptionFailed, match="belong to another"):
+        CIPHER.decrypt(ciphertext, b"there")
 
 
 @pytest.mark.parametrize("position", [12, 23, 24, -1])
 def test_a_changed_box_does_not_open(position: int) -> None:
-    box = bytearray(CIPHER.seal(b"secret", b"here"))
-    box[position] ^= 1
+    ciphertext = bytearray(CIPHER.encrypt(b"secret", b"here"))
+    ciphertext[position] ^= 1
     with pytest.raises(DecryptionFailed):
-        CIPHER.open(bytes(box), b"here")
+        CIPHER.decrypt(bytes(ciphertext), b"here")
 
 
 def test_another_key_is_named_not_tried() -> None:
     other = Cipher(bytes(32))
     with pytest.raises(DecryptionFailed, match=CIPHER.key_id) as error:
-        other.open(CIPHER.seal(b"x", b""), b"")
+        other.decrypt(CIPHER.encrypt(b"x", b""), b"")
     assert error.value.key_id == CIPHER.key_id
 
 
-@pytest.mark.parametrize("data", [b"", b"BCX1", b"plain bytes that are long enough to be a box"])
+@pytest.mark.parametrize(
+    "data", [b"", b"BCX1", b"plain bytes that are long enough to be a ciphertext"]
+)
 def test_what_is_no_box_is_refused(data: bytes) -> None:
-    assert not is_box(data)
+    assert not is_ciphertext(data)
     with pytest.raises(DecryptionFailed):
-        CIPHER.open(data, b"")
+        CIPHER.decrypt(data, b"")
 
 
 def test_only_seal_same_repeats_itself() -> None:
-    assert CIPHER.seal(b"x", b"c") != CIPHER.seal(b"x", b"c")
-    assert CIPHER.seal_same(b"x", b"c") == CIPHER.seal_same(b"x", b"c")
-    boxes = {CIPHER.seal_same(*pair) for pair in ((b"x", b"c"), (b"xc", b""), (b"y", b"c"))}
-    assert len(boxes) == 3
-    assert CIPHER.open(CIPHER.seal_same(b"x", b"c"), b"c") == b"x"
+    assert CIPHER.encrypt(b"x", b"c") != CIPHER.encrypt(b"x", b"c")
+    assert CIPHER.encrypt_deterministic(b"x", b"c") == CIPHER.encrypt_deterministic(b"x", b"c")
+    ciphertexts = {
+        CIPHER.encrypt_deterministic(*pair) for pair in ((b"x", b"c"), (b"xc", b""), (b"y", b"c"))
+    }
+    assert len(ciphertexts) == 3
+    assert CIPHER.decrypt(CIPHER.encrypt_deterministic(b"x", b"c"), b"c") == b"x"
 
 
 @pytest.mark.parametrize("text", ["", "00", "zz" * 32, "00" * 33])
@@ -62,16 +66,16 @@ def test_a_key_file_is_what_openssl_writes(tmp_path: Path) -> None:
 
 
 def test_a_former_key_opens_and_the_first_one_encrypts(tmp_path: Path) -> None:
-    old = CIPHER.seal(b"x", b"c")
+    old = CIPHER.encrypt(b"x", b"c")
     path = tmp_path / "key"
     path.write_text(bytes(32).hex() + "\n" + bytes(range(32)).hex() + "\n")
     both = load_cipher(path, "BC_ARTIFACT_KEY_FILE")
-    assert both.open(old, b"c") == b"x"
-    new = both.seal(b"x", b"c")
-    assert both.open(new, b"c") == b"x"
+    assert both.decrypt(old, b"c") == b"x"
+    new = both.encrypt(b"x", b"c")
+    assert both.decrypt(new, b"c") == b"x"
     assert both.key_ids == {both.key_id, CIPHER.key_id}
     assert both.key_id == Cipher(bytes(32)).key_id
     with pytest.raises(DecryptionFailed):
-        CIPHER.open(new, b"c")
-    with pytest.raises(DecryptionFailed, match="moved"):
-        both.open(old, b"d")
+        CIPHER.decrypt(new, b"c")
+    with pytest.raises(DecryptionFailed, match="belong to another"):
+        both.decrypt(old, b"d")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 import pickle
 import re
 
@@ -41,6 +42,18 @@ def test_all_defects_are_kept_and_the_first_ten_are_said() -> None:
     error = errors.FileRefused("No.", source="a.csv", defects=defects)
     assert "line 11: is odd (and 2 more)" in str(error)
     assert len(error.to_dict()["defects"]) == 12
+
+
+def test_an_error_may_name_a_file_whose_name_is_not_text() -> None:
+    name = os.fsdecode(b"a\xff.csv")
+    error = errors.FileRefused(f"{name} is odd.", source=name, defects=(Defect("is odd", line=2),))
+    assert error.to_dict() == {
+        "code": "file-refused",
+        "message": f"{name} is odd.",
+        "remedy": "",
+        "source": name,
+        "defects": [{"reason": "is odd", "line": 2, "column": None}],
+    }
 
 
 @pytest.mark.parametrize(

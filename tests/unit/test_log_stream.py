@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bc_pipeline.log_stream import LogStream
+from tests.waiting import PATIENCE
 
 WRITE = """
 import sys
@@ -22,7 +23,9 @@ print("done")
 
 def run(stderr: int | None, prefix: tuple[str, ...] = ()) -> tuple[int, str]:
     command = [*prefix, sys.executable, "-c", WRITE, "first", "second"]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=60)
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=stderr, text=True, timeout=PATIENCE
+    )
     return done.returncode, done.stdout
 
 

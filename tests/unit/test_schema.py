@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_pipeline.errors import SchemaMismatch
+from bc_pipeline.errors import Defect
 from bc_pipeline.problems.wdbc import WDBC
-from bc_pipeline.schema import FeatureSchema, Labels, RowRule, row_key
+from bc_pipeline.schema import FeatureSchema, Labels, RowRule, match_names, row_key
 
 SCHEMA, LABELS = WDBC.schema, WDBC.labels
 Rows = tuple[np.ndarray, np.ndarray]
@@ -28,14 +28,28 @@ def test_malignant_is_positive_inside_and_zero_outside(reference: Rows) -> None:
 
 @pytest.mark.parametrize(
     ("spelling", "code"),
-    [("M", 0), ("malignant", 0), ("0", 0), (" m ", 0), ("B", 1), ("Benign", 1), ("1", 1)],
+    [
+        ("M", 0),
+        ("malignant", 0),
+        ("0", 0),
+        (" m ", 0),
+        ("B", 1),
+        ("Benign", 1),
+        ("1", 1),
+        ("0.0", 0),
+        ("1.", 1),
+        (" 1", 1),
+        ("1.00", 1),
+        ("-0", 0),
+        ("1e0", 1),
+    ],
 )
-def test_labels_are_read_as_files_spell_them(spelling: str, code: int) -> None:
+def test_spellings_of_labels_are_recognised(spelling: str, code: int) -> None:
     assert LABELS.code_of(spelling) == code
 
 
-@pytest.mark.parametrize("spelling", ["", "2", "x", "0.0", "-1", "none"])
-def test_no_other_label_is_guessed(spelling: str) -> None:
+@pytest.mark.parametrize("spelling", ["", "2", "x", "0.5", "-1", "none", "true", "FALSE", "1e400"])
+def test_unknown_labels_are_not_guessed(spelling: str) -> None:
     assert LABELS.code_of(spelling) is None
 
 
@@ -61,16 +75,29 @@ def test_no_two_features_share_a_name() -> None:
     assert names == list(SCHEMA.names)
 
 
-def test_all_that_is_wrong_with_names_is_listed_with_suggestions() -> None:
-    given_names = [*SCHEMA.names[2:], "mean_radius", "radius_mean", "mean_textur", "sugar"]
-    with pytest.raises(SchemaMismatch) as error:
-        SCHEMA.resolve(given_names, "body")
-    said = {defect.column: defect.reason for defect in error.value.defects}
+def test_every_defect_of_names_is_listed_with_suggestions() -> None:
+    names = [*SCHEMA.names[2:], "mean_radius", "radius_mean", "mean_textur", "sugar"]
+    said = {defect.column: defect.reason for defect in SCHEMA.name_defects(names)}
     assert said["mean_radius"] == "is given twice, as 'mean_radius' and 'radius_mean'"
     assert said["mean_textur"] == "is not a feature; did you mean 'mean_texture'?"
-    assert said["sugar"] == "is not a feature"
+    assert said[None] == "a name that does not resemble those of the features is not a feature"
     assert said["mean_texture"] == "is missing"
     assert len(said) == 4
+
+
+def test_names_are_matched_with_keys_in_their_order() -> None:
+    match = match_names(["b", "A", "x", "a", "a"], {"a": "a", "A": "a", "b": "b"}.get)
+    assert match.positions == {"b": 0, "a": 1}
+    assert match.repeated == {"a": Defect("is given twice, as 'A' and 'a'", column="a")}
+    assert match.unknown == ["x"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["5", " 1e3 ", "a\n", "x" * 81, "T-001", "Mueller", "worst_areaT-001", "worst_area12.5"],
+)
+def test_a_name_that_may_be_a_value_is_not_repeated(name: str) -> None:
+    assert SCHEMA.unknown_name(name, SCHEMA.suggest(name)).column is None
 
 
 def test_the_public_rows_have_no_defect(reference: Rows) -> None:
@@ -86,7 +113,7 @@ def test_the_public_rows_have_no_defect(reference: Rows) -> None:
         ("worst_area", -1.0, "physical range 12 to 20000 px^2"),
     ],
 )
-def test_bad_values_are_named_without_the_value(
+def test_defects_do_not_contain_the_value(
     reference: Rows, column: str, value: float, reason: str
 ) -> None:
     values = reference[0][:3].copy()

@@ -1,1 +1,1 @@
-"""The live model: how it is taken, checked, swapped, described and explained."""
+"""The model that answers: loading, verification, replacement and description."""

@@ -1,24 +1,19 @@
-"""The published versions of a store, a page at a time, the newest first.
+"""Lists the published versions of a store in pages, the newest first.
 
-A damaged version is listed with the code of what is wrong with it: one bad folder must not
-hide the others.
+A damaged version is listed with its error code: one bad folder must not hide the others.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Kind
+from bc_pipeline.artifacts.audit_log import OUTCOMES, read_audit_log
+from bc_pipeline.artifacts.evidence import Kind, Verdict
+from bc_pipeline.artifacts.signed_bundle import VERDICT
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import (
-    VERDICT,
-    list_versions,
-    open_stored,
-    read_registry,
-)
+from bc_pipeline.artifacts.versions import list_versions, open_stored, read_registry
 from bc_pipeline.errors import HeaderRefused, StoreError
-from bc_pipeline.promotion import audit
-from bc_pipeline.serving.model.facts import pointers, read_verdict
+from bc_pipeline.serving.model.model_info import pointers_by_alias
 from bc_pipeline.settings import Settings
 
 
@@ -86,7 +81,7 @@ def version_page(settings: Settings, limit: int, cursor: str | None) -> VersionP
     HeaderRefused
         Where the cursor names no version.
     """
-    store = Store(settings.home, settings.service_problem)
+    store = Store.of(settings, settings.service_problem)
     names = list_versions(store)[::-1]
     if cursor is not None and cursor not in names:
         raise HeaderRefused(
@@ -114,7 +109,7 @@ def _listed(
 ) -> ListedVersion:
     try:
         files = open_stored(store, name, settings.verify_key)
-        verdict = read_verdict(files) if VERDICT in files.manifest.files else None
+        verdict = files.read_document(VERDICT, Verdict) if VERDICT in files.manifest.files else None
     except StoreError as error:
         return ListedVersion(
             version=name, aliases=aliases, promoted_at=promoted_at, error=error.code
@@ -143,19 +138,19 @@ def _history(store: Store) -> tuple[dict[str, tuple[str, ...]], dict[str, str], 
     promoted: dict[str, str] = {}
     broken = None
     try:
-        for alias, pointer in pointers(read_registry(store)).items():
+        for alias, pointer in pointers_by_alias(read_registry(store)).items():
             aliases[pointer.version] = (*aliases.get(pointer.version, ()), alias)
             if alias != "staging":
                 promoted[pointer.version] = pointer.promoted_at
     except StoreError as error:
         broken = error.code
     try:
-        for line in audit.read(store):
-            if line.event in audit.OUTCOMES:
+        for line in read_audit_log(store).trusted:
+            if line.event in OUTCOMES:
                 promoted[line.version] = line.at
     except StoreError as error:
         broken = error.code
     except OSError:
-        # The service need not be let read the audit log.
+        # The service may have no permission to read the audit log.
         broken = "unreadable"
     return aliases, promoted, broken

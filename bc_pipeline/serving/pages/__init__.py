@@ -1,1 +1,1 @@
-"""What the service says about itself: the OpenAPI document and the pages around it."""
+"""The OpenAPI document, and the HTML pages of the service."""

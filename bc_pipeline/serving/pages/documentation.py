@@ -1,8 +1,8 @@
-"""What an operation says about itself, for the OpenAPI document.
+"""Description of an operation in the OpenAPI document.
 
-A route takes its keywords from `operation`; `openapi_document` puts the parts of all routes
-together and fills in what depends on the live model. Every example can be run: a test sends
-each of them and holds the answer to what is documented.
+FastAPI generates the document. `operation` gives each route what FastAPI cannot know: the scope,
+the error responses, and the bodies that are not parsed by FastAPI. A contract test sends every
+example and compares the response with the document.
 """
 
 from __future__ import annotations
@@ -10,58 +10,52 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import TYPE_CHECKING, Any, Literal
+from pathlib import Path
+from typing import Any
 
 import msgspec
+from fastapi import Response
+from pydantic import BaseModel
 
 from bc_pipeline.errors import (
     AddressRefused,
+    BodyTooLarge,
     BodyTooSlow,
-    HeaderRefused,
+    BodyUnreadable,
     KeyRefused,
+    MediaTypeRefused,
     PipelineError,
     RateLimited,
+    SchemaMismatch,
     ScopeMissing,
 )
-from bc_pipeline.serving.admission import Required, needs
-from bc_pipeline.serving.problem_details import MEDIA_TYPE, problem_type
-
-if TYPE_CHECKING:
-    from bc_pipeline.serving.model.live import Live
+from bc_pipeline.serving.error_responses import MEDIA_TYPE, error_type
+from bc_pipeline.serving.model.model_info import NOTICE
+from bc_pipeline.serving.scoped_route import Required, needs
 
 TITLE = "bc-pipeline prediction service"
-NOTICE = "Decision support for research; not a medical device."
-DESCRIPTION = f"""\
-Calls one record malignant or benign from its features, with the model that is in production. \
-{NOTICE}
-
-The model gives the probability of malignant. The call is malignant exactly where that \
-probability is above the version's threshold. The threshold is chosen for sensitivity and may \
-lie below one half, so the label that is called can have a probability below one half: \
-'probability' belongs to the label, 'threshold' to malignant.
-
-'prediction' is scikit-learn's code of the label: 0 is malignant, 1 is benign.
-
-Errors are RFC 9457 problems. All defects of a record are listed together, and no error \
-repeats a value of the request."""
+DESCRIPTION = Path(__file__).with_name("description.md").read_text().strip().format(notice=NOTICE)
 
 JSON = "application/json"
 CSV = "text/csv"
 NDJSON = "application/x-ndjson"
 MARKDOWN = "text/markdown"
-
-Struct = type[msgspec.Struct]
-Schema = Mapping[str, Any] | Struct
-# Types of bodies and answers that operations have declared, by name.
-STRUCTS: dict[str, Struct] = {}
-# The same for problems, by code.
-PROBLEMS_SHOWN: dict[str, type[PipelineError]] = {}
-# What any operation that asks for credentials may answer.
-_ADMISSION = (KeyRefused, ScopeMissing)
-# Headers of answers, described once in the document.
+TEXT = {"type": "string"}
+BYTES = {"type": "string", "format": "binary"}
 MODEL_HEADERS = ("X-Model-Version", "X-Manifest-Sha256")
-_ALWAYS = ("X-Request-Id",)
-_PROBLEM_HEADERS: dict[int, tuple[str, ...]] = {
+# Errors of every operation that reads a JSON body.
+BODY_ERRORS = (BodyUnreadable, BodyTooLarge, MediaTypeRefused, SchemaMismatch)
+
+Model = type[msgspec.Struct] | type[BaseModel]
+Schema = Mapping[str, Any] | Model
+# Referenced types by name; FastAPI adds the pydantic models of answers by itself.
+MODELS: dict[str, Model] = {}
+# Values of examples; the document that FastAPI generates has their indices in place of them,
+# because FastAPI would remove nulls and cannot encode functions.
+EXAMPLES: list[Any] = []
+# Error classes that any operation documents, by code.
+DOCUMENTED_ERRORS: dict[str, type[PipelineError]] = {}
+_ERROR_HEADERS: dict[int, tuple[str, ...]] = {
     HTTPStatus.UNAUTHORIZED: ("WWW-Authenticate",),
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
     HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
@@ -70,15 +64,15 @@ _PROBLEM_HEADERS: dict[int, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Example:
-    """One body.
+    """An example of a body.
 
     Attributes
     ----------
     value : Any
-        Plain JSON, or text for a body that is no JSON. A function of the live model gives
-        what depends on it; it is left out of the document while none is live.
+        JSON, or text for a body of another media type. A function gets the loaded model and
+        returns the value; without a loaded model the document omits the example.
     status : int or None
-        Of a request: what it is answered with, where that is not the first success.
+        Of a request: the status of its response, where it is not the first success.
     """
 
     summary: str
@@ -86,75 +80,92 @@ class Example:
     status: int | None = None
 
 
-@dataclass(frozen=True)
-class Success:
-    """One way to succeed.
-
-    Attributes
-    ----------
-    answer : type of msgspec.Struct or JSON schema, optional
-        What the body is, in JSON.
-    contents : mapping of str to dict, optional
-        Bodies of other media types, each made by `content`.
-    headers : sequence of str
-        Names from the document's components, beside X-Request-Id.
-    example : Any
-        An answer in JSON.
-    """
-
-    description: str
-    answer: Schema | None = None
-    contents: Mapping[str, dict[str, Any]] | None = None
-    headers: Sequence[str] = ()
-    example: Any = None
-
-
 def operation(
     summary: str,
     *,
     scope: Required,
-    answer: Schema | None = None,
+    answer: Any = None,
     description: str = "The answer.",
     example: Any = None,
     status: int = HTTPStatus.OK,
     contents: Mapping[str, dict[str, Any]] | None = None,
     headers: Sequence[str] = (),
-    others: Mapping[int, Success] | None = None,
+    others: Mapping[int, dict[str, Any]] | None = None,
     parameters: Sequence[dict[str, Any]] = (),
     body: dict[str, Any] | None = None,
-    refusals: Sequence[type[PipelineError]] = (),
+    errors: Sequence[type[PipelineError]] = (),
 ) -> dict[str, Any]:
-    """Keyword arguments of a route: its scope and its part of the OpenAPI document.
+    """Keyword arguments of a route decorator: the scope, and the documentation.
 
-    The operation's own description is the docstring of its endpoint.
+    The description of the operation is the docstring of its endpoint.
 
     Parameters
     ----------
     answer, description, example, status, contents, headers
-        The first success, as in `Success`: a JSON body is described by `answer`, bodies of
-        other media types (a streamed answer, text) by `contents`.
-    others : mapping of int to Success, optional
-        Further successes by status.
+        The first success, as for `response`.
+    others : mapping of int to dict, optional
+        Further successes by status, each made by `response`.
     parameters : sequence of dict
-        Made by `parameter`.
+        OpenAPI's Parameter Objects for what the endpoint reads itself.
     body : dict, optional
         Made by `request_body`.
-    refusals : sequence of error types
+    errors : sequence of error types
         What the operation may raise, beside what every operation may.
     """
     extra: dict[str, Any] = needs(scope)
+    all_errors = [*errors, AddressRefused, RateLimited, PipelineError]
     if scope != "public":
-        extra["security"] = [{"ApiKey": [scope]}, {"Bearer": [scope]}]
+        all_errors += [KeyRefused, ScopeMissing]
     if parameters:
         extra["parameters"] = list(parameters)
     if body is not None:
         extra["requestBody"] = body
-    first = Success(description, answer, contents, headers, example)
-    successes = {int(status): first} | dict(others or {})
-    extra["responses"] = {
-        str(code): _response(success) for code, success in sorted(successes.items())
-    } | _refusals([*refusals, *([BodyTooSlow] if body else [])], scope, parameters)
-    return {"summary": summary, "openapi_extra": extra}
+        all_errors.append(BodyTooSlow)
+    first = response(description, answer, contents, headers, example)
+    return {
+        "summary": summary,
+        "status_code": int(status),
+        "response_description": description,
+        # Endpoints return responses: FastAPI neither validates nor encodes them.
+        "response_class": Response,
+        "responses": {int(status): first} | dict(others or {}) | _error_responses(all_errors),
+        "openapi_extra": extra,
+    }
+
+
+def response(
+    description: str,
+    answer: Any = None,
+    contents: Mapping[str, dict[str, Any]] | None = None,
+    headers: Sequence[str] = (),
+    example: Any = None,
+) -> dict[str, Any]:
+    """A successful response.
+
+    Parameters
+    ----------
+    answer : type or JSON schema, optional
+        The JSON body.
+    contents : mapping of str to dict, optional
+        Bodies of other media types, each made by `content`.
+    headers : sequence of str
+        Names from the document's components, beside X-Request-Id.
+    example : Any
+        An example of the JSON body.
+    """
+    documented: dict[str, Any] = {
+        "description": description,
+        "headers": _headers("X-Request-Id", *headers),
+        "content": dict(contents or {}),
+    }
+    if answer is not None:
+        body = _examples({} if example is None else {"answer": Example(description, example)})
+        if isinstance(answer, Mapping) or _is_struct(answer):
+            body["schema"] = reference(answer)
+        else:
+            documented["model"] = answer
+        documented["content"][JSON] = body
+    return documented
 
 
 def content(schema: Schema, **examples: Example) -> dict[str, Any]:
@@ -162,154 +173,68 @@ def content(schema: Schema, **examples: Example) -> dict[str, Any]:
 
     Parameters
     ----------
-    schema : type of msgspec.Struct or JSON schema
-        A schema of plain text is ``{"type": "string"}``.
+    schema : type or JSON schema
+        `TEXT` for plain text.
     """
-    shown: dict[str, Any] = {"schema": reference(schema)}
-    if examples:
-        shown["examples"] = {
-            name: {"summary": example.summary, "value": example.value}
-            | ({} if example.status is None else {"x-status": int(example.status)})
-            for name, example in examples.items()
-        }
-    return shown
+    return {"schema": reference(schema)} | _examples(examples)
 
 
 def request_body(
     contents: Mapping[str, dict[str, Any]], description: str = "", *, required: bool = True
 ) -> dict[str, Any]:
     """The body of a request, by media type; each value is made by `content`."""
-    made: dict[str, Any] = {"required": required, "content": dict(contents)}
-    return made | ({"description": description} if description else {})
-
-
-def parameter(
-    name: str,
-    where: Literal["path", "query", "header"],
-    description: str,
-    *,
-    schema: Mapping[str, Any] | None = None,
-    example: Any = None,
-    required: bool | None = None,
-) -> dict[str, Any]:
-    """A parameter of an operation; one in the path is required, another is not unless said.
-
-    Parameters
-    ----------
-    schema : JSON schema, optional
-        Text, where it is not given.
-    example : Any
-        What the running examples of the operation send.
-    """
-    made: dict[str, Any] = {
-        "name": name,
-        "in": where,
-        "description": description,
-        "required": where == "path" if required is None else required,
-        "schema": dict(schema or {"type": "string"}),
-    }
-    return made | ({} if example is None else {"example": example})
+    body: dict[str, Any] = {"required": required, "content": dict(contents)}
+    return body | ({"description": description} if description else {})
 
 
 def reference(schema: Schema) -> dict[str, Any]:
-    """Where the schema of a type stands in the document; a JSON schema is itself."""
+    """The reference to a type in the components of the document; a JSON schema is returned."""
     if isinstance(schema, Mapping):
         return dict(schema)
-    known = STRUCTS.setdefault(schema.__name__, schema)
-    if known is not schema:
+    registered = MODELS.setdefault(schema.__name__, schema)
+    if registered is not schema:
         raise TypeError(f"Two types are called {schema.__name__}: rename one.")
     return {"$ref": f"#/components/schemas/{schema.__name__}"}
 
 
-def _response(success: Success) -> dict[str, Any]:
-    contents: dict[str, Any] = {}
-    if success.answer is not None:
-        examples = (
-            {}
-            if success.example is None
-            else {"answer": Example(success.description, success.example)}
-        )
-        contents[JSON] = content(success.answer, **examples)
-    contents |= success.contents or {}
-    made: dict[str, Any] = {
-        "description": success.description,
-        "headers": _headers((*_ALWAYS, *success.headers)),
-    }
-    return made | ({"content": contents} if contents else {})
+def _examples(examples: Mapping[str, Example]) -> dict[str, Any]:
+    documented: dict[str, dict[str, Any]] = {}
+    for name, example in examples.items():
+        documented[name] = {"summary": example.summary, "value": len(EXAMPLES)}
+        EXAMPLES.append(example.value)
+        if example.status is not None:
+            documented[name]["x-status"] = int(example.status)
+    return {"examples": documented} if documented else {}
 
 
-def _refusals(
-    refusals: Sequence[type[PipelineError]],
-    scope: Required,
-    parameters: Sequence[dict[str, Any]],
-) -> dict[str, Any]:
-    """The problems of an operation by status, each with its codes as examples."""
-    kinds: list[type[PipelineError]] = [*refusals, AddressRefused, RateLimited, PipelineError]
-    if scope != "public":
-        kinds += _ADMISSION
-    if any(given["in"] != "path" for given in parameters):
-        kinds.append(HeaderRefused)
-    found: dict[int, dict[type[PipelineError], None]] = {}
-    for kind in kinds:
-        PROBLEMS_SHOWN[kind.code] = kind
-        found.setdefault(int(problem_type(kind).status), {})[kind] = None
+def _is_struct(answer: Any) -> bool:
+    return isinstance(answer, type) and issubclass(answer, msgspec.Struct)
+
+
+def _error_responses(errors: Sequence[type[PipelineError]]) -> dict[int, Any]:
+    """The error responses of an operation by status, with an example for each code."""
+    by_status: dict[int, dict[type[PipelineError], None]] = {}
+    for error in errors:
+        DOCUMENTED_ERRORS[error.code] = error
+        by_status.setdefault(int(error_type(error).status), {})[error] = None
     return {
-        str(status): {
-            "description": "; ".join(dict.fromkeys(problem_type(kind).title for kind in shown))
+        status: {
+            "description": "; ".join(dict.fromkeys(error_type(error).title for error in kinds))
             + ".",
-            "headers": _headers((*_ALWAYS, *_PROBLEM_HEADERS.get(status, ()))),
+            "headers": _headers("X-Request-Id", *_ERROR_HEADERS.get(status, ())),
             "content": {
                 MEDIA_TYPE: {
                     "schema": {"$ref": "#/components/schemas/Problem"},
                     "examples": {
-                        kind.code: {"$ref": f"#/components/examples/{kind.code}"} for kind in shown
+                        error.code: {"$ref": f"#/components/examples/{error.code}"}
+                        for error in kinds
                     },
                 }
             },
         }
-        for status, shown in sorted(found.items())
+        for status, kinds in by_status.items()
     }
 
 
-def _headers(names: Sequence[str]) -> dict[str, Any]:
+def _headers(*names: str) -> dict[str, Any]:
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
-def named_record(live: Live) -> dict[str, Any]:
-    """The centre of the rows that the live model was trained on, by name."""
-    return dict(zip(live.manifest.feature_schema.names, live.example, strict=True))
-
-
-def listed_record(live: Live) -> dict[str, Any]:
-    """The same as a list of numbers, with an id."""
-    return {"id": "sample-1", "features": list(live.example)}
-
-
-def called_record(live: Live) -> dict[str, Any]:
-    """What an answer looks like; its probability is made up."""
-    positive, negative = live.labels.positive, live.labels.negative
-    return {
-        "prediction_id": "01900000-0000-7000-8000-000000000000",
-        "prediction": positive.code,
-        "label": positive.name,
-        "probability": 0.97,
-        "probabilities": {positive.name: 0.97, negative.name: 0.03},
-        "threshold": live.manifest.threshold,
-        "model_version": live.version,
-        "manifest_sha256": live.manifest_sha256,
-        "warnings": [],
-        "id": "sample-1",
-    }
-
-
-RECORD = {"$ref": "#/components/schemas/Record"}
-RECORD_BODY = request_body(
-    {
-        JSON: content(
-            RECORD,
-            named=Example("Named features", named_record),
-            numbers=Example("Numbers in the order of the features, with an id", listed_record),
-            incomplete=Example("A record that lacks features", {"features": {}}, status=422),
-        )
-    }
-)

@@ -1,4 +1,4 @@
-"""The addresses of the service, by what they are for."""
+"""The routes of the service, one module for each purpose."""
 
 from bc_pipeline.serving.routes import (
     about,
@@ -6,6 +6,7 @@ from bc_pipeline.serving.routes import (
     health,
     inference,
     invocations,
+    lookup,
     metrics,
     model,
     outcomes,
@@ -13,15 +14,9 @@ from bc_pipeline.serving.routes import (
     retrain,
 )
 
-ROUTERS = (
-    predictions.router,
-    batches.router,
-    outcomes.router,
-    retrain.router,
-    model.router,
-    health.router,
-    metrics.router,
-    about.router,
-    inference.router,
-    invocations.router,
+# The OpenAPI document lists them in this order.
+_MODULES = (
+    *(predictions, batches, lookup, outcomes, retrain),
+    *(model, health, metrics, about, inference, invocations),
 )
+ROUTERS = tuple(module.router for module in _MODULES)

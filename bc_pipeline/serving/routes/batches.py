@@ -1,128 +1,104 @@
-"""Many records at once, and labelled rows for the next retrain."""
+"""Predict many records in one request, and accept labelled rows for the next retrain."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from http import HTTPStatus
+from itertools import islice
 
 from fastapi import APIRouter, Request, Response
 from starlette.responses import StreamingResponse
 
 from bc_pipeline.errors import (
-    BodyTooLarge,
-    BodyUnreadable,
+    ConfigError,
     FileRefused,
-    MediaTypeRefused,
+    HeaderRefused,
+    LabelsRefused,
     NoChampion,
     PipelineError,
     RecordsAway,
     RowsRejected,
-    SchemaMismatch,
     TransientError,
 )
-from bc_pipeline.serving import problem_details
-from bc_pipeline.serving.accept import preferred
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.bodies.batch import (
-    CSV_COLUMNS,
+from bc_pipeline.label_codes import read_label_codes
+from bc_pipeline.serving import error_responses
+from bc_pipeline.serving.batch_answer import (
+    CSV_HEADER,
     BatchEnd,
     BatchRow,
     BatchSummary,
-    Row,
-    answered,
-    csv_rows,
+    answer_rows,
     csv_text,
-    json_rows,
     ndjson,
-    portions,
-    read_csv,
-    split,
 )
-from bc_pipeline.serving.bodies.labelled import LandedRows, land
-from bc_pipeline.serving.bodies.reading import media_type, require_json, stored_body
-from bc_pipeline.serving.bodies.storing import FORM, UPLOAD, stored_csv
-from bc_pipeline.serving.exchange import Exchange, exchange_of, headers_of, services_of
-from bc_pipeline.serving.inference.predict_rows import tidily
-from bc_pipeline.serving.model.live import Live
-from bc_pipeline.serving.pages.documentation import (
-    CSV,
-    JSON,
-    MODEL_HEADERS,
-    NDJSON,
-    RECORD,
-    Example,
-    Success,
-    content,
-    operation,
-    request_body,
+from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.labelled_upload import LandedRows, land
+from bc_pipeline.serving.model.loaded_model import LoadedModel
+from bc_pipeline.serving.pages import documentation as docs
+from bc_pipeline.serving.pages import record_examples
+from bc_pipeline.serving.prediction import predict_rows
+from bc_pipeline.serving.request_context import RequestContext, context_of
+from bc_pipeline.serving.request_parsing.batch import Row, csv_rows, json_rows, read_csv
+from bc_pipeline.serving.request_parsing.body_stream import (
+    CSV_TYPES,
+    media_type,
+    release_memory_after,
+    require_json,
+    stored_body,
 )
-from bc_pipeline.serving.predict import predict
-from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.request_parsing.fast_record import Sample
+from bc_pipeline.serving.request_parsing.multipart import FORM, UPLOAD, stored_csv
+from bc_pipeline.serving.responses import json_response
+from bc_pipeline.serving.scoped_route import ScopedRoute
+from bc_pipeline.serving.services import Services, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
 _MIB = 1024 * 1024
-_REFUSALS = (
-    BodyUnreadable,
-    BodyTooLarge,
-    MediaTypeRefused,
-    SchemaMismatch,
-    FileRefused,
-    NoChampion,
-    TransientError,
-)
+# Rows that are predicted at once, so that a batch does not delay single records.
+_CHUNK_ROWS = 200
+_ERRORS = (*docs.BODY_ERRORS, FileRefused, NoChampion, TransientError)
 
 
-def _table(live: Live, *, labelled: bool) -> str:
-    """A CSV of one row, for the documentation."""
-    names = list(live.manifest.feature_schema.names)
-    cells = [f"{value:g}" for value in live.example]
-    labels = live.labels
-    head = [labels.column] if labelled else []
-    return (
-        ",".join(head + names)
-        + "\n"
-        + ",".join(([labels.negative.name] if labelled else []) + cells)
-        + "\n"
-    )
+def _csv_example(model: LoadedModel) -> str:
+    cells = [f"{value:g}" for value in model.example]
+    return f"{','.join(model.manifest.feature_schema.names)}\n{','.join(cells)}\n"
+
+
+def _labelled_example(model: LoadedModel) -> str:
+    header, row = _csv_example(model).splitlines()
+    return f"{model.labels.column},{header}\n{model.labels.negative.name},{row}\n"
 
 
 @router.post(
     "/v1/predict/batch",
-    **operation(
+    **docs.operation(
         "Classify many records",
         scope="predict",
         description="A line for each row, and a last one with the summary.",
         contents={
-            NDJSON: content(
-                {
-                    "oneOf": [
-                        {"$ref": "#/components/schemas/BatchRow"},
-                        {"$ref": "#/components/schemas/BatchEnd"},
-                    ]
-                }
+            docs.NDJSON: docs.content(
+                {"oneOf": [docs.reference(BatchRow), docs.reference(BatchEnd)]}
             ),
-            CSV: content({"type": "string"}),
+            docs.CSV: docs.content(docs.TEXT),
         },
-        headers=MODEL_HEADERS,
-        body=request_body(
+        headers=docs.MODEL_HEADERS,
+        body=docs.request_body(
             {
-                JSON: content(
-                    {"type": "array", "items": RECORD},
-                    two=Example(
+                docs.JSON: docs.content(
+                    {"type": "array", "items": record_examples.RECORD},
+                    two=docs.Example(
                         "Two records, one of which lacks its features",
-                        lambda live: [{"features": list(live.example)}, {"features": {}}],
+                        lambda model: [{"features": list(model.example)}, {"features": {}}],
                     ),
                 ),
-                CSV: content(
-                    {"type": "string"},
-                    one=Example("A header and a row", lambda live: _table(live, labelled=False)),
+                docs.CSV: docs.content(
+                    docs.TEXT, one=docs.Example("A header and a row", _csv_example)
                 ),
-                FORM: content(UPLOAD),
+                FORM: docs.content(UPLOAD),
             }
         ),
-        refusals=(*_REFUSALS, RecordsAway),
+        errors=(*_ERRORS, RecordsAway),
     ),
 )
 async def classify(request: Request) -> Response:
@@ -132,98 +108,102 @@ async def classify(request: Request) -> Response:
     what is wrong with it. One model answers the whole batch. The last line is the summary; an
     answer without it is not complete. 'Accept: text/csv' asks for CSV, without a summary.
     """
-    services, exchange = services_of(request), exchange_of(request)
-    live = services.live
-    exchange.model = live.version
-    rows = await _rows(request, services, live)
-    as_csv = preferred(request.headers.get("accept", ""), (NDJSON, CSV)) == CSV
-    lines = _Lines(services, exchange, live, rows, as_csv=as_csv)
-    # What keeps every row from being answered still has a status of its own.
-    first = await lines.portion()
-    response = StreamingResponse(lines.after(first), media_type=CSV if as_csv else NDJSON)
-    response.raw_headers[:0] = live.headers
+    services, context = services_of(request), context_of(request)
+    model = services.loaded_model
+    context.model = model.version
+    rows, notices = await _rows(request, services, model)
+    as_csv = preferred_type(request.headers.get("accept", ""), (docs.NDJSON, docs.CSV)) == docs.CSV
+    parts = _answer(services, context, model, rows, notices, as_csv=as_csv)
+    # An error that prevents the whole batch from being answered still has its own status.
+    first = await anext(parts, b"")
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield CSV_HEADER.encode() + first if as_csv else first
+        async for part in parts:
+            yield part
+
+    response = StreamingResponse(stream(), media_type=docs.CSV if as_csv else docs.NDJSON)
+    response.raw_headers[:0] = model.headers
     return response
 
 
-async def _rows(request: Request, services: Services, live: Live) -> Iterator[Row]:
-    headers, limit = headers_of(request.scope), services.settings.upload_limit_mb * _MIB
-    if media_type(headers) in (CSV, FORM):
-        async with stored_csv(request, limit) as path, services.reading:
-            return csv_rows(await asyncio.to_thread(read_csv, live, path))
+async def _rows(
+    request: Request, services: Services, model: LoadedModel
+) -> tuple[Iterator[Row], list[str]]:
+    """The rows of a request, and what of it is passed over."""
+    headers, limit = request.headers.raw, services.settings.upload_limit_mb * _MIB
+    if media_type(headers) in (*CSV_TYPES, FORM):
+        async with stored_csv(request, limit) as path, services.upload_slots:
+            schema, labels = model.manifest.feature_schema, model.labels
+            blocks = await asyncio.to_thread(read_csv, path, schema, labels)
+            return csv_rows(blocks), list(blocks[0].notices)
     require_json(headers)
-    async with stored_body(request.receive, headers, limit) as stored, services.reading:
-        return await asyncio.to_thread(tidily, lambda: json_rows(live, stored.read()))
+    async with stored_body(request, limit) as stored, services.upload_slots:
+        # In a thread whatever its size: the defects of a small list take tens of milliseconds.
+        return await asyncio.to_thread(
+            release_memory_after, lambda: json_rows(model.parser, stored.read())
+        ), []
 
 
-class _Lines:
-    """The answer to a batch, portion by portion."""
-
-    def __init__(
-        self,
-        services: Services,
-        exchange: Exchange,
-        live: Live,
-        rows: Iterator[Row],
-        *,
-        as_csv: bool,
-    ) -> None:
-        self._services, self._exchange, self._live = services, exchange, live
-        self._portions = portions(rows)
-        self._as_csv = as_csv
-        self._rows = self._answered = 0
-
-    async def portion(self) -> bytes:
-        """Lines of the next rows; nothing where there are no more."""
-        portion: list[Row] = await asyncio.to_thread(next, self._portions, [])
-        samples = split(portion)
-        found = (
-            predict(self._services, self._exchange, self._live, samples, "batch") if samples else []
+async def _answer(
+    services: Services,
+    context: RequestContext,
+    model: LoadedModel,
+    rows: Iterator[Row],
+    notices: list[str],
+    *,
+    as_csv: bool,
+) -> AsyncGenerator[bytes, None]:
+    """The answer to a batch in parts, one for each chunk of rows that is predicted at once."""
+    total = answered = 0
+    while chunk := await asyncio.to_thread(lambda: list(islice(rows, _CHUNK_ROWS))):
+        samples = [row for _, row in chunk if isinstance(row, Sample)]
+        try:
+            predictions = await predict_rows(services, context, model, samples, "batch")
+        except PipelineError as error:
+            if as_csv or not total:
+                # CSV has no line for an error: the connection is closed too early instead.
+                raise
+            error_responses.log_internal_error(context.id, error)
+            yield bytes(error_responses.from_error(error).body) + b"\n"
+            return
+        lines = answer_rows(chunk, predictions)
+        yield csv_text(lines, model.labels) if as_csv else ndjson(lines)
+        total += len(chunk)
+        answered += len(samples)
+    if not as_csv:
+        counts = (total, answered, total - answered)
+        yield ndjson(
+            [BatchEnd(BatchSummary(*counts, model.version, model.manifest_sha256, notices))]
         )
-        self._rows += len(portion)
-        self._answered += len(samples)
-        rows = answered(portion, found)
-        return csv_text(rows, self._live.labels) if self._as_csv else ndjson(rows)
-
-    async def after(self, first: bytes) -> AsyncIterator[bytes]:
-        """The whole answer, whose first portion is made already."""
-        if self._as_csv:
-            yield (",".join(CSV_COLUMNS) + "\n").encode()
-        lines = first
-        while lines:
-            yield lines
-            try:
-                lines = await self.portion()
-            except PipelineError as error:
-                if self._as_csv:
-                    # There is no place for it: the connection ends before the answer does.
-                    raise
-                problem_details.log_fault(self._exchange.id, error)
-                yield bytes(problem_details.from_error(error).body) + b"\n"
-                return
-        if not self._as_csv:
-            live = self._live
-            counts = (self._rows, self._answered, self._rows - self._answered)
-            summary = BatchSummary(*counts, live.version, live.manifest_sha256)
-            yield ndjson([BatchEnd(summary)])
 
 
-_LAND = operation(
+_LAND = docs.operation(
     "Land labelled rows for the next retrain",
     scope="upload",
     answer=LandedRows,
     status=HTTPStatus.CREATED,
     description="The file was landed; the next retrain takes it in as a batch.",
-    others={HTTPStatus.OK: Success("The same file was landed before.", LandedRows)},
-    body=request_body(
+    others={HTTPStatus.OK: docs.response("The same file was landed before.", LandedRows)},
+    body=docs.request_body(
         {
-            CSV: content(
-                {"type": "string"},
-                one=Example("A header and a row", lambda live: _table(live, labelled=True)),
+            docs.CSV: docs.content(
+                docs.TEXT, one=docs.Example("A header and a row", _labelled_example)
             ),
-            FORM: content(UPLOAD),
+            FORM: docs.content(UPLOAD),
         }
     ),
-    refusals=(*_REFUSALS, RowsRejected),
+    parameters=[
+        {
+            "name": "label_codes",
+            "in": "query",
+            "description": "What label codes in the file mean, such as 0=malignant,1=benign. "
+            "Without it, codes are taken only where the rows by themselves agree with the model.",
+            "required": False,
+            "schema": {"type": "string"},
+        }
+    ],
+    errors=(*_ERRORS, HeaderRefused, LabelsRefused, RowsRejected),
 )
 
 
@@ -232,15 +212,30 @@ _LAND = operation(
 async def labelled(request: Request) -> Response:
     """CSV with the features and the diagnosis, as the body or as the file of a form.
 
-    The report tells which rows cannot be used, and why. Sound rows are taken in by the next
-    retrain, which also holds them against the rows that are known already.
+    The report lists the rows that cannot be used, and why. The next retrain ingests the usable
+    rows; it also compares them with the rows that it has already. Labels that contradict the
+    model, as if they were swapped, are refused.
     """
     services = services_of(request)
     limit = services.settings.upload_limit_mb * _MIB
-    async with stored_csv(request, limit) as path, services.reading:
-        report = await asyncio.to_thread(land, services.settings, services.live.manifest, path)
-    return json_answer(report, HTTPStatus.OK if report.known else HTTPStatus.CREATED)
+    model = services.loaded_model
+    codes = _label_codes(request, model)
+    async with stored_csv(request, limit) as path, services.upload_slots:
+        report = await asyncio.to_thread(land, services.settings, model, path, codes)
+    return json_response(report, HTTPStatus.OK if report.known else HTTPStatus.CREATED)
 
 
-for _kind in (BatchRow, BatchEnd):
-    content(_kind)
+def _label_codes(request: Request, model: LoadedModel) -> dict[str, str] | None:
+    """The value of ``?label_codes``.
+
+    Raises
+    ------
+    HeaderRefused
+    """
+    values = request.query_params.getlist("label_codes")
+    if not values:
+        return None
+    try:
+        return read_label_codes(",".join(values), model.labels)
+    except ConfigError as error:
+        raise HeaderRefused(error.message, error.remedy, header="label_codes") from None

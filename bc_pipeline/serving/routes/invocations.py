@@ -1,4 +1,4 @@
-"""MLflow's scoring protocol, for what was written against ``mlflow models serve``."""
+"""MLflow's scoring protocol, for clients of ``mlflow models serve``."""
 
 from __future__ import annotations
 
@@ -9,39 +9,32 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse
 
 from bc_pipeline import __version__
-from bc_pipeline.errors import (
-    BodyTooLarge,
-    BodyUnreadable,
-    MediaTypeRefused,
-    NoChampion,
-    RecordsAway,
-    RequestRefused,
-    SchemaMismatch,
+from bc_pipeline.errors import MediaTypeRefused, NoChampion, RecordsAway, RequestRefused
+from bc_pipeline.serving.model.loaded_model import LoadedModel
+from bc_pipeline.serving.pages import documentation as docs
+from bc_pipeline.serving.pages import record_examples
+from bc_pipeline.serving.prediction import predict_rows
+from bc_pipeline.serving.request_context import context_of
+from bc_pipeline.serving.request_parsing.body_stream import (
+    CSV_TYPES,
+    media_type,
+    parse_stored,
+    require_json,
+    require_uncompressed,
+    stored_body,
 )
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.bodies.reading import media_type, require_json, require_plain, stored_body
-from bc_pipeline.serving.exchange import exchange_of, headers_of, plain, services_of
-from bc_pipeline.serving.inference.frames import FORMATS, read_csv, read_table
-from bc_pipeline.serving.inference.predict_rows import predict_rows, read_aside
-from bc_pipeline.serving.inference.rows import ROW_LIMIT
-from bc_pipeline.serving.model.live import Live
-from bc_pipeline.serving.pages.documentation import (
-    CSV,
-    JSON,
-    MODEL_HEADERS,
-    Example,
-    content,
-    operation,
-    request_body,
-)
+from bc_pipeline.serving.request_parsing.mlflow_request import FORMATS, read_csv, read_table
+from bc_pipeline.serving.request_parsing.rows import ROW_LIMIT
+from bc_pipeline.serving.responses import json_response
+from bc_pipeline.serving.scoped_route import ScopedRoute
+from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["mlflow"])
 _MIB = 1024 * 1024
 
 
 class Scores(msgspec.Struct):
-    """What the model as logged in MLflow predicts: a pair of probabilities for every row.
+    """Predictions as the model that is logged in MLflow makes them: two probabilities per row.
 
     Attributes
     ----------
@@ -59,50 +52,40 @@ class Pong(msgspec.Struct):
     status: str = "ok"
 
 
-def _split(live: Live) -> dict[str, Any]:
-    names = list(live.manifest.feature_schema.names)
-    return {"dataframe_split": {"columns": names, "data": [list(live.example)]}}
+def _split(model: LoadedModel) -> dict[str, Any]:
+    names = list(model.manifest.feature_schema.names)
+    return {"dataframe_split": {"columns": names, "data": [list(model.example)]}}
 
 
-def _records(live: Live) -> dict[str, Any]:
-    names = live.manifest.feature_schema.names
-    return {"dataframe_records": [dict(zip(names, live.example, strict=True))]}
+def _records(model: LoadedModel) -> dict[str, Any]:
+    return {"dataframe_records": [record_examples.named_record(model)]}
 
 
-def _csv(live: Live) -> str:
-    return "\n".join(
-        [",".join(live.manifest.feature_schema.names), ",".join(map(repr, live.example)), ""]
-    )
+def _csv(model: LoadedModel) -> str:
+    names = model.manifest.feature_schema.names
+    return f"{','.join(names)}\n{','.join(map(repr, model.example))}\n"
 
 
 @router.post(
     "/invocations",
-    **operation(
+    **docs.operation(
         "Score a table, as 'mlflow models serve' does",
         scope="predict",
         answer=Scores,
-        headers=MODEL_HEADERS,
-        body=request_body(
+        headers=docs.MODEL_HEADERS,
+        body=docs.request_body(
             {
-                JSON: content(
+                docs.JSON: docs.content(
                     {"type": "object", "properties": {form: {} for form in FORMATS}},
-                    split=Example("Columns and rows", _split),
-                    records=Example("Records", _records),
-                    nothing=Example("No table", {}, status=400),
+                    split=docs.Example("Columns and rows", _split),
+                    records=docs.Example("Records", _records),
+                    nothing=docs.Example("No table", {}, status=400),
                 ),
-                CSV: content({"type": "string"}, table=Example("A header and rows", _csv)),
+                docs.CSV: docs.content(docs.TEXT, table=docs.Example("A header and rows", _csv)),
             },
             f"At most {ROW_LIMIT} rows.",
         ),
-        refusals=(
-            RequestRefused,
-            BodyUnreadable,
-            BodyTooLarge,
-            MediaTypeRefused,
-            SchemaMismatch,
-            NoChampion,
-            RecordsAway,
-        ),
+        errors=(RequestRefused, *docs.BODY_ERRORS, NoChampion, RecordsAway),
     ),
 )
 async def invocations(request: Request) -> Response:
@@ -110,62 +93,62 @@ async def invocations(request: Request) -> Response:
 
     Every row is answered and recorded, or none.
     """
-    services, exchange = services_of(request), exchange_of(request)
-    headers = headers_of(request.scope)
-    is_csv = media_type(headers) == CSV
+    services, context = services_of(request), context_of(request)
+    headers = request.headers.raw
+    is_csv = media_type(headers) in CSV_TYPES
     if is_csv:
         _require_utf8(request.headers["content-type"])
-        require_plain(headers)
+        require_uncompressed(headers)
     else:
         require_json(headers)
-    live = services.live
-    limit, schema = services.settings.upload_limit_mb * _MIB, live.manifest.feature_schema
+    model = services.loaded_model
+    limit, schema = services.settings.upload_limit_mb * _MIB, model.manifest.feature_schema
     read = read_csv if is_csv else read_table
-    async with stored_body(request.receive, headers, limit) as stored:
-        samples = await read_aside(stored, lambda body: read(body, schema))
-    answers = await predict_rows(services, exchange, live, samples, "invocations")
-    positive, negative = live.labels.positive.name, live.labels.negative.name
-    chances = [answer.probabilities for answer in answers]
-    return json_answer(
-        Scores(
-            [(chance[negative], chance[positive]) for chance in chances],
-            [answer.prediction_id for answer in answers],
-        ),
-        headers={plain(key): plain(value) for key, value in live.headers},
+    async with stored_body(request, limit) as stored:
+        samples = await parse_stored(stored, lambda body: read(body, schema))
+    answers = await predict_rows(services, context, model, samples, "invocations")
+    positive, negative = model.labels.positive.name, model.labels.negative.name
+    probabilities = [answer.probabilities for answer in answers]
+    scores = Scores(
+        [(row[negative], row[positive]) for row in probabilities],
+        [answer.prediction_id for answer in answers],
     )
+    response = json_response(scores)
+    response.raw_headers += model.headers
+    return response
 
 
 def _require_utf8(declared: str) -> None:
-    for given in declared.lower().split(";")[1:]:
-        if given.replace(" ", "").replace('"', "") not in ("", "charset=utf-8"):
+    for parameter in declared.lower().split(";")[1:]:
+        if parameter.replace(" ", "").replace('"', "") not in ("", "charset=utf-8"):
             raise MediaTypeRefused("Send the body as 'Content-Type: text/csv', in UTF-8.")
 
 
 @router.get(
     "/ping",
-    **operation(
+    **docs.operation(
         "Whether predictions can be answered",
         scope="public",
         answer=Pong,
-        refusals=(NoChampion, RecordsAway),
+        errors=(NoChampion, RecordsAway),
     ),
 )
 async def ping(request: Request) -> Response:
     """The same as /readyz."""
     services = services_of(request)
-    services.require_log()
-    exchange_of(request).model = services.live.version
-    return json_answer(Pong())
+    services.require_writable_log()
+    context_of(request).model = services.loaded_model.version
+    return json_response(Pong())
 
 
 @router.get(
     "/version",
-    **operation(
+    **docs.operation(
         "Version of this service",
         scope="public",
-        contents={"text/plain": content({"type": "string"})},
+        contents={"text/plain": docs.content(docs.TEXT)},
     ),
 )
 async def version() -> Response:
-    """Where MLflow gives its own version."""
+    """MLflow reports its own version here."""
     return PlainTextResponse(__version__)

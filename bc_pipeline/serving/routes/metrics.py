@@ -1,4 +1,4 @@
-"""Figures for machines: Prometheus' formats, and the model's performance as JSON."""
+"""Metrics in Prometheus' formats, and the model's performance as JSON."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from bc_pipeline.serving.accept import preferred
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.exchange import services_of
-from bc_pipeline.serving.pages.documentation import JSON, content, operation
-from bc_pipeline.serving.services import Services
-from bc_pipeline.serving.telemetry.exposition import answered, expose, observe
+from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.pages import documentation as docs
+from bc_pipeline.serving.responses import json_response
+from bc_pipeline.serving.scoped_route import ScopedRoute
+from bc_pipeline.serving.services import Services, services_of
 from bc_pipeline.serving.telemetry.performance import Performance, performance
-from bc_pipeline.serving.telemetry.readiness import readiness
 
 router = APIRouter(route_class=ScopedRoute, tags=["health"])
 _TEXT = "text/plain"
@@ -23,31 +20,33 @@ _OPEN_METRICS = "application/openmetrics-text"
 
 @router.get(
     "/metrics",
-    **operation(
+    **docs.operation(
         "Prometheus metrics; with Accept: application/json, the model's performance",
         scope="read",
         answer=Performance,
         contents={
-            _TEXT: content({"type": "string"}),
-            _OPEN_METRICS: content({"type": "string"}),
+            _TEXT: docs.content(docs.TEXT),
+            _OPEN_METRICS: docs.content(docs.TEXT),
         },
     ),
 )
 async def metrics(request: Request) -> Response:
-    """Counted by all workers; the one that answers says what is live."""
+    """Counts of all workers; the model is that of the worker that answers."""
     services = services_of(request)
     accept = request.headers.get("accept", "")
-    observe(services)
-    if preferred(accept, (_TEXT, _OPEN_METRICS, JSON)) == JSON:
-        return json_answer(await asyncio.to_thread(_performance, services))
-    body, media_type = await asyncio.to_thread(_exposition, services, accept)
-    # As a header: a media type of text would be given its charset twice.
+    services.exposition.publish()
+    if preferred_type(accept, (_TEXT, _OPEN_METRICS, docs.JSON)) == docs.JSON:
+        return json_response(await asyncio.to_thread(_performance, services))
+    body, media_type = await asyncio.to_thread(
+        lambda: services.exposition.encode(services.readiness(), accept)
+    )
+    # Set as a header: Starlette would add a second charset to a `media_type` of text.
     return Response(body, headers={"Content-Type": media_type})
 
 
 def _performance(services: Services) -> Performance:
-    return performance(services.model.current, readiness(services).status, answered(services))
-
-
-def _exposition(services: Services, accept: str) -> tuple[bytes, str]:
-    return expose(services, readiness(services), accept)
+    return performance(
+        services.model_watcher.current,
+        services.readiness().status,
+        services.exposition.predictions(),
+    )

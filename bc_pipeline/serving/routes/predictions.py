@@ -1,79 +1,61 @@
-"""Predict one record, with an explanation where it is asked for."""
+"""Predict one record, with an explanation where it is requested."""
 
 from __future__ import annotations
 
+import asyncio
+
+import msgspec
 from fastapi import APIRouter, Request, Response
 
-from bc_pipeline.errors import (
-    BodyTooLarge,
-    BodyUnreadable,
-    HeaderRefused,
-    MediaTypeRefused,
-    NoChampion,
-    RecordsAway,
-    SchemaMismatch,
-)
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.bodies.reading import read_body, require_json
-from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
-from bc_pipeline.serving.pages.documentation import (
-    MODEL_HEADERS,
-    RECORD_BODY,
-    called_record,
-    operation,
-    parameter,
-)
-from bc_pipeline.serving.predict import Prediction, Reply, explain_body, predict_body
+from bc_pipeline.errors import HeaderRefused, NoChampion, RecordsAway
+from bc_pipeline.explanation.explainer import Explanation
+from bc_pipeline.serving.pages import documentation as docs
+from bc_pipeline.serving.pages import record_examples
+from bc_pipeline.serving.prediction import Prediction, encode, predict_one
+from bc_pipeline.serving.request_context import context_of
+from bc_pipeline.serving.request_parsing.body_stream import read_body, require_json
+from bc_pipeline.serving.scoped_route import ScopedRoute
+from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["predict"])
-_REFUSALS = (
-    BodyUnreadable,
-    BodyTooLarge,
-    MediaTypeRefused,
-    SchemaMismatch,
-    NoChampion,
-    RecordsAway,
-)
-_PREDICT = operation(
+_ERRORS = (*docs.BODY_ERRORS, NoChampion, RecordsAway)
+_PREDICT = docs.operation(
     "Classify one record",
     scope="predict",
     answer=Prediction,
     description="The call, and the version that made it.",
-    example=called_record,
-    headers=MODEL_HEADERS,
+    example=record_examples.example_prediction,
+    headers=docs.MODEL_HEADERS,
     parameters=[
-        parameter(
-            "explain",
-            "query",
-            "Whether to tell what each feature adds to the log-odds, as /v1/explain does.",
-            schema={"type": "boolean", "default": False},
-        )
+        {
+            "name": "explain",
+            "in": "query",
+            "description": "Whether to tell what each feature adds to the log-odds, "
+            "as /v1/explain does.",
+            "required": False,
+            "schema": {"type": "boolean", "default": False},
+        }
     ],
-    body=RECORD_BODY,
-    refusals=_REFUSALS,
+    body=record_examples.RECORD_BODY,
+    errors=(*_ERRORS, HeaderRefused),
 )
-_EXPLAIN = operation(
+_EXPLAIN = docs.operation(
     "Classify one record and explain the call",
     scope="predict",
     answer=Prediction,
     description="The call, and what each feature adds to the log-odds of the positive label.",
-    headers=MODEL_HEADERS,
-    body=RECORD_BODY,
-    refusals=_REFUSALS,
+    headers=docs.MODEL_HEADERS,
+    body=record_examples.RECORD_BODY,
+    errors=_ERRORS,
 )
-_WORDS = {"true": True, "1": True, "false": False, "0": False}
+_BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
 
 
 @router.post("/v1/predict", **_PREDICT)
 @router.post("/predict", **_PREDICT | {"include_in_schema": False})
 async def predict(request: Request) -> Response:
     """One record in; the call, its probability and the version that made it out."""
-    wanted = _asked(request)
-    body = await _body(request)
-    services, exchange = services_of(request), exchange_of(request)
-    if wanted:
-        return _response(await explain_body(services, exchange, body, "predict"))
-    return _response(predict_body(services, exchange, body))
+    return await _answer(request, "predict", with_explanation=_explanation_requested(request))
 
 
 @router.post("/v1/explain", **_EXPLAIN)
@@ -83,38 +65,36 @@ async def explain(request: Request) -> Response:
     For a model that is linear in its log-odds they are exact; for others they are Shapley
     values, estimated by permutation, each with its standard error.
     """
-    body = await _body(request)
-    return _response(
-        await explain_body(services_of(request), exchange_of(request), body, "explain")
-    )
+    return await _answer(request, "explain", with_explanation=True)
 
 
-async def _body(request: Request) -> bytes:
-    headers = headers_of(request.scope)
-    require_json(headers)
-    return await read_body(request.receive, headers)
-
-
-def _response(reply: Reply) -> Response:
-    response = Response(reply.body, media_type="application/json")
-    response.raw_headers[:0] = reply.headers
+async def _answer(request: Request, route: str, *, with_explanation: bool) -> Response:
+    require_json(request.headers.raw)
+    body = await read_body(request)
+    services, context = services_of(request), context_of(request)
+    model = services.loaded_model
+    context.model = model.version
+    sample = model.parser.read(body)
+    explanation: Explanation | msgspec.UnsetType = msgspec.UNSET
+    if with_explanation:
+        # In a thread: it takes too long to keep other requests waiting.
+        explanation = await asyncio.to_thread(lambda: model.explainer.explain(sample.values))
+    prediction = predict_one(services, context, model, sample, route)
+    prediction.explanation = explanation
+    response = Response(encode(prediction), media_type=docs.JSON)
+    response.raw_headers[:0] = model.headers
     return response
 
 
-def _asked(request: Request) -> bool:
-    """Whether ``?explain`` is set.
+def _explanation_requested(request: Request) -> bool:
+    """The value of ``?explain``.
 
     Raises
     ------
     HeaderRefused
     """
-    given = request.query_params.getlist("explain")
-    if not given:
-        return False
-    known = _WORDS.get(given[0].casefold()) if len(given) == 1 else None
-    if known is None:
-        raise HeaderRefused(
-            "The parameter 'explain' is true or false.",
-            header="explain",
-        )
-    return known
+    values = request.query_params.getlist("explain") or ["false"]
+    requested = _BOOLEANS.get(values[0].casefold()) if len(values) == 1 else None
+    if requested is None:
+        raise HeaderRefused("The parameter 'explain' is true or false.", header="explain")
+    return requested

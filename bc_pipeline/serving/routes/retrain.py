@@ -1,47 +1,27 @@
-"""Retrain: start a run of the real workflow, and follow it."""
+"""Start retrain runs of the workflow in Airflow, and report their state."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Annotated, Any
 
-import msgspec
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
-from bc_pipeline.clock import format_time, parse_time
-from bc_pipeline.errors import (
-    AirflowAway,
-    AirflowRefused,
-    BodyTooLarge,
-    BodyUnreadable,
-    ConfigError,
-    Defect,
-    HeaderRefused,
-    KeyReused,
-    MediaTypeRefused,
-    NotThere,
-    SchemaMismatch,
-)
-from bc_pipeline.serving.admission import ScopedRoute
-from bc_pipeline.serving.answers import json_answer
-from bc_pipeline.serving.bodies.plain_json import read_struct, refusal
-from bc_pipeline.serving.bodies.reading import Headers, read_body, require_json
-from bc_pipeline.serving.exchange import exchange_of, headers_of, services_of
-from bc_pipeline.serving.pages.documentation import (
-    JSON,
-    Example,
-    Success,
-    content,
-    operation,
-    parameter,
-    request_body,
-)
+from bc_pipeline.errors import AirflowAway, AirflowRefused, HeaderRefused, KeyReused, NotThere
+from bc_pipeline.serving.headers import Headers
+from bc_pipeline.serving.pages import documentation as docs
+from bc_pipeline.serving.request_context import context_of
+from bc_pipeline.serving.request_parsing.body_stream import read_body, require_json
+from bc_pipeline.serving.request_parsing.strict_json import read_model
+from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.retraining import SAME_KEY, Retrain, Retraining, RetrainOrder
+from bc_pipeline.serving.scoped_route import ScopedRoute
+from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["retrain"])
 _KEY = b"idempotency-key"
 _KEY_LENGTH = 128
-_ORDER_LIMIT = 4096
+_BODY_LIMIT = 4096
 _RUN: dict[str, Any] = {
     "id": "01900000-0000-7000-8000-000000000000",
     "dag": "wdbc_retrain",
@@ -49,23 +29,19 @@ _RUN: dict[str, Any] = {
     "queued_at": "2026-11-21T08:30:00Z",
     "started_at": None,
     "ended_at": None,
+    "notes": [],
     "tasks": [],
 }
-_RUNNING = _RUN | {
+_TASK = {
+    "task": "ingest",
+    "map_index": -1,
     "state": "running",
-    "started_at": "2026-11-21T08:30:01Z",
-    "tasks": [
-        {
-            "task": "ingest",
-            "map_index": -1,
-            "state": "running",
-            "attempt": 1,
-            "started_at": "2026-11-21T08:30:02Z",
-            "ended_at": None,
-        }
-    ],
+    "attempt": 1,
+    "started_at": "2026-11-21T08:30:02Z",
+    "ended_at": None,
 }
-_START = operation(
+_RUNNING = _RUN | {"state": "running", "started_at": "2026-11-21T08:30:01Z", "tasks": [_TASK]}
+_START = docs.operation(
     "Start a retrain through Airflow",
     scope="retrain",
     answer=Retrain,
@@ -74,41 +50,32 @@ _START = operation(
     headers=("Location",),
     example=_RUN,
     others={
-        HTTPStatus.OK: Success(
+        HTTPStatus.OK: docs.response(
             "This key started the run before; nothing new was started.",
             Retrain,
-            None,
-            ("Location",),
+            headers=("Location",),
         )
     },
     parameters=[
-        parameter(
-            "Idempotency-Key",
-            "header",
-            "Made by the client, new for each retrain that it wants: the same key again finds "
-            "the same run.",
-            schema={"type": "string", "minLength": 1, "maxLength": _KEY_LENGTH},
-            required=True,
-        )
-    ],
-    body=request_body(
         {
-            JSON: content(
-                RetrainOrder, approval=Example("A person decides", {"require_approval": True})
+            "name": "Idempotency-Key",
+            "in": "header",
+            "description": "Made by the client, new for each retrain that it wants: the same key "
+            "again finds the same run.",
+            "required": True,
+            "schema": {"type": "string", "minLength": 1, "maxLength": _KEY_LENGTH},
+        }
+    ],
+    body=docs.request_body(
+        {
+            docs.JSON: docs.content(
+                RetrainOrder, approval=docs.Example("A person decides", {"require_approval": True})
             )
         },
         "May be left out.",
         required=False,
     ),
-    refusals=(
-        BodyUnreadable,
-        BodyTooLarge,
-        MediaTypeRefused,
-        SchemaMismatch,
-        KeyReused,
-        AirflowAway,
-        AirflowRefused,
-    ),
+    errors=(*docs.BODY_ERRORS, HeaderRefused, KeyReused, AirflowAway, AirflowRefused),
 )
 
 
@@ -120,64 +87,55 @@ async def start(request: Request) -> Response:
     The gate decides whether the new model becomes the champion. When Airflow does not answer,
     nothing is lost: send the same key again.
     """
-    headers = headers_of(request.scope)
+    headers = request.headers.raw
     key = _idempotency_key(headers)
-    order = _order(headers, await read_body(request.receive, headers, _ORDER_LIMIT))
-    caller = exchange_of(request).caller
+    order = RetrainOrder()
+    if body := await read_body(request, _BODY_LIMIT):
+        require_json(headers)
+        order = read_model(body, RetrainOrder)
+    caller = context_of(request).caller
     services = services_of(request)
     retraining, key_id = Retraining(services.settings), caller.key_id if caller else ""
-    run, found = await services.airflow.run(lambda: retraining.start(order, key, key_id), SAME_KEY)
-    status = HTTPStatus.ACCEPTED if found == "new" else HTTPStatus.OK
-    return json_answer(run, status, {"Location": f"/v1/retrain/{run.id}"})
+    run, state = await services.airflow.run(lambda: retraining.start(order, key, key_id), SAME_KEY)
+    status = HTTPStatus.ACCEPTED if state == "new" else HTTPStatus.OK
+    return json_response(run, status, {"Location": f"/v1/retrain/{run.id}"})
 
 
 @router.get(
     "/v1/retrain/{run_id}",
-    **operation(
+    **docs.operation(
         "Follow a retrain",
         scope="retrain",
         answer=Retrain,
         description="The run and its tasks.",
         example=_RUNNING,
-        parameters=[parameter("run_id", "path", "As 'id' in the answer that started it.")],
-        refusals=(NotThere, AirflowAway, AirflowRefused),
+        errors=(NotThere, AirflowAway, AirflowRefused),
     ),
 )
-async def follow(run_id: str, request: Request) -> Response:
+async def follow(
+    run_id: Annotated[str, Path(description="As 'id' in the answer that started it.")],
+    request: Request,
+) -> Response:
     """The state of a run that was started here, and of its tasks."""
     services = services_of(request)
     retraining = Retraining(services.settings)
-    return json_answer(await services.airflow.run(lambda: retraining.find(run_id)))
+    return json_response(await services.airflow.run(lambda: retraining.find(run_id)))
 
 
 def _idempotency_key(headers: Headers) -> str:
-    given = [value for name, value in headers if name == _KEY]
-    text = given[0].decode("latin-1").strip() if len(given) == 1 else ""
-    if not 0 < len(text) <= _KEY_LENGTH or not text.isprintable():
-        raise HeaderRefused(
-            f"One Idempotency-Key of 1 to {_KEY_LENGTH} characters that print is needed.",
-            "Make a new one for each retrain, such as a UUID.",
-            header="Idempotency-Key",
-        )
-    return text
-
-
-def _order(headers: Headers, body: bytes) -> RetrainOrder:
-    """Read what is asked for; an empty body asks for the default.
+    """The key of a request.
 
     Raises
     ------
-    MediaTypeRefused, BodyUnreadable
-    SchemaMismatch
-        Where a field is unknown or of another type.
+    HeaderRefused
+        Where it is missing, repeated, too long or not printable.
     """
-    if not body:
-        return RetrainOrder()
-    require_json(headers)
-    order = read_struct(body, RetrainOrder)
-    if order.as_of is None:
-        return order
-    try:
-        return msgspec.structs.replace(order, as_of=format_time(parse_time(order.as_of)))
-    except (ConfigError, OverflowError):
-        raise refusal([Defect("is no ISO 8601 date or time", column="as_of")]) from None
+    values = [value for name, value in headers if name == _KEY]
+    key = values[0].decode("latin-1").strip() if len(values) == 1 else ""
+    if not 0 < len(key) <= _KEY_LENGTH or not key.isprintable():
+        raise HeaderRefused(
+            f"Send one Idempotency-Key of 1 to {_KEY_LENGTH} printable characters.",
+            "Make a new one for each retrain, such as a UUID.",
+            header="Idempotency-Key",
+        )
+    return key

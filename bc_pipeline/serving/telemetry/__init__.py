@@ -1,1 +1,1 @@
-"""What is counted, logged and traced, and how the parts are doing."""
+"""Metrics, access log, traces and readiness."""

@@ -1,4 +1,4 @@
-"""One JSON line for each request, written in small groups: the line must not cost the answer."""
+"""The access log: one JSON line per request, written in groups so that it delays no answer."""
 
 from __future__ import annotations
 
@@ -11,27 +11,26 @@ from typing import BinaryIO
 
 import msgspec
 
-from bc_pipeline.serving.exchange import Exchange
+from bc_pipeline.serving.request_context import RequestContext
+from bc_pipeline.serving.telemetry.readiness import PROBE_PATHS
 
 FLUSH_SECONDS = 0.1
-_LINES_AT_ONCE = 256
-# Asked every few seconds by machines: what they are told is news only where it is bad.
-PROBES = frozenset(
-    {"/livez", "/readyz", "/health", "/metrics", "/ping", "/v2/health/live", "/v2/health/ready"}
-)
+_MOST_WAITING = 256
+# Requested by machines every few seconds, and logged only when they fail.
+QUIET_ROUTES = PROBE_PATHS | {"/metrics"}
 _FAILED = 400
 _encoder = msgspec.json.Encoder()
 
 
-class Line(msgspec.Struct, gc=False):
-    """One line; its fields and their order are what readers of the log rely on.
+class AccessLogLine(msgspec.Struct, gc=False):
+    """One line; readers of the log rely on its fields and their order.
 
     Attributes
     ----------
     path : str
-        Template of the address.
+        Path template of the route.
     caller : str or None
-        Name of the key or subject of the token.
+        Name of the API key, or subject of the token.
     model : str or None
         The version that answered.
     """
@@ -52,54 +51,46 @@ class Line(msgspec.Struct, gc=False):
 class AccessLog:
     """Writes to standard error, after at most a tenth of a second.
 
-    Nothing of a request's content is written, and of its address only the template.
+    Nothing of a request's content is written, and of its URL only the path template.
 
     Parameters
     ----------
-    enabled : bool
-        False writes nothing: below the level that is logged.
-    probes : bool
-        Whether probes and scrapes are written that went well; failed ones always are.
+    level : str
+        The service's log level: from WARNING on nothing is written, and only with DEBUG
+        successful probes and scrapes; failed ones always are.
     """
 
-    def __init__(
-        self, *, enabled: bool = True, probes: bool = False, stream: BinaryIO | None = None
-    ) -> None:
-        self._enabled = enabled
-        self._quiet = frozenset() if probes else PROBES
+    def __init__(self, level: str = "INFO", *, stream: BinaryIO | None = None) -> None:
+        self._enabled = level in ("DEBUG", "INFO")
+        self._quiet = frozenset() if level == "DEBUG" else QUIET_ROUTES
         self._stream = stream
-        self._lines: list[Line] = []
+        self._lines: list[AccessLogLine] = []
         self._timer: asyncio.TimerHandle | None = None
         self._second = 0
         self._prefix = ""
 
-    @classmethod
-    def of(cls, level: str) -> AccessLog:
-        """The log of a service that logs from `level` on."""
-        return cls(enabled=level in ("DEBUG", "INFO"), probes=level == "DEBUG")
-
-    def write(self, exchange: Exchange, method: str, seconds: float) -> None:
-        """Note one request."""
-        route, status = exchange.route, exchange.status
+    def write(self, context: RequestContext, method: str, seconds: float) -> None:
+        """Add the line of one request."""
+        route, status = context.route, context.status
         if not self._enabled or (status < _FAILED and route in self._quiet):
             return
-        caller = exchange.caller
+        caller = context.caller
         self._lines.append(
-            Line(
+            AccessLogLine(
                 "request",
-                exchange.id,
+                context.id,
                 method,
                 route,
                 int(status),
                 round(seconds * 1000, 3),
-                exchange.client,
+                context.client,
                 caller.name if caller is not None else None,
-                exchange.model,
+                context.model,
                 "info",
                 self._now(),
             )
         )
-        if len(self._lines) >= _LINES_AT_ONCE:
+        if len(self._lines) >= _MOST_WAITING:
             self.flush()
         elif self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(FLUSH_SECONDS, self.flush)
@@ -113,7 +104,7 @@ class AccessLog:
         return f"{self._prefix}.{int((now - second) * 1e6):06d}Z"
 
     def flush(self) -> None:
-        """Write what is there; a log that cannot be written costs no answer."""
+        """Write the waiting lines; one that cannot be written is lost."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -130,9 +121,9 @@ class AccessLog:
 
 
 def _groups(data: bytes) -> Iterator[bytes]:
-    """Whole lines together, as many as a pipe takes at once.
+    """Split at line ends into groups of at most ``PIPE_BUF`` bytes.
 
-    Workers share one pipe: what is longer could be mixed with another worker's lines.
+    Workers share one pipe, and longer writes could be interleaved with those of others.
     """
     start = 0
     while start < len(data):

@@ -1,11 +1,11 @@
-"""What a worker counts, in Prometheus' terms: base units, templates and codes for labels.
+"""The Prometheus metrics of a worker.
 
-No label ever holds anything of a request but its method and the template of its address.
+No label contains anything of a request except its method and the path template of its route.
 
-A request adds to plain numbers of this process; `Metrics.publish` hands them to
-prometheus_client, a few times a second at most. Where several workers run, the launcher
-sets ``PROMETHEUS_MULTIPROC_DIR`` before they start, and each publishes into files there
-which every worker reads when it is scraped.
+While requests are answered, plain numbers are incremented; `Metrics.publish` adds them to
+prometheus_client's metrics a few times a second, which costs less than to do so per request.
+Where several workers run, the launcher sets ``PROMETHEUS_MULTIPROC_DIR`` before they start:
+each publishes into files there, and the worker that is scraped reads the files of all.
 """
 
 from __future__ import annotations
@@ -25,23 +25,23 @@ from prometheus_client import (
     values,
 )
 from prometheus_client.core import Metric
-from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+from prometheus_client.multiprocess import MultiProcessCollector
 
 from bc_pipeline.errors import KeyRefused, PipelineError, RateLimited, ScopeMissing
 
 FOLDER_VARIABLE = "PROMETHEUS_MULTIPROC_DIR"
 DIGEST_DIGITS = 12
 _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# One for what is slower than all bounds.
-_COUNTS = len(_BUCKETS) + 1
+# The last bucket has no upper bound.
+_BUCKET_COUNT = len(_BUCKETS) + 1
 
-# prometheus_client has no types for these.
-_collector_of: Callable[[None, str], Any] = MultiProcessCollector
-_mark_dead: Callable[[str, str], None] = mark_process_dead
-_values_of: Callable[[Callable[[], str]], Any] = values.MultiProcessValue
+# prometheus_client does not annotate these.
+_multi_process_collector: Callable[[None, str], Any] = MultiProcessCollector
+_multi_process_value: Callable[[Callable[[], str]], Any] = values.MultiProcessValue
 
 Mode = Literal["livesum", "livemin", "livemax", "max"]
-# Of the process, as prometheus_client reads them; for several workers taken together.
+# Gauges about the process, with their names in prometheus_client, and how the values of
+# several workers are combined.
 _PROCESS: dict[str, tuple[str, Mode]] = {
     "process_resident_memory_bytes": ("Resident memory of all workers.", "livesum"),
     "process_virtual_memory_bytes": ("Virtual memory of all workers.", "livesum"),
@@ -52,7 +52,7 @@ _PROCESS: dict[str, tuple[str, Mode]] = {
 
 
 class _Durations(Histogram):
-    """A histogram that takes observations that were counted elsewhere."""
+    """A histogram to which observations are added that were counted by bucket before."""
 
     def add(self, counts: Iterable[int], seconds: float) -> None:
         """Add observations by bucket, and their sum."""
@@ -63,45 +63,45 @@ class _Durations(Histogram):
 
 
 class Metrics:
-    """The counters of one worker. To be used from the thread of its event loop.
+    """The metrics of one worker; not thread-safe, used from the thread of its event loop.
 
     Parameters
     ----------
     worker : str
-        Which one of those that share the folder, in letters, digits and hyphens. Its files
-        bear the name rather than the number of the process: one that takes its place goes on
-        counting in them, so they become no more however many end.
+        Unique among those that share the folder; letters, digits and hyphens. Its files are
+        named after it and not after the process id: a replacement goes on counting in them,
+        so that their number does not grow.
 
     Attributes
     ----------
     in_flight : int
-        Requests that are being answered; `answered` takes one off.
+        Requests that are being answered; `count_request` subtracts one.
     folder : Path or None
-        Where the workers meet; None where this one is alone.
+        Shared by the workers; None for a single worker.
     """
 
     def __init__(self, worker: str = "worker") -> None:
         self.in_flight = 0
-        found = os.environ.get(FOLDER_VARIABLE)
-        self.folder = Path(found) if found else None
+        folder = os.environ.get(FOLDER_VARIABLE)
+        self.folder = Path(folder) if folder else None
         if self.folder is not None:
-            # What a metric that is made after this keeps its numbers in.
-            values.ValueClass = _values_of(lambda: worker)
+            # Storage of the values of all metrics that are created from now on.
+            values.ValueClass = _multi_process_value(lambda: worker)
         self._registry = CollectorRegistry()
-        # By route, method and status: counts by bucket, then the sum of the seconds.
-        self._answered: dict[tuple[str, str, int], list[float]] = {}
-        # By version: called positive, called negative.
-        self._called: dict[str, list[int]] = {}
+        # Keys are route, method and status; values are counts by bucket and the sum of seconds.
+        self._requests_by_labels: dict[tuple[str, str, int], list[float]] = {}
+        # Positive and negative calls by version.
+        self._calls_by_version: dict[str, list[int]] = {}
         self._refusals: dict[str, int] = {}
         self._cpu = 0.0
         self._model: tuple[str, ...] | None = None
         self._process = ProcessCollector(registry=None)
-        self._make_counters()
-        self._make_gauges()
-        # Until a worker tells its state it is not ready; the rest must not be zero.
-        self._describe_process()
+        self._create_counters()
+        self._create_gauges()
+        # A worker is not ready until `set_state` is called, but its process metrics are valid.
+        self._set_process_metrics()
 
-    def _make_counters(self) -> None:
+    def _create_counters(self) -> None:
         self._requests = self._counter(
             "bc_http_requests", "Requests answered.", "route", "method", "status"
         )
@@ -136,7 +136,7 @@ class Metrics:
             "process_cpu_seconds", "User and system CPU time of all workers, ended ones included."
         )
 
-    def _make_gauges(self) -> None:
+    def _create_gauges(self) -> None:
         self._in_flight = self._gauge(
             "bc_http_requests_in_flight", "Requests that are being answered.", "livesum"
         )
@@ -162,7 +162,7 @@ class Metrics:
             "max",
             "model_version",
         )
-        self._of_process = {
+        self._process_gauges = {
             name: self._gauge(name, text, mode) for name, (text, mode) in _PROCESS.items()
         }
 
@@ -172,32 +172,30 @@ class Metrics:
     def _gauge(self, name: str, text: str, mode: Mode, *labels: str) -> Gauge:
         return Gauge(name, text, labels, registry=self._registry, multiprocess_mode=mode)
 
-    # While requests are answered ---------------------------------------------------------
-
-    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+    def count_request(self, route: str, method: str, status: int, seconds: float) -> None:
         """Count one request; `route` and `method` come from fixed sets."""
         self.in_flight -= 1
-        tally = self._answered.get((route, method, status))
+        tally = self._requests_by_labels.get((route, method, status))
         if tally is None:
-            tally = self._answered[route, method, status] = [0] * _COUNTS + [0.0]
+            tally = self._requests_by_labels[route, method, status] = [0] * _BUCKET_COUNT + [0.0]
         tally[bisect_left(_BUCKETS, seconds)] += 1
         tally[-1] += seconds
 
-    def predicted(self, version: str, positive: int, total: int) -> None:
+    def count_predictions(self, version: str, positive: int, total: int) -> None:
         """Count predictions of one model."""
-        calls = self._called.get(version)
+        calls = self._calls_by_version.get(version)
         if calls is None:
-            calls = self._called[version] = [0, 0]
+            calls = self._calls_by_version[version] = [0, 0]
         calls[0] += positive
         calls[1] += total - positive
 
-    def warned(self, features: Iterable[str]) -> None:
+    def count_warnings(self, features: Iterable[str]) -> None:
         """Count warnings, by names of the feature schema."""
         for feature in features:
             self._warnings.labels(feature).inc()
 
-    def refused(self, error: PipelineError) -> None:
-        """Count what a client was told instead of an answer."""
+    def count_error(self, error: PipelineError) -> None:
+        """Count an error that a client got."""
         self._problems.labels(error.code).inc()
         if isinstance(error, KeyRefused):
             self._auth_failures.labels(error.reason or "other").inc()
@@ -206,24 +204,22 @@ class Metrics:
         elif isinstance(error, RateLimited):
             self._rate_limited.labels(error.kind or "other").inc()
 
-    # A few times a second ----------------------------------------------------------------
-
     def publish(self) -> None:
-        """Hand over what was counted since the last time."""
-        for (route, method, status), tally in self._answered.items():
-            counts, seconds = [int(count) for count in tally[:_COUNTS]], tally[-1]
+        """Add what was counted since the last call to the metrics that are scraped."""
+        for (route, method, status), tally in self._requests_by_labels.items():
+            counts, seconds = [int(count) for count in tally[:_BUCKET_COUNT]], tally[-1]
             total = sum(counts)
             if total:
-                tally[:] = [0] * _COUNTS + [0.0]
+                tally[:] = [0] * _BUCKET_COUNT + [0.0]
                 self._requests.labels(route, method, str(int(status))).inc(total)
                 self._seconds.labels(route).add(counts, seconds)
-        called, self._called = self._called, {}
-        for version, (positive, negative) in called.items():
+        calls, self._calls_by_version = self._calls_by_version, {}
+        for version, (positive, negative) in calls.items():
             self._predictions.labels(version, "positive").inc(positive)
             self._predictions.labels(version, "negative").inc(negative)
         self._in_flight.set(self.in_flight)
 
-    def describe(
+    def set_state(
         self,
         *,
         ready: bool,
@@ -232,7 +228,7 @@ class Metrics:
         refused: bool,
         refusals: Mapping[str, int],
     ) -> None:
-        """Tell the state of this worker.
+        """Set the state of this worker.
 
         Parameters
         ----------
@@ -243,7 +239,7 @@ class Metrics:
         refused : bool
             Whether a champion is refused at present.
         refusals : mapping of str to int
-            How many were since the start, by code.
+            Number of refusals since the start, by code.
         """
         self._workers.set(1)
         self._ready.set(ready)
@@ -254,36 +250,26 @@ class Metrics:
         present = tuple(model.values()) if model else None
         if present != self._model:
             if self._model is not None:
-                # What is zero is left out when it is told: it cannot be taken back.
+                # A sample cannot be removed from the shared files; zeros are not exposed.
                 self._model_info.labels(*self._model).set(0)
             self._model = present
         if model is not None:
             self._model_info.labels(**model).set(1)
             self._loaded.labels(model["model_version"]).set(loaded_at)
-        self._describe_process()
+        self._set_process_metrics()
 
-    def _describe_process(self) -> None:
+    def _set_process_metrics(self) -> None:
         for family in self._process.collect():
             for sample in family.samples:
                 if sample.name == "process_cpu_seconds_total":
                     self._cpu_seconds.inc(max(0.0, sample.value - self._cpu))
                     self._cpu = sample.value
-                elif sample.name in self._of_process:
-                    self._of_process[sample.name].set(sample.value)
+                elif sample.name in self._process_gauges:
+                    self._process_gauges[sample.name].set(sample.value)
 
     def collect(self) -> Iterable[Metric]:
-        """What all workers have published."""
+        """The metrics that all workers have published."""
         if self.folder is None:
             return self._registry.collect()
-        found: Iterable[Metric] = _collector_of(None, str(self.folder)).collect()
-        return found
-
-
-def forget_worker(worker: str) -> None:
-    """Take an ended worker out of what is told of the living; what it counted stays.
-
-    For the launcher; does nothing where ``PROMETHEUS_MULTIPROC_DIR`` is not set.
-    """
-    folder = os.environ.get(FOLDER_VARIABLE)
-    if folder:
-        _mark_dead(worker, folder)
+        metrics: Iterable[Metric] = _multi_process_collector(None, str(self.folder)).collect()
+        return metrics

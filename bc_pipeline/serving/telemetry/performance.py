@@ -1,16 +1,15 @@
-"""How well the model does: what was promised at its release, and what turned out true."""
+"""Performance of the model: its evaluation at the release, and the outcomes since."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 import msgspec
 
 from bc_pipeline import clock
-from bc_pipeline.records.status import OutcomeCounts, Status
-from bc_pipeline.serving.model.live import Live
+from bc_pipeline.prediction_log.status import RECENT_DAYS, OutcomeCounts, RecentOutcomes, Status
+from bc_pipeline.serving.model.loaded_model import LoadedModel
 
 # Two-sided 95 %.
 _Z = 1.959963984540054
@@ -40,6 +39,26 @@ class Outcomes(msgspec.Struct, frozen=True):
     recall: Share
     specificity: Share
     precision: Share
+
+
+class RecentPerformance(msgspec.Struct, frozen=True):
+    """Outcomes of one version that were recorded within the last days.
+
+    Attributes
+    ----------
+    observed, expected : float
+        Number of positive outcomes, and the sum of the probabilities that were answered.
+    observed_to_expected : float or None
+        Their ratio: about 1 for a calibrated model, above 1 where it promises too little
+        (calibration in the large: Steyerberg, "Clinical Prediction Models", 2nd ed., 2019,
+        chapter 15). None where nothing was expected.
+    """
+
+    days: int
+    outcomes: Outcomes
+    observed: int
+    expected: float
+    observed_to_expected: float | None
 
 
 class ModelFacts(msgspec.Struct, frozen=True):
@@ -72,6 +91,8 @@ class Performance(msgspec.Struct, frozen=True):
     ----------
     outcomes : dict of str to Outcomes
         By version, whatever version is live.
+    recent_outcomes : dict of str to RecentPerformance
+        By version; only versions with any.
     outcomes_at : str or None
         When they were counted; None where no drainer has reported.
     answered : dict of str to dict of str to int
@@ -80,28 +101,31 @@ class Performance(msgspec.Struct, frozen=True):
 
     model: ModelFacts | None
     outcomes: dict[str, Outcomes]
+    recent_outcomes: dict[str, RecentPerformance]
     outcomes_at: str | None
     answered: dict[str, dict[str, int]]
 
 
 def performance(
-    live: Live | None, status: Status | None, answered: Mapping[str, dict[str, int]]
+    model: LoadedModel | None, status: Status | None, answered: Mapping[str, dict[str, int]]
 ) -> Performance:
     return Performance(
-        model=_model(live) if live else None,
+        model=_model(model) if model else None,
         outcomes={
             version: outcomes(counts)
             for version, counts in (status.outcomes if status else {}).items()
         },
-        outcomes_at=clock.format_time(datetime.fromtimestamp(status.written_at, UTC))
-        if status
-        else None,
+        recent_outcomes={
+            version: _recent(counts)
+            for version, counts in (status.recent_outcomes if status else {}).items()
+        },
+        outcomes_at=clock.format_seconds(status.written_at) if status else None,
         answered=dict(answered),
     )
 
 
 def outcomes(counts: OutcomeCounts) -> Outcomes:
-    """Rates of one version, with how sure they are."""
+    """Rates of one version with their confidence intervals."""
     return Outcomes(
         counts.tp,
         counts.fn,
@@ -113,33 +137,40 @@ def outcomes(counts: OutcomeCounts) -> Outcomes:
     )
 
 
+def _recent(counts: RecentOutcomes) -> RecentPerformance:
+    observed = counts.tp + counts.fn
+    return RecentPerformance(
+        days=RECENT_DAYS,
+        outcomes=outcomes(counts),
+        observed=observed,
+        expected=counts.expected,
+        observed_to_expected=observed / counts.expected if counts.expected else None,
+    )
+
+
 def share(part: int, total: int) -> Share:
     """``part / total`` with its Wilson interval."""
     if not total:
         return Share(None, None, None)
     value, square = part / total, _Z * _Z
-    middle = (value + square / (2 * total)) / (1 + square / total)
+    center = (value + square / (2 * total)) / (1 + square / total)
     spread = value * (1 - value) / total + square / (4 * total * total)
-    half = _Z * math.sqrt(spread) / (1 + square / total)
-    return Share(value, max(0.0, middle - half), min(1.0, middle + half))
+    half_width = _Z * math.sqrt(spread) / (1 + square / total)
+    return Share(value, max(0.0, center - half_width), min(1.0, center + half_width))
 
 
-def _model(live: Live) -> ModelFacts:
-    manifest = live.manifest
+def _model(model: LoadedModel) -> ModelFacts:
+    manifest = model.manifest
     lineage = manifest.lineage
     return ModelFacts(
-        version=live.version,
-        manifest_sha256=live.manifest_sha256,
+        version=model.version,
+        manifest_sha256=model.manifest_sha256,
         candidate=manifest.recipe.candidate,
-        generation=live.generation,
+        generation=model.generation,
         threshold=manifest.threshold,
         as_of=lineage.as_of,
         dataset=lineage.dataset,
         train_rows=lineage.train_rows,
         holdout_rows=lineage.holdout_rows,
-        metrics={name: _finite(value) for name, value in manifest.metrics.items()},
+        metrics=manifest.metrics,
     )
-
-
-def _finite(value: float | None) -> float | None:
-    return value if value is not None and math.isfinite(value) else None

@@ -1,18 +1,23 @@
-"""Whether predictions can be answered, and which part is in the way."""
+"""Whether predictions can be answered, and which part prevents it."""
 
 from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any, Literal
 
 from bc_pipeline import clock
 from bc_pipeline.errors import NoChampion, PipelineError, RecordsAway
-from bc_pipeline.records.status import Status, read_status
-from bc_pipeline.serving.services import Services
+from bc_pipeline.prediction_log.spool import Spool
+from bc_pipeline.prediction_log.status import Status, read_status
+from bc_pipeline.serving.model.loaded_model import LoadedModel
 
-# A drainer that lives reports every second.
+# Routes that orchestrators and load balancers ask whether to restart or to use the service.
+PROBE_PATHS = frozenset(
+    {"/livez", "/readyz", "/health", "/ping", "/v2/health/live", "/v2/health/ready"}
+)
+# A running drainer reports every second.
 SILENT_SECONDS = 15.0
 
 Database = Literal["ok", "away", "unknown", "unused"]
@@ -30,12 +35,12 @@ class Readiness:
         ``ok``, or what is wrong.
     database : str
         ``ok``, ``away``, ``unknown`` where the drainer is silent, ``unused`` where a folder
-        is served. It makes nothing unready: answers wait for it in the log, which is
-        bounded.
+        is served. It never makes the service unready: answers wait for it in the log, whose
+        backlog is bounded.
     backlog : int
-        Bytes that wait for the database.
+        Bytes of the log that wait for the database.
     status : Status or None
-        What the drainer said last.
+        The drainer's last report.
     """
 
     error: PipelineError | None
@@ -49,70 +54,58 @@ class Readiness:
     def parts(self) -> dict[str, str]:
         return {"model": self.model, "log": self.log, "database": self.database}
 
+    @property
+    def oldest_waiting_seconds(self) -> float:
+        """Age of the oldest record that waits; it grows while the drainer is silent."""
+        status = self.status
+        if status is None or not status.oldest:
+            return 0.0
+        return status.oldest + max(0.0, time.time() - status.written_at)
 
-def is_ready(services: Services) -> bool:
-    """The short answer, without a look at any file."""
-    spool = services.spool
-    return services.model.current is not None and (spool is None or spool.state().writable)
+
+def no_model() -> NoChampion:
+    return NoChampion("No verified model is live.", "The service loads one once it is promoted.")
 
 
-def readiness(services: Services) -> Readiness:
-    """Look at every part; reads one small file."""
-    model = log = "ok"
+def unwritable_log() -> RecordsAway:
+    return RecordsAway("The prediction log cannot be written.", "Try again.")
+
+
+def is_ready(model: LoadedModel | None, spool: Spool | None) -> bool:
+    """Whether predictions can be answered, without reading any file."""
+    return model is not None and (spool is None or spool.state().writable)
+
+
+def check_readiness(model: LoadedModel | None, spool: Spool | None, records: Path) -> Readiness:
+    """Check every part; reads one small file in the folder of records."""
     error: PipelineError | None = None
-    backlog = 0
-    try:
-        services.require_log()
-    except RecordsAway as away:
-        log, error = "cannot be written", away
-    if services.spool is not None:
-        state = services.spool.state()
-        backlog = state.backlog
-        log = state.error or log
-    try:
-        _ = services.live
-    except NoChampion as missing:
-        model, error = "no verified model", missing
-    status = read_status(services.settings.records) if services.spool is not None else None
-    return Readiness(error, model, log, _database(services, status), backlog, status)
+    backlog, log, status = 0, "ok", None
+    database: Database = "unused"
+    if spool is not None:
+        state, status = spool.state(), read_status(records)
+        backlog, log = state.backlog, state.error or log
+        # A drainer that has not reported for a while may have ended or hang.
+        is_recent = status is not None and time.time() - status.written_at <= SILENT_SECONDS
+        database = status.database if status is not None and is_recent else "unknown"
+        if not state.writable:
+            log, error = state.error or "cannot be written", unwritable_log()
+    if model is None:
+        error = no_model()
+    model_state = "no verified model" if model is None else "ok"
+    return Readiness(error, model_state, log, database, backlog, status)
 
 
-def is_silent(status: Status) -> bool:
-    """Whether the drainer has not reported for a while: it may have ended, or hang."""
-    return time.time() - status.written_at > SILENT_SECONDS
-
-
-def _database(services: Services, status: Status | None) -> Database:
-    if services.spool is None:
-        return "unused"
-    if status is None or is_silent(status):
-        return "unknown"
-    return status.database
-
-
-def records_facts(found: Readiness) -> dict[str, Any]:
+def prediction_log_status(readiness: Readiness) -> dict[str, Any]:
     """The prediction log and its database, for people."""
-    status = found.status
+    status = readiness.status
     return {
-        "log": found.log,
-        "database": found.database,
-        "database_since": _time(status.since) if status else None,
+        "log": readiness.log,
+        "database": readiness.database,
+        "database_since": clock.format_seconds(status.since) if status else None,
         "database_error": (status.error or None) if status else None,
-        "backlog_bytes": found.backlog,
-        "oldest_waiting_seconds": round(oldest(found), 1),
+        "backlog_bytes": readiness.backlog,
+        "oldest_waiting_seconds": round(readiness.oldest_waiting_seconds, 1),
         "damaged": status.damaged if status else 0,
         "refused": status.refused if status else 0,
-        "reported_at": _time(status.written_at) if status else None,
+        "reported_at": clock.format_seconds(status.written_at) if status else None,
     }
-
-
-def oldest(found: Readiness) -> float:
-    """Age of the oldest record that waits; it grows while the drainer says nothing."""
-    status = found.status
-    if status is None or not status.oldest:
-        return 0.0
-    return status.oldest + max(0.0, time.time() - status.written_at)
-
-
-def _time(seconds: float) -> str:
-    return clock.format_time(datetime.fromtimestamp(seconds, UTC))

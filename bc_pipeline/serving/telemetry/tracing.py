@@ -1,7 +1,6 @@
-"""Traces for an OpenTelemetry collector: one span for each request, where one is set.
+"""Traces for an OpenTelemetry collector: one span per request.
 
-The extra ``tracing`` of the package brings what this needs; nothing of it is imported while
-``BC_OTLP_ENDPOINT`` is empty.
+Needs the package's extra ``tracing``, which is not imported while ``BC_OTLP_ENDPOINT`` is empty.
 """
 
 from __future__ import annotations
@@ -12,7 +11,8 @@ from urllib.parse import urlsplit
 
 from bc_pipeline import __version__
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.serving.exchange import Exchange, first_header, plain
+from bc_pipeline.serving.headers import first_header
+from bc_pipeline.serving.request_context import RequestContext
 from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:
@@ -23,26 +23,26 @@ SERVICE = "bc-pipeline"
 _PATH = "/v1/traces"
 _OTHER = "(other)"
 _SERVER_FAULT = 500
-# How long the end of a worker may wait for a collector that does not answer.
+# How long a worker that stops waits for a collector that does not answer.
 _EXPORT_SECONDS = 3.0
 
 
 class Tracing:
-    """Makes a span of a request when it has been answered.
+    """Records a span for each answered request.
 
-    A span holds the method, the template of the address, the status and the version of the
-    model: no value, no address, no name of a caller. A caller's ``traceparent`` is taken up;
-    its ``tracestate`` is not, because it may hold anything.
+    A span has the method, the path template, the status and the version of the model, but no
+    value, no address and no name of a caller. A caller's ``traceparent`` is continued; its
+    ``tracestate`` is ignored, because it may contain anything.
 
     Parameters
     ----------
     endpoint : str
-        Address of a collector that takes OTLP over HTTP.
+        URL of a collector that accepts OTLP over HTTP.
 
     Raises
     ------
     ConfigError
-        Where the address is none, or the extra ``tracing`` is not installed.
+        Where the URL is invalid, or the extra ``tracing`` is not installed.
     """
 
     def __init__(self, endpoint: str) -> None:
@@ -56,40 +56,44 @@ class Tracing:
         self._fault = Status(StatusCode.ERROR)
 
     @classmethod
-    def of(cls, settings: Settings) -> Tracing | None:
-        """What the settings ask for; None where they name no collector."""
+    def from_settings(cls, settings: Settings) -> Tracing | None:
+        """None where the settings name no collector."""
         return cls(settings.otlp_endpoint) if settings.otlp_endpoint else None
 
     def record(
-        self, exchange: Exchange, headers: list[tuple[bytes, bytes]], method: str, seconds: float
+        self,
+        context: RequestContext,
+        headers: list[tuple[bytes, bytes]],
+        method: str,
+        seconds: float,
     ) -> None:
-        """Make the span of one request that has been answered."""
+        """Record the span of a request that was answered just now."""
         end = time.time_ns()
         parent = first_header(headers, b"traceparent")
-        carrier = {"traceparent": plain(parent)} if parent is not None else {}
-        known = exchange.route != _OTHER
+        carrier = {"traceparent": parent.decode("latin-1")} if parent is not None else {}
+        known = context.route != _OTHER
         name = "HTTP" if method == _OTHER else method
         attributes: dict[str, str | int] = {
             "http.request.method": "_OTHER" if method == _OTHER else method,
-            "http.response.status_code": int(exchange.status),
+            "http.response.status_code": int(context.status),
         }
         if known:
-            attributes["http.route"] = exchange.route
-        if exchange.model is not None:
-            attributes["bc.model_version"] = exchange.model
+            attributes["http.route"] = context.route
+        if context.model is not None:
+            attributes["bc.model_version"] = context.model
         span = self._tracer.start_span(
-            f"{name} {exchange.route}" if known else name,
+            f"{name} {context.route}" if known else name,
             context=self._propagator.extract(carrier),
             kind=self._kind,
             attributes=attributes,
             start_time=end - int(seconds * 1e9),
         )
-        if exchange.status >= _SERVER_FAULT:
+        if context.status >= _SERVER_FAULT:
             span.set_status(self._fault)
         span.end(end)
 
     def close(self) -> None:
-        """Send what is left, for a few seconds at most."""
+        """Send waiting spans, for a few seconds at most."""
         self._provider.shutdown()
 
 
@@ -113,11 +117,11 @@ def _provider(url: str) -> TracerProvider:
 
 
 def _traces_url(endpoint: str) -> str:
-    """Where traces go: the path that OTLP has for them, where the address has none."""
+    """The URL that traces are sent to; OTLP's default path where the endpoint has none."""
     parts = urlsplit(endpoint)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ConfigError(
-            f"{SETTING} is no address of a collector.",
+            f"{SETTING} is not the URL of a collector.",
             "Set it to one such as http://collector:4318.",
             setting=SETTING,
         )

@@ -1,8 +1,8 @@
-"""The routes. Nothing is answered before `authorise` has let the reader pass."""
+"""The routes; every one depends on `authorise`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import islice
 from typing import Any
 
@@ -12,13 +12,14 @@ from fastapi.responses import HTMLResponse
 from bc_airflow.volume import Judged, Volume, volume_of_dag
 from bc_airflow.web import pages
 from bc_pipeline.errors import PipelineError, VersionNotFound
+from bc_pipeline.settings import load_settings
 
 _HISTORY = 60
 _AUDIT_LINES = 25
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
-# A figure is looked at, never run: an SVG may hold scripts.
+# An SVG may contain scripts: they must not run.
 _FIGURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-# No sandbox here: its pages link to each other, and a sandboxed page is sent no cookie.
+# Without `sandbox`: the pages link to each other, and a sandboxed page gets no cookies.
 _DATA_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
 _NO_VERDICT = (
     "This run has no verdict: it scores only, has not come as far as the gate, or failed before "
@@ -27,7 +28,9 @@ _NO_VERDICT = (
 
 
 def create_app(
-    authorise: Callable[..., Any], decided_version: Callable[[str, str], str | None]
+    authorise: Callable[..., Any],
+    decided_versions: Callable[[str, str], list[str]],
+    notes_of_run: Callable[[str, str], list[str]],
 ) -> FastAPI:
     """The pages as an application of their own.
 
@@ -37,13 +40,16 @@ def create_app(
         FastAPI dependency that raises unless the reader may see the DAG of the path
         parameter ``dag_id``. Airflow leaves mounted applications open, so every route
         depends on it.
-    decided_version : callable
-        ``decided_version(dag_id, run_id)`` gives the version that the run's gate judged,
-        or None. A run that repeats an earlier one leads to the version of that one.
+    decided_versions : callable
+        ``decided_versions(dag_id, run_id)`` gives the versions that the run's gate judged, the
+        winner first. A run that repeats an earlier one has the versions of that one.
+    notes_of_run : callable
+        ``notes_of_run(dag_id, run_id)`` gives what the run's ingest did not take.
     """
-    # No schema and no documentation pages: they would be the only routes left open.
+    # Without schema and documentation pages: they would have no authorisation.
     app = FastAPI(dependencies=[Depends(authorise)], openapi_url=None)
-    app.exception_handler(PipelineError)(_refuse)
+    app.exception_handler(PipelineError)(_show_error)
+    app.exception_handler(HTTPException)(_show_http_error)
 
     @app.get("/dags/{dag_id}")
     def models(request: Request, dag_id: str) -> Response:
@@ -60,16 +66,17 @@ def create_app(
     @app.get("/dags/{dag_id}/runs/{run_id}")
     def run(request: Request, dag_id: str, run_id: str) -> Response:
         volume = _volume(dag_id)
-        version = decided_version(dag_id, run_id)
-        judged = volume.judged(version) if version else volume.made_by(run_id)
-        if judged is None:
-            return _page(pages.message_page("No verdict", _NO_VERDICT))
-        return _verdict(request, dag_id, volume, judged)
+        found = decided_versions(dag_id, run_id)
+        judged = [volume.judged(version) for version in found] or volume.made_by(run_id)
+        notes = notes_of_run(dag_id, run_id)
+        if not judged:
+            return _page(pages.message_page("No verdict", _NO_VERDICT, notes))
+        return _verdicts(request, dag_id, volume, judged, notes)
 
     @app.get("/dags/{dag_id}/versions/{version}")
     def one_version(request: Request, dag_id: str, version: str) -> Response:
         volume = _volume(dag_id)
-        return _verdict(request, dag_id, volume, volume.judged(version))
+        return _verdicts(request, dag_id, volume, [volume.judged(version)])
 
     @app.get("/dags/{dag_id}/versions/{version}/files/{name:path}")
     def file(dag_id: str, version: str, name: str) -> Response:
@@ -88,15 +95,11 @@ def create_app(
         }
         return HTMLResponse(_volume(dag_id).data_doc(name), headers=headers)
 
-    @app.exception_handler(HTTPException)
-    async def refuse(request: Request, error: HTTPException) -> Response:
-        return _page(pages.message_page("Not shown", str(error.detail)), error.status_code)
-
     return app
 
 
 def _volume(dag_id: str) -> Volume:
-    volume = volume_of_dag(dag_id)
+    volume = volume_of_dag(load_settings(), dag_id)
     if volume is None:
         raise HTTPException(404, "This DAG neither trains nor scores a model of this project.")
     return volume
@@ -111,14 +114,21 @@ def _page(html: str, status: int = 200) -> Response:
 
 
 def _base(request: Request, dag_id: str) -> str:
-    """URL of the DAG's pages below wherever Airflow has mounted them."""
+    """URL of the DAG's pages, below the path that Airflow mounted the application at."""
     return f"{request.scope.get('root_path', '')}/dags/{dag_id}"
 
 
-def _verdict(request: Request, dag_id: str, volume: Volume, judged: Judged) -> Response:
-    return _page(pages.verdict_page(judged, volume.registry(), _base(request, dag_id)))
+def _verdicts(
+    request: Request, dag_id: str, volume: Volume, judged: list[Judged], notes: Sequence[str] = ()
+) -> Response:
+    base = _base(request, dag_id)
+    return _page(pages.verdicts_page(judged, volume.registry(), base, notes))
 
 
-async def _refuse(request: Request, error: Exception) -> Response:
+async def _show_error(request: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, VersionNotFound) else 500
     return _page(pages.message_page("This cannot be shown", str(error)), status)
+
+
+async def _show_http_error(request: Request, error: Any) -> Response:
+    return _page(pages.message_page("Not shown", str(error.detail)), error.status_code)

@@ -1,9 +1,10 @@
-"""Turn records into HTML. Every value is escaped; the style sheet is the only thing inlined."""
+"""HTML pages. Every value is escaped; only the style sheet is inlined."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ def _style() -> str:
 
 @cache
 def content_security_policy() -> str:
-    """Nothing but our style sheet and our figures; no script at all."""
+    """Allow our style sheet and our figures only, and no scripts."""
     digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
     return (
         f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; "
@@ -56,19 +57,25 @@ def _render(template: str, **values: Any) -> str:
     return _environment().get_template(template).render(style=_style(), **values)
 
 
-def message_page(title: str, message: str) -> str:
-    return _render("message.html", title=title, message=message)
+def message_page(title: str, message: str, notes: Sequence[str] = ()) -> str:
+    return _render("message.html", title=title, message=message, notes=notes)
 
 
-def verdict_page(judged: Judged, registry: Registry, base: str) -> str:
-    """One version: verdict, checks, figures.
+def verdicts_page(
+    judged: list[Judged], registry: Registry, base: str, notes: Sequence[str] = ()
+) -> str:
+    """Each challenger of a run, the winner first: verdict, checks, figures.
 
     Parameters
     ----------
+    judged : list of Judged
+        One or more.
     base : str
         URL of the DAG's pages, without a slash at its end.
+    notes : sequence of str
+        What the run's ingest did not take.
     """
-    return _render("verdict.html", judged=judged, registry=registry, base=base)
+    return _render("verdicts.html", challengers=judged, registry=registry, base=base, notes=notes)
 
 
 def models_page(
@@ -89,10 +96,12 @@ def models_page(
 
 
 def _what(entry: dict[str, Any]) -> str:
-    """The event with its outcome: an approval that was refused must not read as one given."""
+    """The event with its outcome: a refused approval must not look like an approval."""
     event, details = str(entry.get("event", "")), entry.get("details") or {}
     if event == "approval":
         return "approval given" if details.get("approved") else "approval refused"
     if event == "verdict":
         return "verdict: passed" if details.get("passed") else "verdict: rejected"
+    if event.startswith("batch_"):
+        return f"{event.replace('_', ' ')}: {details.get('batch', '')}"
     return event.replace("_", " ")

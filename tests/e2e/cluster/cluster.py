@@ -18,8 +18,9 @@ from bc_pipeline.stack.components import airflow_url, program
 from tests.e2e.cluster.broker import Broker
 from tests.e2e.cluster.environment import cluster_environment, secret
 from tests.e2e.cluster.process import Process
-from tests.e2e.running import free_ports, wait_until
-from tests.unit.records.postgres import Postgres
+from tests.e2e.running import free_ports
+from tests.postgres import Postgres
+from tests.waiting import wait_until
 
 WORKERS = ("worker-1", "worker-2")
 _PASSWORD = "correct horse battery staple"
@@ -86,7 +87,7 @@ class Cluster:
             part.start()
         self._keeper.start()
         wait_until(self.is_healthy, 300, "Airflow is healthy")
-        self.airflow = self._clients.enter_context(AirflowApi.of(self.settings))
+        self.airflow = self._clients.enter_context(AirflowApi.log_in(self.settings))
 
     def close(self) -> None:
         self._clients.close()

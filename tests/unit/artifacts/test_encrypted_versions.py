@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bc_pipeline.artifacts import sealed, versions, work
-from bc_pipeline.artifacts.sealed import ESTIMATOR, MODEL, VersionFiles, key_needed
+from bc_pipeline.artifacts import signed_bundle, versions, work_folder
+from bc_pipeline.artifacts.signed_bundle import ESTIMATOR, MODEL, VersionFiles, required_key_id
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.encryption import Cipher, is_box
+from bc_pipeline.encryption import Cipher, is_ciphertext
 from bc_pipeline.errors import ArtifactCorrupt, DecryptionFailed
 from bc_pipeline.settings import Settings
 
@@ -24,12 +24,12 @@ Make = Callable[..., VersionFiles]
 
 @pytest.fixture
 def make(releases: Any, store: Store, settings: Settings) -> Make:
-    """Publish a version by way of the work area."""
+    """Publish a version from the work folder."""
 
     def make(version: str, cipher: Cipher | None = CIPHER) -> VersionFiles:
         draft = releases.draft(version)
-        work.create(store, draft, CONTENT, settings.signing_key, cipher)
-        found = work.find(store, version, settings.verify_key, cipher)
+        work_folder.create(store, draft, CONTENT, settings.signing_key, cipher)
+        found = work_folder.open_challenger(store, version, settings.verify_key, cipher)
         assert {name: found.read(name) for name in CONTENT} == CONTENT
         versions.publish(store, draft, found.folder, settings.signing_key)
         return versions.open_stored(store, version, settings.verify_key, cipher)
@@ -37,22 +37,22 @@ def make(releases: Any, store: Store, settings: Settings) -> Make:
     return make
 
 
-def test_the_model_is_encrypted_and_nothing_else(make: Make) -> None:
+def test_only_the_model_is_encrypted(make: Make) -> None:
     files = make("v")
     assert {name: files.read(name) for name in CONTENT} == CONTENT
-    assert {name for name in CONTENT if is_box((files.folder / name).read_bytes())} == {
+    assert {name for name in CONTENT if is_ciphertext((files.folder / name).read_bytes())} == {
         MODEL,
         ESTIMATOR,
     }
     assert files.encrypted
-    assert key_needed(files.folder) == CIPHER.key_id
+    assert required_key_id(files.folder) == CIPHER.key_id
 
 
 def test_the_same_version_again_has_the_same_bytes(make: Make, store: Store) -> None:
-    first = {name: make("v").stored(name) for name in CONTENT}
+    first = {name: make("v").read_stored(name) for name in CONTENT}
     shutil.rmtree(store.version("v"))
-    assert {name: make("v").stored(name) for name in CONTENT} == first
-    assert make("w").stored(MODEL) != first[MODEL]
+    assert {name: make("v").read_stored(name) for name in CONTENT} == first
+    assert make("w").read_stored(MODEL) != first[MODEL]
 
 
 def test_signature_and_digests_are_checked_without_the_key(
@@ -64,7 +64,8 @@ def test_signature_and_digests_are_checked_without_the_key(
     assert files.read("card.md") == b"# Card"
     assert files.encrypted
     path = files.folder / MODEL
-    path.write_bytes(path.read_bytes()[:-1] + b"\0")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
     with pytest.raises(ArtifactCorrupt, match=r"model\.onnx differs"):
         files.verify_all()
     with pytest.raises(ArtifactCorrupt):
@@ -74,7 +75,7 @@ def test_signature_and_digests_are_checked_without_the_key(
 @pytest.mark.parametrize(
     ("cipher", "said"), [(None, "no key"), (Cipher(bytes(32)), Cipher(bytes(32)).key_id)]
 )
-def test_the_key_that_is_needed_is_named(
+def test_the_required_key_is_named(
     make: Make, store: Store, settings: Settings, cipher: Cipher | None, said: str
 ) -> None:
     make("v")
@@ -86,10 +87,10 @@ def test_the_key_that_is_needed_is_named(
         assert "BC_ARTIFACT_KEY_FILE" in caught.value.remedy + caught.value.message
 
 
-def test_plain_versions_stay_readable_beside_encrypted_ones(make: Make) -> None:
+def test_plain_versions_are_readable_with_a_key(make: Make) -> None:
     plain = make("old", None)
     assert not plain.encrypted
-    assert key_needed(plain.folder) is None
+    assert required_key_id(plain.folder) is None
     assert make("new").read(MODEL) == CONTENT[MODEL]
     reopened = VersionFiles(plain.folder, plain.manifest, plain.manifest_sha256, CIPHER)
     assert reopened.read(MODEL) == CONTENT[MODEL]
@@ -102,18 +103,20 @@ def test_a_renamed_version_does_not_open(make: Make, store: Store, settings: Set
         versions.open_stored(store, "w", settings.verify_key, CIPHER)
     # Not even for who can sign.
     renamed = msgspec.structs.replace(files.manifest, version="w")
-    sealed.seal(renamed, store.version("w"), settings.signing_key)
-    with pytest.raises(DecryptionFailed, match="moved"):
+    signed_bundle.sign_bundle(renamed, store.version("w"), settings.signing_key)
+    with pytest.raises(DecryptionFailed, match="belong to another"):
         versions.open_stored(store, "w", settings.verify_key, CIPHER).read(MODEL)
 
 
-def test_a_file_does_not_open_in_the_place_of_another(make: Make, settings: Settings) -> None:
+def test_an_encrypted_file_does_not_decrypt_under_another_name(
+    make: Make, settings: Settings
+) -> None:
     one, two = make("v"), make("w")
     for source, name in ((two.folder / MODEL, MODEL), (one.folder / ESTIMATOR, MODEL)):
         shutil.copyfile(source, one.folder / name)
-        sealed.seal(one.manifest, one.folder, settings.signing_key)
-        files = sealed.open_version(one.folder, settings.verify_key, CIPHER)
-        with pytest.raises(DecryptionFailed, match="moved"):
+        signed_bundle.sign_bundle(one.manifest, one.folder, settings.signing_key)
+        files = signed_bundle.open_version(one.folder, settings.verify_key, CIPHER)
+        with pytest.raises(DecryptionFailed, match="belong to another"):
             files.read(name)
 
 

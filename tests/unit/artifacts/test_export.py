@@ -16,13 +16,13 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
-from bc_pipeline.artifacts import sealed
+from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.export import (
-    check_parity,
     dump_estimator,
     export_onnx,
     load_estimator,
 )
+from bc_pipeline.artifacts.parity import check_parity
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
 from bc_pipeline.errors import ArtifactCorrupt, ModelError
 from bc_pipeline.problems import get_problem
@@ -57,7 +57,7 @@ def test_every_candidate_is_exported_exactly(
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_one_row_or_many_give_the_same(
+def test_the_batch_size_does_not_change_probabilities(
     candidates: dict[str, Any], reference: Rows, name: str
 ) -> None:
     values, _ = reference
@@ -100,7 +100,7 @@ def test_extreme_rows_stay_probabilities(
         GradientBoostingClassifier(n_estimators=3, min_samples_leaf=60, random_state=0),
     ],
 )
-def test_variants_of_the_supported_kinds(estimator: Any, small: Rows) -> None:
+def test_parameters_of_supported_estimators_are_exported(estimator: Any, small: Rows) -> None:
     values, positive = small
     estimator.fit(values, positive)
     parity = check_parity(estimator, export_onnx(estimator, 4), values, 0.5, seed=0)
@@ -128,7 +128,7 @@ def test_variants_of_the_supported_kinds(estimator: Any, small: Rows) -> None:
     ],
     ids=lambda estimator: type(estimator).__name__,
 )
-def test_anything_else_is_refused_by_name(estimator: Any, small: Rows) -> None:
+def test_an_unsupported_estimator_is_refused_by_name(estimator: Any, small: Rows) -> None:
     values, positive = small
     with pytest.raises(ModelError, match="has no exact export") as caught:
         export_onnx(estimator.fit(values, positive), 4)
@@ -152,10 +152,10 @@ def test_an_estimator_is_loaded_from_verified_bytes_only(
     values, _ = reference
     folder = releases.settings.home / "draft"
     folder.mkdir(parents=True)
-    path = folder / sealed.ESTIMATOR
+    path = folder / signed_bundle.ESTIMATOR
     path.write_bytes(dump_estimator(candidates["logistic"]))
-    sealed.seal(releases.draft("v"), folder, releases.settings.signing_key)
-    files = sealed.open_version(folder, releases.settings.verify_key)
+    signed_bundle.sign_bundle(releases.draft("v"), folder, releases.settings.signing_key)
+    files = signed_bundle.open_version(folder, releases.settings.verify_key)
     expected = candidates["logistic"].predict_proba(values)
     assert np.array_equal(load_estimator(files).predict_proba(values), expected)
     path.write_bytes(dump_estimator(candidates["svm_rbf"]))

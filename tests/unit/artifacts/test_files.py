@@ -1,4 +1,4 @@
-"""Modes of what is written: one user writes the shared volume, another of the group reads it."""
+"""Modes of what is written, as one user writes the shared volume and another reads it; damage."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ import pytest
 from bc_pipeline.artifacts.files import (
     locked,
     make_directory,
+    read_document,
     staged_directory,
     staged_file,
     write_atomic,
 )
+from bc_pipeline.artifacts.manifest import FileEntry
+from bc_pipeline.errors import ArtifactCorrupt
 
 FILE, FOLDER = 0o640, 0o2775
 
@@ -47,7 +50,7 @@ def under_a_lock(path: Path) -> None:
 
 
 @pytest.mark.parametrize("write", [bytes_at_hand, piece_by_piece, in_a_folder])
-def test_a_reader_of_the_group_finds_and_reads_it(
+def test_new_files_and_folders_are_readable_by_the_group(
     tmp_path: Path, write: Callable[[Path], None]
 ) -> None:
     path = tmp_path / "volume" / "models" / "file"
@@ -57,21 +60,45 @@ def test_a_reader_of_the_group_finds_and_reads_it(
         assert stat.S_IMODE(folder.stat().st_mode) == FOLDER, folder.name
 
 
-def test_a_lock_file_is_not_for_everybody(tmp_path: Path) -> None:
+def test_a_file_becomes_read_only_when_it_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    modes: list[int] = []
+    write_bytes = Path.write_bytes
+
+    def record(path: Path, data: bytes) -> int:
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        return write_bytes(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", record)
+    path = tmp_path / "secret"
+    write_atomic(path, b"x", mode=0o444)
+    assert modes == [0o600]
+    assert stat.S_IMODE(path.stat().st_mode) == 0o444
+
+
+def test_a_lock_file_is_not_world_accessible(tmp_path: Path) -> None:
     under_a_lock(tmp_path / "volume" / ".lock")
     assert not (tmp_path / "volume" / ".lock").stat().st_mode & 0o027
 
 
-def test_a_folder_that_is_there_keeps_its_mode(tmp_path: Path) -> None:
-    kept = tmp_path / "keys"
-    kept.mkdir()
-    kept.chmod(0o700)
-    make_directory(kept / "more")
-    assert stat.S_IMODE(kept.stat().st_mode) == 0o700
-    assert stat.S_IMODE((kept / "more").stat().st_mode) == FOLDER
+def test_an_existing_folder_keeps_its_mode(tmp_path: Path) -> None:
+    existing = tmp_path / "keys"
+    existing.mkdir()
+    existing.chmod(0o700)
+    make_directory(existing / "more")
+    assert stat.S_IMODE(existing.stat().st_mode) == 0o700
+    assert stat.S_IMODE((existing / "more").stat().st_mode) == FOLDER
 
 
-def test_a_file_in_the_way_is_named(tmp_path: Path) -> None:
+def test_a_file_in_place_of_a_folder_is_named(tmp_path: Path) -> None:
     (tmp_path / "models").write_bytes(b"")
     with pytest.raises((FileExistsError, NotADirectoryError)):
         make_directory(tmp_path / "models" / "wdbc")
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b'{"sha256": "\xff", "size": 1}'])
+def test_a_damaged_document_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "entry.json").write_bytes(content)
+    with pytest.raises(ArtifactCorrupt, match=r"entry\.json"):
+        read_document(tmp_path / "entry.json", FileEntry)

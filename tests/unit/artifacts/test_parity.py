@@ -1,4 +1,4 @@
-"""A check that cannot fail proves nothing: each of these graphs is wrong in one small way."""
+"""The parity check must fail for graphs that are wrong in one small way."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _to_single(values: np.ndarray) -> np.ndarray:
     ],
     ids=["single thresholds", "thresholds below", "single leaves", "less instead of at most"],
 )
-def test_wrong_trees_are_caught(
+def test_wrong_trees_are_detected(
     candidates: dict[str, Any],
     reference: tuple[np.ndarray, np.ndarray],
     name: str,
@@ -66,7 +66,7 @@ def test_wrong_trees_are_caught(
     assert parity.worst_difference > BOUND
 
 
-def test_one_moved_threshold_among_thousands_is_caught(
+def test_one_changed_threshold_among_thousands_is_detected(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, _ = reference
@@ -81,7 +81,7 @@ def test_one_moved_threshold_among_thousands_is_caught(
 
 
 @pytest.mark.parametrize(("name", "constant"), [("logistic", 2), ("svm_rbf", 3)])
-def test_a_constant_in_single_precision_is_caught(
+def test_a_single_precision_constant_is_detected(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray], name: str, constant: int
 ) -> None:
     values, _ = reference
@@ -90,7 +90,7 @@ def test_a_constant_in_single_precision_is_caught(
     assert parity.worst_difference > BOUND
 
 
-def test_calls_that_flip_only_next_to_the_threshold_are_seen(
+def test_flips_next_to_the_threshold_are_detected(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, _ = reference
@@ -108,7 +108,7 @@ def test_calls_that_flip_only_next_to_the_threshold_are_seen(
     assert parity.flips > 0
 
 
-def test_an_answer_that_is_no_number_is_the_worst_difference(
+def test_a_nan_is_the_worst_difference(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, _ = reference
@@ -116,14 +116,14 @@ def test_an_answer_that_is_no_number_is_the_worst_difference(
     assert check_parity(candidates["logistic"], graph, values, 0.5, seed=3).worst_difference == 1.0
 
 
-def test_bytes_that_are_no_graph_are_refused(
+def test_invalid_graph_bytes_are_refused(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     with pytest.raises(ModelError, match="does not take the graph"):
         check_parity(candidates["logistic"], b"no graph", reference[0], 0.5, seed=3)
 
 
-def test_a_model_that_never_calls_is_compared_all_the_same(
+def test_a_model_without_positive_calls_is_compared(
     candidates: dict[str, Any], reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     graph = export_onnx(candidates["logistic"], 30)

@@ -8,56 +8,62 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bc_pipeline.artifacts import sealed
+from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.predictors import (
-    OnnxPredictor,
+    Predictor,
     load_predictor,
     make_session,
-    predictor_of,
+    require_fit,
 )
 from bc_pipeline.errors import ArtifactCorrupt, ModelError, SchemaMismatch
 
 
 @pytest.fixture
-def files(releases: Any, fitted: Any) -> sealed.VersionFiles:
+def files(releases: Any, fitted: Any) -> signed_bundle.VersionFiles:
     releases.publish("v", fitted[2])
     folder = releases.store.version("v")
-    return sealed.open_version(folder, releases.settings.verify_key)
+    return signed_bundle.open_version(folder, releases.settings.verify_key)
 
 
 @pytest.fixture
-def predictor(files: sealed.VersionFiles) -> OnnxPredictor:
+def predictor(files: signed_bundle.VersionFiles) -> Predictor:
     return load_predictor(files)
 
 
-def test_it_answers_as_the_estimator(predictor: OnnxPredictor, fitted: Any, reference: Any) -> None:
+def test_probabilities_are_those_of_the_estimator(
+    predictor: Predictor, fitted: Any, reference: Any
+) -> None:
     found = predictor.positive(reference[0])
     assert found.shape == (569,)
     assert found.dtype == np.float64
     assert np.abs(found - fitted[2].probability).max() <= 1e-12
 
 
-def test_the_size_of_the_batch_does_not_matter(predictor: OnnxPredictor, reference: Any) -> None:
+def test_probabilities_do_not_depend_on_the_batch_size(
+    predictor: Predictor, reference: Any
+) -> None:
     values = reference[0]
     together = predictor.positive(values)
     alone = np.concatenate([predictor.positive(values[[row]]) for row in range(len(values))])
     assert np.abs(together - alone).max() <= 1e-12
 
 
-def test_one_row_is_answered_as_in_an_array(predictor: OnnxPredictor, reference: Any) -> None:
+def test_a_single_row_has_the_probability_it_has_in_an_array(
+    predictor: Predictor, reference: Any
+) -> None:
     alone = [predictor.positive_one(row) for row in reference[0].tolist()]
     assert np.abs(predictor.positive(reference[0]) - alone).max() <= 1e-15
 
 
-def test_one_row_in_the_runtime_has_the_same_bits(
-    files: sealed.VersionFiles, fitted: Any, reference: Any
+def test_a_single_row_in_the_runtime_has_identical_bits(
+    files: signed_bundle.VersionFiles, fitted: Any, reference: Any
 ) -> None:
-    predictor = OnnxPredictor(files.manifest, make_session(fitted[2].graph))
+    predictor = Predictor(files.manifest, make_session(fitted[2].graph))
     for row in reference[0]:
         assert predictor.positive_one(row.tolist()) == predictor.positive(row[None])[0]
 
 
-def test_rows_in_any_memory_order_and_none_at_all(predictor: OnnxPredictor, reference: Any) -> None:
+def test_rows_in_any_memory_order_and_none_at_all(predictor: Predictor, reference: Any) -> None:
     values = reference[0]
     expected = predictor.positive(values)
     assert np.array_equal(predictor.positive(np.asfortranarray(values)), expected)
@@ -65,13 +71,7 @@ def test_rows_in_any_memory_order_and_none_at_all(predictor: OnnxPredictor, refe
     assert predictor.positive(values[:0]).shape == (0,)
 
 
-def test_a_call_is_above_the_threshold(predictor: OnnxPredictor) -> None:
-    threshold = predictor.manifest.threshold
-    probability = np.array([0.0, threshold, np.nextafter(threshold, 1), 1.0])
-    assert predictor.calls(probability).tolist() == [False, False, True, True]
-
-
-def test_rows_of_another_shape_are_refused(predictor: OnnxPredictor, reference: Any) -> None:
+def test_rows_of_another_shape_are_refused(predictor: Predictor, reference: Any) -> None:
     values = reference[0]
     for wrong in (values[0], values[:, :29], values[None]):
         with pytest.raises(SchemaMismatch, match="rows of 30 values"):
@@ -83,7 +83,7 @@ def test_rows_of_another_shape_are_refused(predictor: OnnxPredictor, reference: 
             predictor.positive(broken)
 
 
-def test_threads_may_share_a_predictor(files: sealed.VersionFiles, reference: Any) -> None:
+def test_threads_may_share_a_predictor(files: signed_bundle.VersionFiles, reference: Any) -> None:
     predictor = load_predictor(files, threads=2)
     expected = predictor.positive(reference[0])
     with ThreadPoolExecutor(4) as pool:
@@ -91,15 +91,15 @@ def test_threads_may_share_a_predictor(files: sealed.VersionFiles, reference: An
     assert all(np.array_equal(one, expected) for one in found)
 
 
-def test_an_altered_graph_is_not_loaded(files: sealed.VersionFiles) -> None:
-    path = files.folder / sealed.MODEL
+def test_an_altered_graph_is_not_loaded(files: signed_bundle.VersionFiles) -> None:
+    path = files.folder / signed_bundle.MODEL
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     with pytest.raises(ArtifactCorrupt):
         load_predictor(files)
 
 
 def test_a_graph_that_does_not_fit_its_manifest_is_refused(
-    files: sealed.VersionFiles, reference: Any, wdbc: Any
+    files: signed_bundle.VersionFiles, reference: Any, wdbc: Any
 ) -> None:
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -110,18 +110,20 @@ def test_a_graph_that_does_not_fit_its_manifest_is_refused(
     values, codes = reference[0][:, :29], wdbc.labels.to_positive(reference[1])
     narrow = make_pipeline(StandardScaler(), LogisticRegression(max_iter=2000))
     graph = export_onnx(narrow.fit(values, codes), 29)
-    with pytest.raises(ModelError, match="promises 30 features"):
-        predictor_of(files.manifest, graph)
+    with pytest.raises(ModelError, match="manifest has 30 features"):
+        require_fit(make_session(graph), files.manifest)
     with pytest.raises(ModelError, match="does not take the graph"):
-        predictor_of(files.manifest, b"")
+        make_session(b"")
 
 
-def test_a_reader_loads_no_training_stack(files: sealed.VersionFiles, releases: Any) -> None:
+def test_loading_a_predictor_imports_no_training_library(
+    files: signed_bundle.VersionFiles, releases: Any
+) -> None:
     script = (
         "import sys, numpy\n"
         "from pathlib import Path\n"
         "from bc_pipeline.artifacts.predictors import load_predictor\n"
-        "from bc_pipeline.artifacts.versions import open_version\n"
+        "from bc_pipeline.artifacts.signed_bundle import open_version\n"
         "model = load_predictor(open_version(Path(sys.argv[1]), Path(sys.argv[2])))\n"
         "model.positive(numpy.ones((1, 30)))\n"
         "heavy = {'sklearn', 'pandas', 'scipy', 'joblib', 'onnx', 'mlflow', 'matplotlib'}\n"

@@ -7,9 +7,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.files import make_directory
-from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.manifest import Manifest, Registry
+from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import (
     ArtifactCorrupt,
@@ -30,8 +31,8 @@ def publish(releases: Any, store: Store, settings: Settings) -> Publish:
 
     def publish(name: str = NAME, model: bytes = b"graph", **changes: Any) -> Manifest:
         folder = make_directory(store.work / name)
-        (folder / versions.MODEL).write_bytes(model)
-        (make_directory(folder / versions.FIGURES) / "roc.png").write_bytes(b"picture")
+        (folder / signed_bundle.MODEL).write_bytes(model)
+        (make_directory(folder / signed_bundle.FIGURES) / "roc.png").write_bytes(b"picture")
         draft = msgspec.structs.replace(releases.draft(name), **changes)
         return versions.publish(store, draft, folder, settings.signing_key)
 
@@ -41,7 +42,7 @@ def publish(releases: Any, store: Store, settings: Settings) -> Publish:
 # Names
 
 
-def test_a_name_tells_as_of_and_candidate() -> None:
+def test_a_name_contains_as_of_and_candidate() -> None:
     name = versions.version_name("2026-11-15T00:00:00Z", "svm_rbf", dataset="d", params={"C": 1.0})
     assert name.startswith("20261115T000000Z-svm_rbf-")
     assert len(name.rsplit("-", 1)[1]) == 10
@@ -90,14 +91,12 @@ def test_another_outcome_under_the_same_name_is_a_conflict(publish: Publish, sto
         publish(threshold=0.9, lineage=lineage)
     assert "threshold=0.9" in caught.value.expected
     assert "threshold=0.4" in caught.value.found
-    assert (store.version(NAME) / versions.MODEL).read_bytes() == b"graph"
+    assert (store.version(NAME) / signed_bundle.MODEL).read_bytes() == b"graph"
 
 
-def test_a_damaged_version_is_not_passed_off_as_the_same_run(
-    publish: Publish, store: Store
-) -> None:
+def test_a_damaged_version_is_not_accepted_as_the_same_run(publish: Publish, store: Store) -> None:
     publish()
-    (store.version(NAME) / versions.MODEL).write_bytes(b"damage")
+    (store.version(NAME) / signed_bundle.MODEL).write_bytes(b"damage")
     with pytest.raises(ArtifactCorrupt, match=r"model\.onnx differs"):
         publish()
 
@@ -105,13 +104,13 @@ def test_a_damaged_version_is_not_passed_off_as_the_same_run(
 def test_leftovers_of_a_killed_attempt_are_not_published(publish: Publish, store: Store) -> None:
     folder = make_directory(store.work / NAME)
     (folder / ".manifest.json.x1").write_bytes(b"half")
-    (folder / versions.SIGNATURE).write_bytes(b"old")
-    (folder / versions.MANIFEST).write_bytes(b"old")
+    (folder / signed_bundle.SIGNATURE).write_bytes(b"old")
+    (folder / signed_bundle.MANIFEST).write_bytes(b"old")
     make_directory(folder / ".figures.x2" / "deep")
     assert set(publish().files) == {"model.onnx", "figures/roc.png"}
 
 
-def test_two_processes_that_publish_the_same_version_agree(
+def test_two_processes_may_publish_the_same_version(
     publish: Publish, store: Store, monkeypatch: pytest.MonkeyPatch, settings: Settings
 ) -> None:
     first = publish()
@@ -126,13 +125,15 @@ def test_two_processes_that_publish_the_same_version_agree(
     assert publish() == first
 
 
-def test_sealing_again_follows_a_change(releases: Any, settings: Settings, tmp_path: Path) -> None:
+def test_signing_again_after_a_change_succeeds(
+    releases: Any, settings: Settings, tmp_path: Path
+) -> None:
     folder = make_directory(tmp_path / "draft")
-    (folder / versions.MODEL).write_bytes(b"1")
-    versions.seal(releases.draft(NAME), folder, settings.signing_key)
-    (folder / versions.CARD).write_bytes(b"2")
-    versions.seal(releases.draft(NAME), folder, settings.signing_key)
-    files = versions.open_version(folder, settings.verify_key)
+    (folder / signed_bundle.MODEL).write_bytes(b"1")
+    signed_bundle.sign_bundle(releases.draft(NAME), folder, settings.signing_key)
+    (folder / signed_bundle.CARD).write_bytes(b"2")
+    signed_bundle.sign_bundle(releases.draft(NAME), folder, settings.signing_key)
+    files = signed_bundle.open_version(folder, settings.verify_key)
     files.verify_all()
     assert set(files.manifest.files) == {"model.onnx", "card.md"}
 
@@ -141,7 +142,7 @@ def test_sealing_again_follows_a_change(releases: Any, settings: Settings, tmp_p
 
 
 @pytest.mark.parametrize("name", ["20200101T000000Z-x-0", "", ".", "..", "../x", "/etc", ".hid"])
-def test_a_version_that_is_not_there_is_not_found(
+def test_a_missing_version_is_not_found(
     store: Store, settings: Settings, releases: Any, name: str
 ) -> None:
     with pytest.raises(VersionNotFound) as caught:
@@ -166,7 +167,7 @@ def test_no_registry_is_generation_zero(store: Store, settings: Settings) -> Non
         versions.open_champion(store, settings.verify_key)
 
 
-def test_the_champion_is_the_very_manifest_that_was_released(
+def test_the_champion_must_have_the_manifest_that_was_released(
     publish: Publish, store: Store, settings: Settings, releases: Any
 ) -> None:
     publish()
@@ -190,9 +191,33 @@ def test_the_champion_is_the_very_manifest_that_was_released(
 def test_a_registry_that_cannot_be_read_is_corrupt(
     store: Store, content: bytes, message: str
 ) -> None:
-    make_directory(store.models)
-    store.registry.write_bytes(content)
+    write_signed(store, store.registry, content)
     with pytest.raises(ArtifactCorrupt, match=message):
+        versions.read_registry(store)
+
+
+def test_a_registry_that_was_edited_is_refused(store: Store) -> None:
+    versions.write_registry(store, Registry(problem="wdbc", generation=1))
+    data = store.registry.read_bytes()
+    store.registry.write_bytes(data.replace(b'"generation": 1', b'"generation": 1000000000'))
+    with pytest.raises(SignatureInvalid, match=r"models/wdbc/registry.json was changed") as caught:
+        versions.read_registry(store)
+    assert "bc-pipeline registry --repair" in caught.value.remedy
+    store.registry.write_bytes(data)
+    assert versions.read_registry(store).generation == 1
+
+
+def test_a_registry_keeps_the_signatures_of_its_last_two_contents(store: Store) -> None:
+    contents = []
+    for generation in (1, 2, 3):
+        versions.write_registry(store, Registry(problem="wdbc", generation=generation))
+        contents.append(store.registry.read_bytes())
+    assert len(list(store.models.glob("registry.json.*.sig"))) == 2
+    # A reader between the two writes of a release has the bytes of before.
+    store.registry.write_bytes(contents[1])
+    assert versions.read_registry(store).generation == 2
+    store.registry.write_bytes(contents[0])
+    with pytest.raises(SignatureInvalid):
         versions.read_registry(store)
 
 

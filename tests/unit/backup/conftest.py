@@ -1,4 +1,4 @@
-"""A volume worth a backup, and the key to make one with."""
+"""A volume with content, and the keys of backups."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from pathlib import Path
 import pytest
 
 from bc_pipeline.artifacts.files import sha256_bytes, sha256_file
+from bc_pipeline.artifacts.signed_bundle import MANIFEST
+from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import MANIFEST, read_registry
+from bc_pipeline.artifacts.versions import read_registry
+from bc_pipeline.prediction_log.database import open_database
+from bc_pipeline.prediction_log.drain import Drainer
+from bc_pipeline.prediction_log.entry import LogEntry, id_time, new_id
+from bc_pipeline.prediction_log.outcomes import OutcomeReport, record_outcomes
+from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.promotion import transition
-from bc_pipeline.records.database import open_database
-from bc_pipeline.records.drain import Drainer
-from bc_pipeline.records.entry import Entry, new_id, time_of
-from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
-from bc_pipeline.records.spool import Spool
 from bc_pipeline.settings import Settings
 from tests.conftest import Fitted, Releases, pointer_to
+from tests.unit.backup.age_keys import make_key, recipient_of
 
 
 @pytest.fixture
 def key_file(tmp_path: Path) -> Path:
     path = tmp_path / "backup.key"
-    path.write_text(os.urandom(32).hex())
+    make_key(path)
     return path
 
 
 @pytest.fixture
 def settings(clean_environment: None, key_file: Path) -> Settings:
-    return Settings(backup_key_file=key_file)
+    return Settings(backup_recipients=(recipient_of(key_file),), backup_key_file=key_file)
 
 
 def promote(store: Store, version: str) -> None:
@@ -41,17 +44,27 @@ def promote(store: Store, version: str) -> None:
     transition.release(store, read_registry(store), "promotion", pointer, "test", "r")
 
 
-def put(path: Path, content: bytes) -> Path:
+def write_file(path: Path, content: bytes) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(content)
     return path
 
 
-def an_entry() -> Entry:
-    made = new_id()
+def make_entry() -> LogEntry:
+    entry_id = new_id()
     values = bytes(240)
-    return Entry(
-        made, time_of(made), "v0", "ab" * 32, 0.7, True, 0.001, "w", "/predict", values, None
+    return LogEntry(
+        entry_id,
+        id_time(entry_id),
+        "v0",
+        "ab" * 32,
+        0.7,
+        True,
+        0.001,
+        "w",
+        "/predict",
+        values,
+        None,
     )
 
 
@@ -64,26 +77,30 @@ def volume(
     for number in range(2):
         releases.publish(f"v{number}", fitted[number])
     promote(store, "v0")
-    put(store.landing / "week 1.csv", b"rows\n")
+    write_file(store.landing / "week 1.csv", b"rows\n")
     os.utime(store.landing / "week 1.csv", (1_700_000_000, 1_700_000_000))
-    put(store.batches / "b1.parquet", b"parquet")
-    put(store.batches / "b1.json", b'{"parquet_sha256": "%s"}' % sha256_bytes(b"parquet").encode())
-    put(home / "logs" / "service.log", b"a line\n")
-    put(home / "stack" / "state.json", b"{}")
-    put(home / "mlflow" / "artifacts" / "1" / "MLmodel", b"model")
+    write_file(store.batches / "b1.parquet", b"parquet")
+    write_signed(
+        store,
+        store.batches / "b1.json",
+        b'{"parquet_sha256": "%s"}' % sha256_bytes(b"parquet").encode(),
+    )
+    write_file(home / "logs" / "service.log", b"a line\n")
+    write_file(home / "stack" / "state.json", b"{}")
+    write_file(home / "mlflow" / "artifacts" / "1" / "MLmodel", b"model")
     mlflow = sqlite3.connect(home / "mlflow" / "mlflow.db")
     mlflow.execute("CREATE TABLE runs (name)")
     mlflow.execute("INSERT INTO runs VALUES ('first')")
     mlflow.commit()
     mlflow.close()
     spool = Spool.open(settings, "worker-0")
-    spool.append([an_entry() for _ in range(3)])
+    spool.append([make_entry() for _ in range(3)])
     spool.close()
     drainer = Drainer(settings, threading.Event())
     assert drainer.run(once=True)
     drainer.close()
     spool = Spool.open(settings, "worker-1")
-    spool.append([an_entry()])
+    spool.append([make_entry()])
     spool.close()
     drained = recorded_ids(settings)[0]
     record_outcomes(settings, [OutcomeReport(drained, True, "lab")], releases.problem.labels)
@@ -102,19 +119,19 @@ def recorded_ids(settings: Settings) -> list[str]:
 
 
 @pytest.fixture
-def shelf(tmp_path: Path) -> Path:
-    folder = tmp_path / "shelf"
+def backups(tmp_path: Path) -> Path:
+    folder = tmp_path / "backups"
     folder.mkdir()
     return folder
 
 
-def elsewhere(volume: Settings, **changes: object) -> Settings:
-    """Settings of a new machine."""
+def new_machine(volume: Settings, **changes: object) -> Settings:
+    """Settings of another machine, with an empty volume."""
     home = volume.home.with_name("new")
     return volume.model_copy(update={"home": home} | changes)
 
 
-def visible(folder: Path) -> set[str]:
+def visible_files(folder: Path) -> set[str]:
     return {
         path.relative_to(folder).as_posix()
         for path in folder.rglob("*")

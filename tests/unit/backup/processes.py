@@ -17,12 +17,13 @@ from typing import Any
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import require_store
 from bc_pipeline.artifacts.versions import open_champion, read_registry
-from bc_pipeline.backup.make import make_backup
+from bc_pipeline.backup.create import create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.backup.verify import verify_backup
 from bc_pipeline.errors import PipelineError, StoreUnfit
 from bc_pipeline.promotion import audit
 from bc_pipeline.settings import Settings
+from tests.unit.backup.age_keys import recipient_of
 from tests.unit.promotion.processes import Countdown, forked, waited
 
 
@@ -37,45 +38,45 @@ def killed_at(step: int, work: Callable[[], Any]) -> int:
 
 
 def backup(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    """Kill a backup at every n-th step, and look at what it left."""
-    seen = []
+    """Kill a backup at every n-th step, and report what it left."""
+    reports = []
     for step in range(1, 100_000, plan["stride"]):
-        shelf = Path(plan["room"]) / str(step)
-        shelf.mkdir()
-        target = shelf / "backup"
-        code = killed_at(step, lambda target=target: make_backup(settings, target))
+        backups = Path(plan["room"]) / str(step)
+        backups.mkdir()
+        target = backups / "backup"
+        code = killed_at(step, lambda target=target: create_backup(settings, target))
         named = target.exists()
         if named:
             verify_backup(target, settings)
-        unnamed = [_checked(path, settings) for path in shelf.iterdir() if path != target]
-        again = make_backup(settings, target, force=True)
+        unnamed = [_counts_of(path, settings) for path in backups.iterdir() if path != target]
+        again = create_backup(settings, target, force=True)
         scratch = [path.name for path in settings.home.glob(".backup-*")]
-        seen.append(
+        reports.append(
             {
                 "code": code,
                 "named": named,
                 "unnamed": unnamed,
-                "again": again.checked.checked,
+                "again": again.checked.counts,
                 "scratch": scratch,
             }
         )
-        shutil.rmtree(shelf)
+        shutil.rmtree(backups)
         if code == 0:
-            return seen
+            return reports
     raise AssertionError("the backup never ended")
 
 
-def _checked(path: Path, settings: Settings) -> dict[str, int] | None:
-    """What a file without its name holds, where it opens."""
+def _counts_of(path: Path, settings: Settings) -> dict[str, int] | None:
+    """Counts of a file without its final name; None where it is not a complete backup."""
     try:
-        return verify_backup(path, settings).checked
+        return verify_backup(path, settings).counts
     except PipelineError:
         return None
 
 
 def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
-    """Kill a restore at every n-th step, and look at what it left."""
-    seen = []
+    """Kill a restore at every n-th step, and report what it left."""
+    reports = []
     file = Path(plan["file"])
     for step in range(1, 100_000, plan["stride"]):
         home = Path(plan["room"]) / str(step)
@@ -85,7 +86,7 @@ def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
         areas = [path.name for path in home.glob("[!.]*")]
         champion = read_registry(Store(home, "wdbc")).production
         restore_backup(new, file, replace=True)
-        seen.append(
+        reports.append(
             {
                 "code": code,
                 "state": state,
@@ -96,12 +97,12 @@ def restore(plan: dict[str, Any], settings: Settings) -> list[dict[str, Any]]:
         )
         shutil.rmtree(home)
         if code == 0:
-            return seen
+            return reports
     raise AssertionError("the restore never ended")
 
 
 def _state(settings: Settings) -> str:
-    """What a command that starts on the volume would find."""
+    """The state of the volume for a command that starts on it."""
     try:
         require_store(settings.home)
     except StoreUnfit:
@@ -117,10 +118,12 @@ def _state(settings: Settings) -> str:
 
 if __name__ == "__main__":
     mode, plan_file, report_file = sys.argv[1:]
-    # A killed process loses nothing that the kernel has; waiting for the disk would only
-    # make hundreds of rounds slow.
+    # A killed process loses no data that the kernel has; fsync would only slow the rounds down.
     os.fsync = lambda descriptor: None
     plan = json.loads(Path(plan_file).read_text())
-    settings = Settings(home=Path(plan["home"]), backup_key_file=Path(plan["key"]))
+    key = Path(plan["key"])
+    settings = Settings(
+        home=Path(plan["home"]), backup_recipients=(recipient_of(key),), backup_key_file=key
+    )
     report = {"backup": backup, "restore": restore}[mode](plan, settings)
     Path(report_file).write_text(json.dumps(report))

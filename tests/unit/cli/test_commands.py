@@ -10,17 +10,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
-from bc_pipeline.cli.app import app
 from bc_pipeline.problems.base import Problem
+from tests.unit.commands import invoke
 
 Call = Callable[..., Any]
 
 
 @pytest.fixture
 def run() -> Callable[..., Result]:
-    return lambda *words: CliRunner().invoke(app, list(words))
+    return invoke
 
 
 @pytest.fixture
@@ -47,7 +47,7 @@ def labelled(tmp_path: Path, wdbc: Problem, reference: tuple[np.ndarray, np.ndar
     return path
 
 
-def test_ingest_answers_with_counts_and_problems(answer: Call, labelled: Path) -> None:
+def test_ingest_reports_counts_and_defects(answer: Call, labelled: Path) -> None:
     batch = answer("ingest", str(labelled))
     assert (batch["read"], batch["accepted"], batch["quarantined"]) == (570, 569, 1)
     assert batch["problems"][0]["line"] == 571
@@ -55,22 +55,47 @@ def test_ingest_answers_with_counts_and_problems(answer: Call, labelled: Path) -
     assert answer("ingest", str(labelled))["batch"] == batch["batch"]
 
 
-def test_snapshot_sees_what_had_arrived(answer: Call, labelled: Path) -> None:
+def test_snapshot_has_the_rows_that_had_arrived(answer: Call, labelled: Path) -> None:
     answer("ingest", str(labelled), "--arrived-at", "2026-03-01")
-    taken = answer("snapshot", "--as-of", "2026-03-01")
-    assert taken["rows"] == 569
-    assert taken["train_rows"] + taken["holdout_rows"] == 569
+    dataset = answer("snapshot", "--as-of", "2026-03-01")
+    assert dataset["rows"] == 569
+    assert dataset["train_rows"] + dataset["holdout_rows"] == 569
     early = answer("snapshot", "--as-of", "2026-02-28", code=4)
     assert early["error"]["code"] == "nothing-as-of"
 
 
-def test_a_bad_time_names_itself(run: Callable[..., Result]) -> None:
+def test_an_invalid_time_is_named(run: Callable[..., Result]) -> None:
     result = run("snapshot", "--as-of", "yesterday")
     assert result.exit_code == 3
     assert "'yesterday' is not a date or time" in result.stderr
 
 
-def test_without_a_champion_commands_say_what_to_do(run: Callable[..., Result]) -> None:
+@pytest.mark.parametrize("time", ["2099-01-01", "1899-12-31", "0001-01-01"])
+@pytest.mark.parametrize(
+    ("words", "option"),
+    [
+        (["snapshot", "--as-of"], "--as-of"),
+        (["validate", "--as-of"], "--as-of"),
+        (["run", "--as-of"], "--as-of"),
+        (["batch-score", "--as-of"], "--as-of"),
+        (["evaluate", "--dataset", "d", "--as-of"], "--as-of"),
+        (["ingest", "a.csv", "--arrived-at"], "--arrived-at"),
+        (["backfill", "--to", "2026-01-01", "--from"], "--from"),
+        (["backfill", "--from", "2026-01-01", "--to"], "--to"),
+        (["records", "export", "new.csv", "--from"], "--from"),
+        (["records", "export", "new.csv", "--to"], "--to"),
+        (["records", "purge", "--before"], "--before"),
+    ],
+)
+def test_a_time_that_cannot_be_is_named_with_its_option(
+    run: Callable[..., Result], words: list[str], option: str, time: str
+) -> None:
+    result = run(*words, time)
+    assert result.exit_code == 3
+    assert f"{option} is {time}T00:00:00Z, which lies" in result.stderr
+
+
+def test_without_a_champion_commands_name_the_remedy(run: Callable[..., Result]) -> None:
     for words in (["verdict"], ["rollback"], ["score", "a.csv", "b.csv"], ["verify-repro"]):
         result = run(*words)
         assert result.exit_code == 6, words
@@ -87,6 +112,7 @@ def test_status_of_a_stack_that_was_never_started(answer: Call, tmp_path: Path) 
         "promoted_at": None,
         "verdict": None,
         "generation": 0,
+        "fault": None,
     }
     assert status["service"] == {
         "url": "http://127.0.0.1:8000",
@@ -117,8 +143,8 @@ def test_help_is_there(run: Callable[..., Result], words: list[str]) -> None:
     assert run(*words).exit_code == 0
 
 
-def test_keys_are_made_where_they_are_missing(answer: Call) -> None:
-    made = answer("keys", "init")
-    before = {path: Path(path).read_bytes() for path in made.values()}
-    assert answer("keys", "init") == made
-    assert {path: Path(path).read_bytes() for path in made.values()} == before
+def test_missing_keys_are_made(answer: Call) -> None:
+    paths = answer("keys", "init")
+    before = {path: Path(path).read_bytes() for path in paths.values()}
+    assert answer("keys", "init") == paths
+    assert {path: Path(path).read_bytes() for path in paths.values()} == before

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
+from click.testing import Result
 
-from bc_pipeline.access.guard import Guard
-from bc_pipeline.access.ring import KeyRing
-from bc_pipeline.cli.app import app
+from bc_pipeline.auth.authenticator import Authenticator
+from bc_pipeline.auth.key_cache import KeyCache
 from bc_pipeline.settings import Settings
+from tests.unit.commands import run_command
 
 
 def run(*words: str, code: int = 0) -> Result:
-    result = CliRunner().invoke(app, ["keys", *words])
-    assert result.exit_code == code, result.output
-    return result
+    return run_command("keys", *words, code=code)
 
 
 def answer(*words: str, code: int = 0) -> Any:
@@ -27,14 +26,14 @@ def answer(*words: str, code: int = 0) -> Any:
 
 
 def accepted(settings: Settings, raw: str) -> bool:
-    return KeyRing(settings.service_keys).find(raw.encode()) is not None
+    return KeyCache(settings.service_keys).caller(raw.encode()) is not None
 
 
-def test_a_shell_can_take_the_key_from_standard_output(settings: Settings) -> None:
+def test_standard_output_has_the_key_alone(settings: Settings) -> None:
     result = run("create", "--name", "hospital-a", "--scope", "predict", "--scope", "read")
     (raw,) = result.stdout.splitlines()
-    caller = Guard.of(settings).admit([(b"x-api-key", raw.encode())], b"", "read")
-    assert caller is not None
+    headers = [(b"x-api-key", raw.encode())]
+    caller = asyncio.run(Authenticator.from_settings(settings).authorize(headers, b"", "read"))
     assert (caller.name, caller.scopes) == ("hospital-a", {"predict", "read"})
     assert raw not in result.stderr
     assert caller.key_id in result.stderr
@@ -44,16 +43,16 @@ def test_a_key_is_never_shown_again(settings: Settings) -> None:
     made = answer("create", "--name", "a", "--scope", "predict", "--expires-days", "90")
     raw, digest = made["key"], json.loads(settings.service_keys.read_text())["keys"][0]["sha256"]
     assert made["expires_at"] > made["created_at"]
-    told = run("list").output + run("list", "--json").output + settings.service_keys.read_text()
-    told += run("revoke", "a").output + run("list", "--json").output
-    assert raw not in told
-    assert raw[13:] not in told
+    reported = run("list").output + run("list", "--json").output + settings.service_keys.read_text()
+    reported += run("revoke", "a").output + run("list", "--json").output
+    assert raw not in reported
+    assert raw[13:] not in reported
     assert digest not in run("list").output + run("list", "--json").output
     assert answer("list")["keys"][0]["state"] == "revoked"
     assert not accepted(settings, raw)
 
 
-def test_a_file_gets_the_key_instead(settings: Settings, tmp_path: Path) -> None:
+def test_the_key_may_be_written_to_a_file(settings: Settings, tmp_path: Path) -> None:
     out = tmp_path / "a.key"
     result = run("create", "--name", "a", "--scope", "predict", "--out", str(out))
     raw = out.read_text().strip()
@@ -63,7 +62,7 @@ def test_a_file_gets_the_key_instead(settings: Settings, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("out", ["there", "missing/a.key"])
-def test_no_key_is_made_that_could_not_be_written(
+def test_no_key_is_made_where_its_file_cannot_be_created(
     settings: Settings, tmp_path: Path, out: str
 ) -> None:
     (tmp_path / "there").write_text("precious")
@@ -93,7 +92,7 @@ def test_both_keys_work_while_they_overlap(settings: Settings) -> None:
     assert states == {old["id"]: "live", new["id"]: "expired", newest["id"]: "live"}
 
 
-def test_the_machine_s_own_key_is_replaced_in_its_file(settings: Settings) -> None:
+def test_the_service_s_own_key_is_replaced_in_its_file(settings: Settings) -> None:
     run("init")
     before = settings.api_key.read_text().strip()
     result = run("rotate", "local")
@@ -116,11 +115,11 @@ def test_the_machine_s_own_key_is_replaced_in_its_file(settings: Settings) -> No
         ("create", "--name", "a", "--scope", "everything"),
     ],
 )
-def test_what_cannot_be_done_says_so(words: tuple[str, ...]) -> None:
+def test_invalid_requests_are_refused(words: tuple[str, ...]) -> None:
     assert answer(*words, code=3)["error"]["code"] == "config"
 
 
-def test_a_key_of_the_deployment_is_let_in_once_and_replaces_its_forerunner(
+def test_an_imported_key_is_accepted_once_and_replaces_the_former(
     settings: Settings, tmp_path: Path
 ) -> None:
     raws = ["canary-of-the-first-key-0123456789", "canary-of-the-second-key-012345678"]
@@ -129,8 +128,12 @@ def test_a_key_of_the_deployment_is_let_in_once_and_replaces_its_forerunner(
     for raw in raws:
         path.write_text(f"{raw}\n")
         for _ in range(2):
-            told = answer(*words)
-            assert (told["name"], told["scopes"], told["state"]) == ("prometheus", ["read"], "live")
+            reported = answer(*words)
+            assert (reported["name"], reported["scopes"], reported["state"]) == (
+                "prometheus",
+                ["read"],
+                "live",
+            )
             assert "canary" not in run(*words).output
     assert [accepted(settings, raw) for raw in raws] == [False, True]
     assert len(answer("list")["keys"]) == 2

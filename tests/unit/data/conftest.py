@@ -23,7 +23,8 @@ MakeFile = Callable[..., Path]
 def make_file(tmp_path: Path, wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> MakeFile:
     """Write a labelled CSV of some public rows, with its time of arrival.
 
-    ``cells`` replaces single cells, by (position in the file, column name).
+    ``cells`` replaces single cells, by (position in the file, column name); ``decimals`` rounds
+    the values.
     """
     values, codes = reference
 
@@ -35,9 +36,11 @@ def make_file(tmp_path: Path, wdbc: Problem, reference: tuple[np.ndarray, np.nda
         arrived: str = "2026-11-01T00:00:00Z",
         ids: Sequence[str] | None = None,
         cells: dict[tuple[int, str], str] | None = None,
+        decimals: int | None = None,
     ) -> Path:
+        written = values if decimals is None else np.round(values, decimals)
         header = [*wdbc.schema.names, "diagnosis"]
-        table = [[*map(repr, values[row].tolist()), "MB"[codes[row]]] for row in rows]
+        table = [[*map(repr, written[row].tolist()), "MB"[codes[row]]] for row in rows]
         if ids is not None:
             header = ["id", *header]
             table = [[one, *cells_] for one, cells_ in zip(ids, table, strict=True)]

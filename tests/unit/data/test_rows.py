@@ -13,6 +13,20 @@ from bc_pipeline.problems.base import Problem
 PATH = Path("rows.parquet")
 
 
+def test_groups_are_stored_and_digested_where_there_are_any(
+    wdbc: Problem, public_rows: LabelledRows
+) -> None:
+    rows = public_rows.take(range(3))
+    grouped = replace(rows, groups=(rows.keys[0], "g", rows.keys[2]))
+
+    again = decode_rows(wdbc, encode_rows(wdbc, grouped), PATH)
+
+    assert again.groups == grouped.groups
+    assert grouped.take([1]).groups == ("g",)
+    assert decode_rows(wdbc, encode_rows(wdbc, rows), PATH).groups is None
+    assert rows_digest("schema", grouped) != rows_digest("schema", rows)
+
+
 def test_bytes_read_back_exactly(wdbc: Problem, public_rows: LabelledRows) -> None:
     rows = replace(public_rows, ids=tuple(f"p{n}" for n in range(569)))
 
@@ -56,7 +70,7 @@ def test_digest_does_not_depend_on_the_layout_in_memory(public_rows: LabelledRow
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1", b"PAR1" + b"\0" * 100 + b"PAR1"])
-def test_bytes_that_are_no_parquet_are_corrupt(wdbc: Problem, data: bytes) -> None:
+def test_bytes_that_are_not_parquet_are_corrupt(wdbc: Problem, data: bytes) -> None:
     with pytest.raises(ArtifactCorrupt) as caught:
         decode_rows(wdbc, data, PATH)
 

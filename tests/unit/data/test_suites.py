@@ -8,7 +8,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bc_pipeline.data.suites import read_suite, rule_column, table, table_digest, with_rule_columns
+from bc_pipeline.data.suites import (
+    add_rule_columns,
+    build_frame,
+    frame_digest,
+    read_suite,
+    rule_column,
+)
 from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import RowRule
@@ -45,7 +51,7 @@ def write(folder: Path, plain: Any) -> Path:
     return folder
 
 
-def test_a_suite_that_asks_for_rows_columns_and_values_is_read(
+def test_a_suite_that_requires_rows_columns_and_values_is_read(
     tmp_path: Path, wdbc: Problem, plain: dict[str, Any]
 ) -> None:
     suite = read_suite(wdbc, "scoring", write(tmp_path, plain))
@@ -67,7 +73,7 @@ def test_bad_json_is_refused(text: str, tmp_path: Path, wdbc: Problem) -> None:
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"expectations": {}}', "null"])
-def test_json_that_is_no_suite_is_refused(text: str, tmp_path: Path, wdbc: Problem) -> None:
+def test_json_that_is_not_a_suite_is_refused(text: str, tmp_path: Path, wdbc: Problem) -> None:
     with pytest.raises(SuiteBroken, match="not an object with a list of expectations"):
         read_suite(wdbc, "scoring", write(tmp_path, text))
 
@@ -77,7 +83,7 @@ def test_empty_suite_is_refused(tmp_path: Path, wdbc: Problem, plain: dict[str, 
         read_suite(wdbc, "scoring", write(tmp_path, plain | {"expectations": []}))
 
 
-def test_every_fault_of_form_is_listed(
+def test_every_fault_of_the_structure_is_listed(
     tmp_path: Path, wdbc: Problem, plain: dict[str, Any]
 ) -> None:
     repeated = entry("expect_column_values_to_be_unique", column="id")
@@ -114,15 +120,15 @@ def weaken(plain: dict[str, Any], position: int, **changes: Any) -> dict[str, An
 @pytest.mark.parametrize(
     ("position", "changes", "fault"),
     [
-        (0, {"exact_match": False}, "does not ask for the exact set of columns"),
-        (0, {"severity": "warning"}, "does not ask for the exact set of columns"),
-        (1, {"min_value": 0}, "does not ask for at least one row"),
-        (1, {"min_value": None, "max_value": 9}, "does not ask for at least one row"),
+        (0, {"exact_match": False}, "does not require the exact set of columns"),
+        (0, {"severity": "warning"}, "does not require the exact set of columns"),
+        (1, {"min_value": 0}, "does not require at least one row"),
+        (1, {"min_value": None, "max_value": 9}, "does not require at least one row"),
         (2, {"mostly": 0.9}, "lets values of mean_radius be missing"),
         (3, {"severity": "warning"}, "lets values of mean_texture be missing"),
     ],
 )
-def test_a_suite_that_would_pass_on_nothing_is_refused(
+def test_a_suite_that_would_pass_without_rows_or_values_is_refused(
     position: int,
     changes: dict[str, Any],
     fault: str,
@@ -138,19 +144,19 @@ def test_table_has_key_features_and_label(
     wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     values, codes = reference
-    frame = table(wdbc, values[:3], ["a", "b", "c"], codes[:3])
+    frame = build_frame(wdbc, values[:3], ["a", "b", "c"], codes[:3])
     assert list(frame.columns) == ["id", *wdbc.schema.names, "diagnosis"]
     assert np.array_equal(frame[list(wdbc.schema.names)].to_numpy(), values[:3])
-    assert "diagnosis" not in table(wdbc, values[:3], ["a", "b", "c"], None)
+    assert "diagnosis" not in build_frame(wdbc, values[:3], ["a", "b", "c"], None)
 
 
-def test_rule_columns_say_what_the_schema_says(
+def test_rule_columns_agree_with_the_rules_of_the_schema(
     wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]
 ) -> None:
     """Row by row, the column of a rule breaks its bounds exactly where the rule is broken."""
     rng = np.random.default_rng(5)
     values = reference[0] * rng.choice([0.0, 0.1, 1.0, 10.0], reference[0].shape)
-    frame = with_rule_columns(table(wdbc, values, ["k"] * len(values), None), wdbc.schema)
+    frame = add_rule_columns(build_frame(wdbc, values, ["k"] * len(values), None), wdbc.schema)
     checked = 0
     for rule in wdbc.schema.rules:
         name = rule_column(rule)
@@ -168,7 +174,7 @@ def test_rule_columns_say_what_the_schema_says(
     assert checked == 7
 
 
-def test_rule_columns_stay_silent_about_what_is_not_there(wdbc: Problem) -> None:
+def test_rule_columns_are_null_where_an_operand_is_missing(wdbc: Problem) -> None:
     frame = pd.DataFrame(
         {
             "mean_radius": [1.0, np.nan, 0.0, 2.0],
@@ -177,7 +183,7 @@ def test_rule_columns_stay_silent_about_what_is_not_there(wdbc: Problem) -> None
             "mean_concave_points": [0.0, 0.0, 1.0, np.nan],
         }
     )
-    made = with_rule_columns(frame, wdbc.schema)
+    made = add_rule_columns(frame, wdbc.schema)
     assert set(made.columns) - set(frame.columns) == {
         "rule_mean_area_of_radius",
         "rule_mean_concavity_zero_with_points",
@@ -196,7 +202,7 @@ def test_at_least_needs_no_column() -> None:
     assert rule_column(RowRule("r", "at_least", "a", "b")) is None
 
 
-def test_digest_knows_names_types_values_and_order() -> None:
+def test_digest_depends_on_names_types_values_and_order() -> None:
     frame = pd.DataFrame({"a": [1.0, 2.0], "b": ["x", None]})
     others = [
         frame.rename(columns={"a": "c"}),
@@ -206,9 +212,9 @@ def test_digest_knows_names_types_values_and_order() -> None:
         frame.iloc[::-1],
         frame[["b", "a"]],
     ]
-    digests = {table_digest(each) for each in [frame, *others]}
+    digests = {frame_digest(each) for each in [frame, *others]}
     assert len(digests) == 7
-    assert table_digest(frame.copy()) == table_digest(frame)
+    assert frame_digest(frame.copy()) == frame_digest(frame)
 
 
 def test_committed_suites_are_read(wdbc: Problem) -> None:

@@ -14,18 +14,21 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from bc_pipeline.artifacts.files import read_record
+from bc_pipeline.artifacts.files import read_document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data import validation
-from bc_pipeline.data.reports import ValidationRecord
-from bc_pipeline.data.suites import read_suite, table
-from bc_pipeline.data.validation import check, validate, validate_table
+from bc_pipeline.data.data_docs import ValidationDocument
+from bc_pipeline.data.suites import build_frame, read_suite
+from bc_pipeline.data.validation import run_suite, validate
 from bc_pipeline.errors import ExpectationsFailed, SuiteBroken
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.settings import Settings
+from tests.volumes import new_store
 
-Run = Callable[..., ValidationRecord]
+pytestmark = pytest.mark.integration
+
+Run = Callable[..., ValidationDocument]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ def toy(wdbc: Problem) -> Problem:
 
 @pytest.fixture
 def toy_store(settings: Settings) -> Store:
-    return Store(settings.home, "toy")
+    return new_store(settings.home, "toy")
 
 
 def entry(kind: str, severity: str = "critical", **kwargs: Any) -> dict[str, Any]:
@@ -75,13 +78,16 @@ def run(toy: Problem, toy_store: Store, tmp_path: Path) -> Run:
     """Validate rows of (size, weight) against the toy suite for scoring."""
     folder = write_suite(tmp_path / "suites", "scoring")
 
-    def go(rows: list[tuple[float, float]], **options: Any) -> ValidationRecord:
+    def go(rows: list[tuple[float, float]], **options: Any) -> ValidationDocument:
         return validate(
             toy,
             "scoring",
-            values=np.array(rows, dtype=float).reshape(-1, 2),
-            keys=[f"k{number}" for number in range(len(rows))],
-            codes=None,
+            build_frame(
+                toy,
+                np.array(rows, dtype=float).reshape(-1, 2),
+                [f"k{number}" for number in range(len(rows))],
+                None,
+            ),
             store=toy_store,
             expectations_dir=folder,
             **options,
@@ -96,27 +102,27 @@ HEAVY = [(1.0, 15.0), (2.0, 16.0)]
 BAD = [(98765.4321, 15.0), (2.0, 34567.8912), (3.0, float("nan"))]
 
 
-def test_clean_rows_pass_and_the_record_is_stored(run: Run, toy_store: Store) -> None:
+def test_clean_rows_pass_and_the_document_is_stored(run: Run, toy_store: Store) -> None:
     record = run(GOOD)
     assert record.passed
     assert (record.problem, record.purpose, record.rows) == ("toy", "scoring", 2)
     assert (record.expectations, record.failed, record.warnings) == (7, (), ())
-    path = toy_store.validation_record(record.validation)
-    assert read_record(path, ValidationRecord) == record
+    path = toy_store.validation_document(record.validation)
+    assert read_document(path, ValidationDocument) == record
     results = json.loads(toy_store.validation_results(record.validation).read_bytes())["results"]
     assert [result["type"] for result in results][1:] == [each["type"] for each in BASE]
     assert all(result["success"] for result in results)
     assert results[5]["result"] == {"observed_value": 5.5}
 
 
-def test_warnings_are_told_and_do_not_fail(run: Run) -> None:
+def test_warnings_are_reported_and_do_not_fail(run: Run) -> None:
     record = run(HEAVY)
     assert record.passed
     assert record.failed == ()
     assert record.warnings == ("weight: mean is 15.5, outside 1 to 9",)
 
 
-def test_every_failed_expectation_is_in_the_error_and_the_stored_record(
+def test_every_failed_expectation_is_in_the_error_and_the_stored_document(
     run: Run, toy_store: Store
 ) -> None:
     with pytest.raises(ExpectationsFailed) as caught:
@@ -130,7 +136,7 @@ def test_every_failed_expectation_is_in_the_error_and_the_stored_record(
     assert caught.value.suite == "toy_scoring"
     assert all(words in str(caught.value) for words in failed)
     (path,) = toy_store.validations.glob("*.json")
-    record = read_record(path, ValidationRecord)
+    record = read_document(path, ValidationDocument)
     assert not record.passed
     assert record.failed == failed
     assert record.warnings == ("weight: mean is 17291.4, outside 1 to 9",)
@@ -138,12 +144,16 @@ def test_every_failed_expectation_is_in_the_error_and_the_stored_record(
     assert (toy_store.home / record.report).is_file()
 
 
-def test_no_rows_value_is_written_or_said(
+def test_no_value_of_a_row_is_stored_or_logged(
     run: Run, toy_store: Store, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(ExpectationsFailed) as caught:
         run(BAD)
-    written = [path.read_text() for path in toy_store.home.rglob("*") if path.is_file()]
+    written = [
+        path.read_text()
+        for path in toy_store.home.rglob("*")
+        if path.is_file() and path.suffix != ".sig"
+    ]
     said = [str(caught.value), *capfd.readouterr()]
     assert len(written) >= 5
     for text in (*written, *said):
@@ -173,18 +183,20 @@ def test_other_data_or_another_suite_is_another_validation(run: Run, tmp_path: P
 
 
 @pytest.mark.parametrize("rows", [[], [(float("nan"), float("nan"))] * 3])
-def test_no_rows_and_no_values_never_pass(rows: list[tuple[float, float]], run: Run) -> None:
+def test_a_table_without_rows_or_with_nulls_only_fails(
+    rows: list[tuple[float, float]], run: Run
+) -> None:
     with pytest.raises(ExpectationsFailed):
         run(rows, docs=False)
 
 
-def test_a_table_of_strings_and_strange_columns_is_told_in_full(
+def test_every_fault_of_a_table_of_strings_and_unknown_columns_is_reported(
     toy: Problem, toy_store: Store, tmp_path: Path
 ) -> None:
     frame = pd.DataFrame({"id": ["a", "b"], "size": ["1 mm", "2 mm"], "<script>x": [1, 2]})
     frame = pd.concat([frame, frame["id"]], axis=1)
     with pytest.raises(ExpectationsFailed) as caught:
-        validate_table(
+        validate(
             toy,
             "scoring",
             frame,
@@ -192,7 +204,7 @@ def test_a_table_of_strings_and_strange_columns_is_told_in_full(
             expectations_dir=write_suite(tmp_path / "suites", "scoring"),
         )
     assert caught.value.failed == (
-        "columns: id is there more than once",
+        "columns: id occurs more than once",
         "columns: missing weight; unexpected <script>x",
         "weight: could not be checked (column values to not be null)",
         "size: could not be checked (column values to be between)",
@@ -231,7 +243,7 @@ def test_an_expectation_that_does_not_load_breaks_the_suite(
     folder = write_suite(tmp_path / "suites", "scoring", (wrong,))
     frame = pd.DataFrame({"id": ["a", "b"], "size": [1.0, 2.0], "weight": [5.0, 6.0]})
     with pytest.raises(SuiteBroken, match=words):
-        validate_table(toy, "scoring", frame, store=toy_store, expectations_dir=folder)
+        validate(toy, "scoring", frame, store=toy_store, expectations_dir=folder)
     assert not toy_store.validations.exists()
     assert caplog.records == []
 
@@ -240,18 +252,18 @@ def test_an_expectation_left_out_by_the_library_breaks_the_suite(
     toy: Problem, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     suite = read_suite(toy, "scoring", write_suite(tmp_path / "suites", "scoring"))
-    frame = table(toy, np.array(GOOD), ["a", "b"], None)
-    suite_class = validation.library().ExpectationSuite
+    frame = build_frame(toy, np.array(GOOD), ["a", "b"], None)
+    suite_class = validation.load_gx().ExpectationSuite
 
     def forgetful(name: str, expectations: list[Any]) -> Any:
         return suite_class(name=name, expectations=expectations[:-1])
 
-    monkeypatch.setattr(validation.library(), "ExpectationSuite", forgetful)
+    monkeypatch.setattr(validation.load_gx(), "ExpectationSuite", forgetful)
     with pytest.raises(SuiteBroken, match=r"6 of the 7 expectations .* were evaluated"):
-        check(toy, suite, frame)
+        run_suite(toy, suite, frame)
 
 
-def test_data_docs_show_every_validation_and_ask_nothing_of_the_network(
+def test_data_docs_show_every_validation_and_load_nothing_from_the_network(
     run: Run, toy: Problem, toy_store: Store, tmp_path: Path
 ) -> None:
     passed = run(GOOD)
@@ -260,9 +272,7 @@ def test_data_docs_show_every_validation_and_ask_nothing_of_the_network(
     labelled = validate(
         toy,
         "labelled",
-        values=np.array(GOOD),
-        keys=["a", "b"],
-        codes=np.array([0, 1]),
+        build_frame(toy, np.array(GOOD), ["a", "b"], np.array([0, 1])),
         store=toy_store,
         expectations_dir=write_suite(tmp_path / "suites", "labelled"),
     )
@@ -305,14 +315,16 @@ def test_labelled_and_scoring_rows_of_wdbc_pass(
     keys = [f"k{number}" for number in range(len(values))]
     where = Settings().expectations_dir
     labelled = validate(
-        wdbc, "labelled", values=values, keys=keys, codes=codes, store=store, expectations_dir=where
+        wdbc,
+        "labelled",
+        build_frame(wdbc, values, keys, codes),
+        store=store,
+        expectations_dir=where,
     )
     scoring = validate(
         wdbc,
         "scoring",
-        values=values[:1],
-        keys=keys[:1],
-        codes=None,
+        build_frame(wdbc, values[:1], keys[:1], None),
         store=store,
         expectations_dir=where,
     )
@@ -329,7 +341,7 @@ import sys, logging
 import bc_pipeline.data.validation as validation
 assert not {"great_expectations", "pandas", "sklearn"} & set(sys.modules), "loaded at import"
 logging.basicConfig(level=logging.DEBUG, stream=sys.stderr)
-validation.library()
+validation.load_gx()
 import os
 assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 """
@@ -339,7 +351,7 @@ assert os.environ["GX_ANALYTICS_ENABLED"] == "false"
 
 
 def test_no_logger_of_the_library_is_louder_than_a_warning() -> None:
-    validation.library()
+    validation.load_gx()
     names = [name for name in logging.root.manager.loggerDict if name.startswith("great_expect")]
     assert len(names) > 20
     assert all(logging.getLogger(name).getEffectiveLevel() >= logging.WARNING for name in names)

@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 
 from bc_pipeline.artifacts.evidence import Evaluation, Parity, Score
-from bc_pipeline.evaluation.build import ModelUnderTest, Predict, evaluate
-from bc_pipeline.evaluation.metrics import score
+from bc_pipeline.data.split import SplitSide
+from bc_pipeline.evaluation.evaluate import evaluate
+from bc_pipeline.evaluation.scores import score_rows
+from bc_pipeline.evaluation.slices import SliceBounds
 from bc_pipeline.problems.base import Problem
+from tests.fake_predictor import FakePredictor, Predict
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Case:
     oof: np.ndarray
     predict: Predict
 
-    def model(self, version: str, **changes: object) -> ModelUnderTest:
+    def model(self, version: str, **changes: object) -> FakePredictor:
         fields: dict[str, object] = {
             "recipe": "logistic-1",
             "title": "Logistic regression",
@@ -43,18 +46,19 @@ class Case:
             "as_of": "2026-11-15T00:00:00Z",
             "schema_fingerprint": self.problem.schema.fingerprint,
             "threshold": 0.3,
-            "predict": self.predict,
+            "positive": self.predict,
         }
-        return ModelUnderTest(version=version, **(fields | changes))
+        return FakePredictor(version=version, **(fields | changes))
 
     def evaluate(
-        self, challenger: ModelUnderTest, champion: ModelUnderTest | None = None, **changes: object
+        self, challenger: FakePredictor, champion: FakePredictor | None = None, **changes: object
     ) -> Evaluation:
         arguments: dict[str, object] = {
             "champion_generation": 0 if champion is None else 1,
             "train": self.train,
             "holdout": self.holdout,
             "oof_probability": self.oof,
+            "nested_call": self.oof > 0.4,
             "losses": {},
             "parity": Parity(rows=100, worst_difference=1e-16, flips=0),
         }
@@ -79,23 +83,24 @@ def case(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> Case:
 
 
 @pytest.fixture(scope="session")
-def scored() -> Callable[..., Score]:
+def scored(wdbc: Problem) -> Callable[..., Score]:
     """Score labels and probabilities that have no features."""
 
-    def make(positive: object, probability: object, threshold: float = 0.5, **changes) -> Score:
+    def make(
+        positive: object,
+        probability: object,
+        threshold: float = 0.5,
+        *,
+        keys: list[str] | None = None,
+        values: np.ndarray | None = None,
+        slices: tuple[SliceBounds, ...] = (),
+    ) -> Score:
         labels = np.asarray(positive, dtype=np.int8)
-        arguments = {
-            "keys": [f"row{i}" for i in range(len(labels))],
-            "positive": labels,
-            "probability": np.asarray(probability, dtype=np.float64),
-            "threshold": threshold,
-            "values": np.zeros((len(labels), 1)),
-            "slices": (),
-            "rounds": 200,
-            "seed": 3,
-            "level": 0.95,
-            "decision_threshold_cost": 1 / 11,
-        }
-        return score(**(arguments | changes))
+        rows = SplitSide(
+            tuple(keys or (f"row{i}" for i in range(len(labels)))),
+            np.zeros((len(labels), 1)) if values is None else values,
+            labels,
+        )
+        return score_rows(wdbc, rows, np.asarray(probability, dtype=np.float64), threshold, slices)
 
     return make

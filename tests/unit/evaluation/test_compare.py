@@ -53,7 +53,7 @@ def test_a_gain_is_positive_where_the_challenger_is_better_whatever_the_metric(
         assert comparison.p_value == 1.0
 
 
-def test_pairing_takes_out_what_the_rows_have_in_common(policy, scored, truth) -> None:
+def test_pairing_removes_the_variation_of_the_rows(policy, scored, truth) -> None:
     rng = np.random.default_rng(2)
     noise = rng.normal(0.0, 0.2, 110)
     champion = scored(truth, np.clip(0.35 + 0.3 * truth + noise, 0, 1))
@@ -93,7 +93,7 @@ def test_the_policy_says_which_metrics_are_compared(policy, scored, truth) -> No
     assert (found.metric, found.method) == ("roc_auc", "paired_bootstrap")
 
 
-def test_recipes_are_told_apart_where_every_fold_agrees() -> None:
+def test_recipes_differ_where_every_fold_agrees() -> None:
     rng = np.random.default_rng(3)
     champion = 0.03 + rng.normal(0, 0.005, (10, 5))
     challenger = champion - 0.008 + rng.normal(0, 0.001, (10, 5))
@@ -111,13 +111,13 @@ def test_recipes_are_told_apart_where_every_fold_agrees() -> None:
     assert turned.p_value > 0.999
 
 
-def test_recipes_within_noise_are_not_told_apart() -> None:
+def test_recipes_within_noise_do_not_differ() -> None:
     rng = np.random.default_rng(4)
     losses = 0.03 + rng.normal(0, 0.005, (2, 10, 5))
     assert recipe_comparison(*losses, folds=5).p_value > 0.05
 
 
-def test_a_loss_that_is_not_finite_claims_nothing() -> None:
+def test_a_loss_that_is_not_finite_gives_no_p_value() -> None:
     losses = np.full((10, 5), 0.03)
     broken = losses.copy()
     broken[0, 0] = np.nan

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bc_pipeline.artifacts.files import encode_record
+from bc_pipeline.artifacts.files import encode_document
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.evaluation.importance import permutation_importance
 
@@ -20,7 +20,7 @@ def predict(values: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-3.0 * values[:, 1] - 0.3 * values[:, 2]))
 
 
-def test_what_the_model_leans_on_comes_first(rows) -> None:
+def test_the_most_important_feature_comes_first(rows) -> None:
     found = permutation_importance(predict, *rows, NAMES, seed=1)
     assert [entry.feature for entry in found.features] == ["signal", "weak", "noise"]
     signal, _, noise = found.features
@@ -32,14 +32,14 @@ def test_what_the_model_leans_on_comes_first(rows) -> None:
 def test_the_seed_decides_the_shuffles_and_values_stay_as_they_were(rows) -> None:
     before = rows[0].copy()
     first = permutation_importance(predict, *rows, NAMES, seed=1)
-    assert encode_record(permutation_importance(predict, *rows, NAMES, seed=1)) == encode_record(
-        first
-    )
+    assert encode_document(
+        permutation_importance(predict, *rows, NAMES, seed=1)
+    ) == encode_document(first)
     assert permutation_importance(predict, *rows, NAMES, seed=2).features != first.features
     assert (rows[0] == before).all()
 
 
-def test_it_agrees_with_scikit_learn(rows) -> None:
+def test_means_agree_with_scikit_learn(rows) -> None:
     from sklearn.inspection import permutation_importance as oracle
     from sklearn.linear_model import LogisticRegression
 

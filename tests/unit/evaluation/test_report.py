@@ -2,15 +2,20 @@ from __future__ import annotations
 
 import io
 import sys
+from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import numpy as np
 import pytest
 
 from bc_pipeline.artifacts.evidence import Evaluation
-from bc_pipeline.artifacts.files import decode_record
+from bc_pipeline.artifacts.files import decode_document
+from bc_pipeline.artifacts.signed_bundle import VERSION_FILES
 from bc_pipeline.evaluation import report
 from bc_pipeline.evaluation.importance import Importance, permutation_importance
+
+pytestmark = pytest.mark.integration
 
 FIGURES = [
     "calibration.png",
@@ -35,7 +40,7 @@ def importance(case) -> Importance:
 
 @pytest.fixture(scope="module")
 def pair(case) -> Evaluation:
-    champion = case.model("v1", predict=lambda v: np.sqrt(case.predict(v)))
+    champion = case.model("v1", positive=lambda v: np.sqrt(case.predict(v)))
     return case.evaluate(case.model("v2"), champion)
 
 
@@ -55,7 +60,7 @@ def test_every_figure_is_drawn_the_same_each_time(pair, importance) -> None:
         assert pixels(data).std() > 0.05
 
 
-def test_a_persons_configuration_does_not_show(pair, importance) -> None:
+def test_the_users_configuration_of_matplotlib_has_no_effect(pair, importance) -> None:
     import matplotlib as mpl
 
     drawn = report.draw_figures(pair, importance)
@@ -72,7 +77,7 @@ def test_the_champion_is_drawn_beside_the_challenger(case, pair, importance) -> 
     assert pixels(drawn["confusion.png"]).shape[1] > 1.5 * pixels(alone["confusion.png"]).shape[1]
 
 
-def test_pyplot_is_not_touched(pair, importance) -> None:
+def test_pyplot_is_not_imported(pair, importance) -> None:
     before = "matplotlib.pyplot" in sys.modules
     report.draw_figures(pair, importance)
     assert ("matplotlib.pyplot" in sys.modules) == before
@@ -89,18 +94,16 @@ def test_one_class_alone_can_still_be_drawn(case, importance) -> None:
     assert sorted(drawn) == FIGURES
 
 
-def test_write_leaves_importance_card_and_figures(case, releases, tmp_path) -> None:
+def test_a_report_has_importance_card_and_figures(case, releases) -> None:
+    challenger = SimpleNamespace(manifest=releases.draft("v1"), positive=case.predict)
     evaluation = case.evaluate(case.model("v1"))
-    names = report.write(
-        case.problem, releases.draft("v1"), evaluation, case.predict, case.holdout, tmp_path
-    )
-    assert sorted(names) == sorted(
+    files = report.make_report(case.problem, challenger, evaluation, case.holdout)
+    assert sorted(files) == sorted(
         ["card.md", "importance.json", *(f"figures/{name}" for name in FIGURES)]
     )
-    for name in names:
-        assert (tmp_path / name).stat().st_size > 0
-    path = tmp_path / "importance.json"
-    stored = decode_record(path.read_bytes(), Importance, path)
+    assert set(files) <= VERSION_FILES
+    assert all(files.values())
+    stored = decode_document(files["importance.json"], Importance, Path("importance.json"))
     assert {entry.feature for entry in stored.features} == set(case.problem.schema.names)
     assert stored.rows == len(case.holdout.keys)
     assert msgspec.to_builtins(stored)["shuffles"] == 20

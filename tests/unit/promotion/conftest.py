@@ -2,30 +2,38 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
+import time_machine
 
-from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts import signed_bundle, versions, work_folder
 from bc_pipeline.artifacts.evidence import (
     Check,
     Confusion,
+    Document,
     Evaluation,
     Parity,
-    Record,
     Score,
     Side,
     Verdict,
 )
-from bc_pipeline.artifacts.files import make_directory, write_record
+from bc_pipeline.artifacts.files import make_directory, write_document
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.promotion import release
+from bc_pipeline.clock import parse_time
+from bc_pipeline.promotion import decisions, release
 from bc_pipeline.promotion.release import ReleaseResult
 
 AT = "2026-11-15T06:00:00Z"
+
+
+def clock_at(at: str | None) -> Any:
+    """A context in which the clock shows a time; None leaves it as it is."""
+    return nullcontext() if at is None else time_machine.travel(parse_time(at), tick=False)
 
 
 def _side(version: str) -> Side:
@@ -47,6 +55,8 @@ def _side(version: str) -> Side:
 
 class Challengers:
     """Makes challengers against the champion of the moment, and releases them."""
+
+    clock_at = staticmethod(clock_at)
 
     def __init__(self, releases: Any) -> None:
         self._releases = releases
@@ -90,34 +100,47 @@ class Challengers:
             checks=(Check("floor", "f1 at least 0.9", passed=True, blocking=True),),
         )
         folder = make_directory(self.store.work / name)
-        (folder / versions.MODEL).write_bytes(b"graph of " + name.encode())
-        records: dict[str, Record] = {
-            versions.EVALUATION: msgspec.structs.replace(measured, **(evaluation or {})),
-            versions.VERDICT: msgspec.structs.replace(decided, **(verdict or {})),
+        (folder / signed_bundle.MODEL).write_bytes(b"graph of " + name.encode())
+        records: dict[str, Document] = {
+            signed_bundle.EVALUATION: msgspec.structs.replace(measured, **(evaluation or {})),
+            signed_bundle.VERDICT: msgspec.structs.replace(decided, **(verdict or {})),
         }
         for file, record in records.items():
             if file != without:
-                write_record(folder / file, record)
+                write_document(folder / file, record)
         draft = self._releases.draft(name)
         lineage = msgspec.structs.replace(draft.lineage, live=live)
         return msgspec.structs.replace(draft, lineage=lineage), folder
+
+    def leave(self, name: str, *, evaluated: bool = True) -> None:
+        """Store a challenger that is not published, with or without its evaluation."""
+        draft, folder = self.prepare(name)
+        files = {path.name: path.read_bytes() for path in folder.iterdir()}
+        evidence = {
+            file: files.pop(file) for file in (signed_bundle.EVALUATION, signed_bundle.VERDICT)
+        }
+        work_folder.create(self.store, draft, files, self.signing_key)
+        if evaluated:
+            opened = work_folder.open_challenger(self.store, name, self.verify_key)
+            work_folder.write_evidence(self.store, opened, evidence | {"card.md": b"# card"})
 
     def publish(self, name: str, **changes: Any) -> Manifest:
         draft, folder = self.prepare(name, **changes)
         return versions.publish(self.store, draft, folder, self.signing_key)
 
     def promote(self, name: str, **options: Any) -> ReleaseResult:
-        options = {"actor": "test", "run_id": "run", "at": AT} | options
-        return release.promote(self.store, name, verify_key=self.verify_key, **options)
+        options = {"actor": "test", "run_id": "run"} | options
+        with clock_at(options.pop("at", AT)):
+            return release.promote(self.store, name, verify_key=self.verify_key, **options)
 
     def record(self, name: str, **options: Any) -> Any:
-        options = {"run_id": "run", "at": AT} | options
-        return release.record_verdict(self.store, name, verify_key=self.verify_key, **options)
+        options = {"run_id": "run"} | options
+        with clock_at(options.pop("at", AT)):
+            return decisions.record_verdict(self.store, name, verify_key=self.verify_key, **options)
 
     def rollback(self, name: str | None = None) -> ReleaseResult:
-        return release.rollback(
-            self.store, name, verify_key=self.verify_key, actor="test", run_id=None, at=AT
-        )
+        with clock_at(AT):
+            return release.rollback(self.store, name, verify_key=self.verify_key, actor="test")
 
     def crown(self, *names: str) -> None:
         """Publish and promote versions, one after the other."""

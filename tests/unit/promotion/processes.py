@@ -15,12 +15,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bc_pipeline.artifacts.files import read_record
+from bc_pipeline.artifacts.audit_log import OUTCOMES, read_audit_log
+from bc_pipeline.artifacts.files import read_document
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import open_champion, publish, read_registry
 from bc_pipeline.errors import VersionConflict
-from bc_pipeline.promotion import audit, release
+from bc_pipeline.promotion import audit, decisions, release
 
 # Calls that change the disk, or order the changes on it. A write is two steps, so that a
 # process can die with half of it done.
@@ -44,6 +45,12 @@ class Countdown:
             setattr(os, name, self._counted(getattr(os, name)))
         real_fdopen = os.fdopen
         os.fdopen = lambda *given, **named: Stream(real_fdopen(*given, **named), self)
+
+        def write_bytes(path: Path, data: bytes) -> None:
+            with Stream(path.open("wb"), self) as stream:
+                stream.write(data)
+
+        Path.write_bytes = write_bytes
 
     def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
         def call(*given: Any, **named: Any) -> Any:
@@ -102,22 +109,22 @@ def waited(child: int) -> int:
 def outcomes(store: Store) -> list[tuple[str, int, str]]:
     return [
         (line.event, line.generation, line.version)
-        for line in audit.read(store)
-        if line.event in audit.OUTCOMES
+        for line in read_audit_log(store).lines
+        if line.event in OUTCOMES
     ]
 
 
 def crash(plan: dict[str, Any]) -> dict[str, Any]:
     """Kill a release at its 1st, 2nd, 3rd ... step, each time on a fresh volume."""
     template, room = Path(plan["home"]), Path(plan["room"])
-    draft = read_record(Path(plan["draft"]), Manifest)
+    draft = read_document(Path(plan["draft"]), Manifest)
 
     def run(home: Path) -> None:
         store, keys = Store(home, "wdbc"), home / "keys"
-        options = {"verify_key": keys / "verify.pem", "at": AT}
+        options = {"verify_key": keys / "verify.pem"}
         if plan["release"] == "promotion":
             publish(store, draft, store.work / draft.version, keys / "signing.pem")
-            release.record_verdict(store, draft.version, **options)
+            decisions.record_verdict(store, draft.version, **options)
             release.promote(store, draft.version, **options)
         else:
             release.rollback(store, plan["version"], actor="test", **options)
@@ -145,7 +152,7 @@ def crash(plan: dict[str, Any]) -> dict[str, Any]:
         after_kill = state(home)
         run(home)
         rest = {"state": state(home), "outcomes": outcomes(Store(home, "wdbc"))}
-        events = [line.event for line in audit.read(Store(home, "wdbc"))]
+        events = [line.event for line in read_audit_log(Store(home, "wdbc")).lines]
         seen.append({"code": code, "killed": after_kill, "events": events} | rest)
         shutil.rmtree(home)
         if code == 0:
@@ -166,7 +173,7 @@ def race(plan: dict[str, Any]) -> dict[str, Any]:
             version: str, store: Store = store, key: Path = key, gate: int = gate_read
         ) -> None:
             os.read(gate, 1)
-            release.promote(store, version, verify_key=key, at=AT)
+            release.promote(store, version, verify_key=key)
 
         children = [
             forked(lambda version=version, promote=promote: promote(version))
@@ -199,7 +206,7 @@ def append(plan: dict[str, Any]) -> dict[str, Any]:
             audit.append(store, "verdict", version=version, generation=0, actor=name, at=AT)
 
     codes = [waited(child) for child in [forked(lambda name=name: write(name)) for name in "abc"]]
-    return {"codes": codes, "versions": [line.version for line in audit.read(store)]}
+    return {"codes": codes, "versions": [line.version for line in read_audit_log(store).lines]}
 
 
 if __name__ == "__main__":

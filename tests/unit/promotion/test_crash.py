@@ -8,7 +8,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from bc_pipeline.artifacts.files import encode_record
+import pytest
+
+from bc_pipeline.artifacts.files import encode_document
+
+pytestmark = pytest.mark.integration
 
 PROGRAM = Path(__file__).with_name("processes.py")
 KILLED = -9
@@ -29,7 +33,7 @@ def _run(mode: str, room: Path, plan: dict[str, Any]) -> dict[str, Any]:
 
 
 def _crash(challengers: Any, tmp_path: Path, release: str, draft: Any, **plan: Any) -> Any:
-    (tmp_path / "draft.json").write_bytes(encode_record(draft))
+    (tmp_path / "draft.json").write_bytes(encode_document(draft))
     common = {"home": str(challengers.store.home), "draft": str(tmp_path / "draft.json")}
     steps = _run("crash", tmp_path / "room", common | {"release": release} | plan)["steps"]
     assert [step["code"] for step in steps] == [KILLED] * (len(steps) - 1) + [0]

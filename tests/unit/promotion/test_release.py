@@ -3,10 +3,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from bc_pipeline.artifacts import signing, versions
+from bc_pipeline.artifacts import signed_bundle, signing, versions
+from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.evidence import Check
+from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     NoChampion,
@@ -15,11 +18,14 @@ from bc_pipeline.errors import (
     VersionConflict,
     VersionNotFound,
 )
-from bc_pipeline.promotion import audit, release, transition
+from bc_pipeline.promotion import audit, decisions, release, transition
 
 
 def _events(challengers: Any) -> list[tuple[str, str, int]]:
-    return [(line.event, line.version, line.generation) for line in audit.read(challengers.store)]
+    return [
+        (line.event, line.version, line.generation)
+        for line in read_audit_log(challengers.store).lines
+    ]
 
 
 # Promotion
@@ -38,7 +44,7 @@ def test_the_first_model_becomes_champion(challengers: Any) -> None:
     champion = versions.open_champion(challengers.store, challengers.verify_key)
     assert champion.manifest_sha256 == live.manifest_sha256
     assert _events(challengers) == [("release_started", "v1", 1), ("promotion", "v1", 1)]
-    line = audit.read(challengers.store)[-1]
+    line = read_audit_log(challengers.store).lines[-1]
     assert (line.actor, line.run_id) == ("test", "run")
     assert line.details["approved_by"] == "dr.who"
     assert line.details["manifest_sha256"] == live.manifest_sha256
@@ -50,7 +56,7 @@ def test_a_champion_is_replaced_and_remembered(challengers: Any) -> None:
     assert registry.generation == 2
     assert registry.production.version == "v2"
     assert registry.previous.version == "v1"
-    assert audit.read(challengers.store)[-1].details["replaces"] == "v1"
+    assert read_audit_log(challengers.store).lines[-1].details["replaces"] == "v1"
     audit.verify(challengers.store)
 
 
@@ -139,7 +145,7 @@ def test_a_champion_that_came_back_is_not_the_one_of_the_verdict(challengers: An
 
 def test_a_damaged_version_is_not_promoted(challengers: Any) -> None:
     challengers.publish("v1")
-    (challengers.store.version("v1") / versions.MODEL).write_bytes(b"other")
+    (challengers.store.version("v1") / signed_bundle.MODEL).write_bytes(b"other")
     with pytest.raises(ArtifactCorrupt):
         challengers.promote("v1")
     with pytest.raises(VersionNotFound):
@@ -153,6 +159,20 @@ def test_a_version_of_another_key_is_not_promoted(challengers: Any, tmp_path: Pa
     signing.make_keys(tmp_path / "s.pem", tmp_path / "v.pem")
     with pytest.raises(SignatureInvalid):
         release.promote(challengers.store, "v1", verify_key=tmp_path / "v.pem", actor="test")
+
+
+def test_a_champion_with_another_manifest_than_the_released_one_is_refused(
+    challengers: Any,
+) -> None:
+    challengers.crown("v1", "v2")
+    registry = versions.read_registry(challengers.store)
+    other = msgspec.structs.replace(registry.production, manifest_sha256="0" * 64)
+    write_registry(challengers.store, msgspec.structs.replace(registry, production=other))
+    for act in (challengers.promote, challengers.rollback):
+        with pytest.raises(ArtifactCorrupt, match="v2 is not the one that was released"):
+            act("v2")
+    # Another version is not compared with it.
+    assert challengers.rollback("v1").changed
 
 
 # Verdicts, staging, approval
@@ -175,7 +195,7 @@ def test_a_verdict_is_recorded_once(challengers: Any) -> None:
     first = challengers.record("v1")
     assert challengers.record("v1") == first
     assert _events(challengers) == [("verdict", "v1", 0)]
-    line = audit.read(challengers.store)[0]
+    line = read_audit_log(challengers.store).lines[0]
     assert line.details["passed"]
     assert line.details["live"]
 
@@ -196,8 +216,24 @@ def test_a_rejected_or_backfilled_challenger_is_recorded_and_not_staged(
     challengers.publish("v2", **changes)
     assert challengers.record("v2", **options).staging is None
     assert challengers.store.registry.read_bytes() == before
-    details = audit.read(challengers.store)[-1].details
+    details = read_audit_log(challengers.store).lines[-1].details
     assert not (details["passed"] and details["live"])
+
+
+def test_a_challenger_of_an_earlier_champion_is_not_staged(challengers: Any) -> None:
+    challengers.crown("v1")
+    challengers.publish("v2")
+    challengers.crown("v3")
+    assert challengers.record("v2").staging is None
+    assert read_audit_log(challengers.store).lines[-1].details["champion"] == "v1"
+
+
+def test_a_challenger_of_an_earlier_generation_is_not_staged(challengers: Any) -> None:
+    challengers.crown("v1")
+    challengers.publish("v2")
+    challengers.crown("v3")
+    challengers.rollback("v1")
+    assert challengers.record("v2").staging is None
 
 
 def test_a_champion_is_not_staged_again(challengers: Any) -> None:
@@ -220,7 +256,7 @@ def test_a_rejected_approval_unstages_and_forbids(challengers: Any) -> None:
     shown = versions.open_stored(challengers.store, "v1", challengers.verify_key).manifest_sha256
 
     def decide(approved: bool, digest: str = shown) -> Any:
-        return release.record_approval(
+        return decisions.record_approval(
             challengers.store,
             "v1",
             approved=approved,
@@ -237,10 +273,31 @@ def test_a_rejected_approval_unstages_and_forbids(challengers: Any) -> None:
         decide(True, digest="0" * 64)
     decide(True)
     assert challengers.promote("v1").changed
-    approvals = [line for line in audit.read(challengers.store) if line.event == "approval"]
+    approvals = [
+        line for line in read_audit_log(challengers.store).lines if line.event == "approval"
+    ]
     assert [line.details["approved"] for line in approvals] == [False, True]
     live = versions.read_registry(challengers.store).production
     assert {line.details["manifest_sha256"] for line in approvals} == {live.manifest_sha256}
+
+
+def test_a_rejected_approval_keeps_the_generation_and_the_champion(challengers: Any) -> None:
+    challengers.crown("v1", "v2")
+    challengers.publish("v3")
+    staged = challengers.record("v3")
+    digest = staged.staging.manifest_sha256
+    registry = decisions.record_approval(
+        challengers.store,
+        "v3",
+        approved=False,
+        manifest_sha256=digest,
+        verify_key=challengers.verify_key,
+        actor="dr.no",
+    )
+    assert registry == msgspec.structs.replace(staged, staging=None)
+    assert versions.read_registry(challengers.store) == registry
+    assert registry.generation == 2
+    audit.verify(challengers.store)
 
 
 # Rollback
@@ -283,7 +340,7 @@ def test_a_rollback_needs_a_champion_before(challengers: Any) -> None:
 
 def test_a_rollback_to_a_damaged_version_is_refused(challengers: Any) -> None:
     challengers.crown("v1", "v2")
-    (challengers.store.version("v1") / versions.MODEL).write_bytes(b"other")
+    (challengers.store.version("v1") / signed_bundle.MODEL).write_bytes(b"other")
     with pytest.raises(ArtifactCorrupt):
         challengers.rollback()
     assert challengers.champion == "v2"
@@ -322,7 +379,7 @@ def test_a_start_without_move_is_abandoned_by_whoever_comes_next(
     challengers.publish("v2")
     challengers.publish("v3")
     with monkeypatch.context() as patch:
-        _die_at(patch, "write_record", 1)
+        _die_at(patch, "write_registry", 1)
         with pytest.raises(_Killed):
             challengers.promote("v2")
     report = audit.verify(challengers.store)
@@ -349,7 +406,7 @@ def test_a_move_without_outcome_is_concluded_as_what_it_was(
     assert audit.verify(challengers.store).unfinished_release == "v2"
     assert challengers.champion == "v2"
     assert not challengers.promote("v2", actor="again").changed
-    line = audit.read(challengers.store)[-1]
+    line = read_audit_log(challengers.store).lines[-1]
     assert (line.event, line.version, line.generation) == ("promotion", "v2", 2)
     assert (line.actor, line.run_id) == ("airflow", "scheduled")
     assert line.details["approved_by"] == "dr.who"

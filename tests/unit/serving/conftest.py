@@ -10,31 +10,32 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from bc_pipeline.access.keys import import_key
 from bc_pipeline.serving.app import Application, create_app
-from bc_pipeline.serving.short_way import BODY_LIMIT, PREDICT_PATHS
+from bc_pipeline.serving.fast_path import BODY_LIMIT, PREDICT_PATHS
 from bc_pipeline.settings import Settings
+from tests.redis_server import redis_server as redis_server
+from tests.unit.conftest import KEY
+from tests.waiting import PATIENCE
 
-KEY = "test-key-of-the-unit-tests"
 T = TypeVar("T")
 
 
-class Served:
-    """An application as the server runs it: what the short way takes never reaches it.
+class ServedApplication:
+    """An application as the server runs it: what the fast path answers does not reach it.
 
     Attributes
     ----------
-    short : int
-        How many requests took the short way.
+    fast_answers : int
+        How many requests the fast path answered.
     """
 
     def __init__(self, app: Application) -> None:
         self._app = app
-        self.short = 0
+        self.fast_answers = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        asked = scope["path"] in PREDICT_PATHS and scope["method"] == "POST"
-        if self._app.short_way is None or not asked or scope["query_string"]:
+        is_prediction = scope["path"] in PREDICT_PATHS and scope["method"] == "POST"
+        if self._app.fast_path is None or not is_prediction or scope["query_string"]:
             await self._app(scope, receive, send)
             return
         messages, body = [], b""
@@ -45,7 +46,7 @@ class Served:
                 break
         answer = None
         if not messages[-1].get("more_body"):
-            answer = self._app.short_way.answer(
+            answer = self._app.fast_path.answer(
                 scope["path"], scope["headers"], scope["client"][0], body
             )
         if answer is None:
@@ -56,7 +57,7 @@ class Served:
 
             await self._app(scope, again, send)
             return
-        self.short += 1
+        self.fast_answers += 1
         head, _, content = answer.partition(b"\r\n\r\n")
         headers = [line.split(b": ", 1) for line in head.split(b"\r\n")]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -68,8 +69,8 @@ class Service:
 
     def __init__(self, app: Application) -> None:
         self.app = app
-        self.served = Served(app)
-        self.model = app.state.services.model
+        self.served = ServedApplication(app)
+        self.model = app.state.services.model_watcher
         self._loop = asyncio.new_event_loop()
         self._lifespan = app.router.lifespan_context(app)
         self._loop.run_until_complete(self._lifespan.__aenter__())
@@ -98,20 +99,19 @@ class Service:
             arguments["json"] = json
         return self.request("POST", "/predict", headers=headers, **arguments)
 
-    def wait(self, seconds: float) -> None:
-        """Let what the service does by itself go on for a while."""
-        self._loop.run_until_complete(asyncio.sleep(seconds))
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Let the service's background tasks run until a condition holds."""
+
+        async def poll() -> None:
+            while not condition():
+                await asyncio.sleep(0.01)
+
+        self.run(asyncio.wait_for(poll(), PATIENCE))
 
     def stop(self) -> None:
         self._loop.run_until_complete(self._client.aclose())
         self._loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
         self._loop.close()
-
-
-@pytest.fixture
-def api_key(settings: Settings) -> str:
-    import_key(settings.service_keys, "tests", ["admin"], KEY)
-    return KEY
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from bc_pipeline.errors import ArtifactCorrupt, ConfigError, SignatureInvalid
 from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.bodies.reading import RECORD_LIMIT as BODY_LIMIT
-from bc_pipeline.serving.model.folder import load_folder
+from bc_pipeline.serving.model.loaded_model import load_folder
+from bc_pipeline.serving.request_parsing.body_stream import RECORD_LIMIT as BODY_LIMIT
 from bc_pipeline.settings import Settings
 
 KEY = "test-key-of-the-unit-tests"
@@ -23,7 +23,7 @@ def rows(reference: tuple[np.ndarray, np.ndarray]) -> list[list[float]]:
     return reference[0][:40].tolist()
 
 
-def test_it_answers_as_scikit_learn_does(
+def test_predictions_are_those_of_scikit_learn(
     service: Any, rows: list[list[float]], fitted: Any
 ) -> None:
     for row, expected in zip(rows, fitted[0].probability, strict=False):
@@ -41,7 +41,7 @@ def test_it_answers_as_scikit_learn_does(
 def test_the_call_is_malignant_only_above_the_threshold(
     releases: Any, fitted: Any, start: Callable[..., Any], rows: list[list[float]]
 ) -> None:
-    # One-row answers can differ from the batch's by rounding, so the service itself is asked.
+    # Answers to one row can differ from those to many by rounding: use the service's own.
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     service = start()
@@ -72,7 +72,7 @@ def test_a_malignant_call_below_one_half_has_its_own_probability(
     assert answer["probability"] == answer["probabilities"]["malignant"] < 0.5
 
 
-def test_the_id_comes_back(service: Any, rows: list[list[float]]) -> None:
+def test_the_answer_has_the_id_of_the_request(service: Any, rows: list[list[float]]) -> None:
     assert service.predict({"features": rows[0], "id": "A-17"}).json()["id"] == "A-17"
 
 
@@ -85,13 +85,13 @@ def test_without_a_champion_it_answers_503(start: Callable[..., Any]) -> None:
     assert health.json()["refused"] == {"count": 0, "last": None}
 
 
-def test_the_key_comes_before_everything(start: Callable[..., Any]) -> None:
+def test_credentials_are_checked_before_the_body(start: Callable[..., Any]) -> None:
     answer = start().request("POST", "/predict", content=b"x" * (BODY_LIMIT + 1))
     assert answer.status_code == 401
     assert answer.headers["www-authenticate"].startswith("Bearer")
 
 
-def test_health_tells_what_is_live_and_what_was_refused(
+def test_health_reports_the_model_and_the_last_refusal(
     service: Any, releases: Any, fitted: Any
 ) -> None:
     healthy = service.get("/health").json()
@@ -110,7 +110,7 @@ def test_health_tells_what_is_live_and_what_was_refused(
     assert after.json()["refused"]["last"]["code"] == "signature-invalid"
 
 
-def test_a_missing_key_file_stops_the_start(settings: Settings) -> None:
+def test_without_a_key_file_the_service_does_not_start(settings: Settings) -> None:
     with pytest.raises(ConfigError) as refused:
         create_app(settings)
     assert refused.value.setting == "BC_SERVICE_KEYS_FILE"
@@ -134,13 +134,30 @@ def test_another_media_type_is_415(service: Any, content_type: str | None) -> No
 
 
 @pytest.mark.parametrize("content_type", ["application/json; charset=utf-8", "Application/JSON"])
-def test_json_in_utf8_is_taken(service: Any, rows: list[list[float]], content_type: str) -> None:
+def test_json_in_utf8_is_accepted(service: Any, rows: list[list[float]], content_type: str) -> None:
     answer = service.predict({"features": rows[0]}, headers={"Content-Type": content_type})
     assert answer.status_code == 200
 
 
 def test_a_large_body_is_refused_by_its_declared_length_alone(service: Any) -> None:
     answer = service.predict(content=b"{}", headers={"Content-Length": str(BODY_LIMIT + 1)})
+    assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/livez"),
+        ("POST", "/v1/predict"),
+        ("POST", "/v1/predict/batch"),
+        ("GET", "/v1/model"),
+    ],
+)
+@pytest.mark.parametrize("length", [(16 << 20) + 1, 2**63, 2**64 - 1])
+def test_a_length_that_no_route_reads_is_refused_by_every_route(
+    service: Any, method: str, path: str, length: int
+) -> None:
+    answer = service.request(method, path, headers={"Content-Length": str(length)})
     assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
 
 
@@ -173,7 +190,7 @@ def test_a_body_of_exactly_the_limit_is_read(service: Any, rows: list[list[float
         ("POST", "/predict/", 404),
     ],
 )
-def test_what_the_router_refuses_is_a_problem(
+def test_the_router_s_errors_are_problem_details(
     service: Any, method: str, path: str, status: int
 ) -> None:
     answer = service.request(method, path)
@@ -182,7 +199,7 @@ def test_what_the_router_refuses_is_a_problem(
     assert ("allow" in answer.headers) == (status == 405)
 
 
-def test_a_fault_is_a_problem_and_its_log_line_has_no_value(
+def test_an_internal_error_is_a_problem_and_its_log_line_has_no_value(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
@@ -200,7 +217,7 @@ def test_a_fault_is_a_problem_and_its_log_line_has_no_value(
     assert str(rows[0][0]) not in written + answer.text
 
 
-def test_a_model_that_turns_to_nan_is_a_fault(
+def test_a_model_that_answers_nan_is_an_internal_error(
     service: Any, rows: list[list[float]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     class Broken:
@@ -214,11 +231,11 @@ def test_a_model_that_turns_to_nan_is_a_fault(
 
 
 def access_lines(service: Any, capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
-    service.app.state.services.log.flush()
+    service.app.state.services.access_log.flush()
     return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 
 
-def test_the_access_log_has_no_value(
+def test_the_access_log_has_no_values_of_requests(
     service: Any, rows: list[list[float]], capsys: pytest.CaptureFixture[str]
 ) -> None:
     with capture_logs() as logs:
@@ -236,7 +253,7 @@ def test_the_access_log_has_no_value(
         assert value not in written
 
 
-def test_every_answer_can_be_found_in_the_log(
+def test_the_request_id_of_an_answer_is_in_the_access_log(
     service: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     answer = service.get("/")
@@ -244,7 +261,7 @@ def test_every_answer_can_be_found_in_the_log(
     assert answer.headers["cache-control"] == "no-store"
 
 
-def test_the_root_says_what_it_is(service: Any) -> None:
+def test_the_root_has_the_notice_and_working_links(service: Any) -> None:
     content = service.get("/").json()
     assert "not a medical device" in content["notice"]
     for link in content["links"].values():
@@ -258,9 +275,9 @@ def test_a_pinned_model_ignores_the_registry(
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     app = create_app(settings, live)
-    app.state.services.model.refresh()
-    assert app.state.services.model.current.version == "unpublished"
-    assert app.state.services.model.current.source == "folder"
+    app.state.services.model_watcher.refresh()
+    assert app.state.services.model_watcher.current.version == "unpublished"
+    assert app.state.services.model_watcher.current.source == "folder"
 
 
 def test_a_folder_is_verified_like_a_champion(

@@ -6,6 +6,8 @@ import asyncio
 import csv
 import io
 import json
+import tempfile
+import threading
 import time
 import tracemalloc
 from collections.abc import AsyncIterator
@@ -15,14 +17,17 @@ from typing import Any
 import numpy as np
 import pytest
 
+from bc_pipeline.data.batches import read_batch
 from bc_pipeline.data.ingest import ingest_landing
 from bc_pipeline.errors import RecordsAway
-from bc_pipeline.serving.bodies import storing
-from bc_pipeline.serving.bodies.batch import json_rows
+from bc_pipeline.serving.request_parsing.batch import json_rows
+from bc_pipeline.serving.routes import batches
 from bc_pipeline.settings import Settings
 from tests.contract.hostile_csv import FILES, LIMIT
+from tests.cpu_time import within_loops
 from tests.unit.serving.conftest import KEY, Service
 
+FORM_FILE = '--a\r\nContent-Disposition: form-data; name="file"; filename="x.csv"\r\n\r\n'
 BATCH, LABELLED = "/v1/predict/batch", "/v1/labelled-data"
 
 
@@ -48,7 +53,7 @@ def uploads(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Where uploads are kept while they are read."""
     folder = tmp_path / "uploads"
     folder.mkdir()
-    monkeypatch.setattr(storing.tempfile, "tempdir", str(folder))
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     return folder
 
 
@@ -112,17 +117,15 @@ def test_csv_is_answered_like_single_records(
     assert lines(form)[-1] == end
 
 
-def test_a_refused_row_keeps_the_name_its_client_gave_it(
-    service: Service, table: str, reference: Any
-) -> None:
+def test_a_refused_row_keeps_its_id(service: Service, table: str, reference: Any) -> None:
     row = reference[0][0].tolist()
     records = [
         {"features": row[:-1], "id": "a"},
         {"id": "b"},
         {"features": row, "id": "c"},
-        {"features": row, "id": 5},
+        {"features": row, "id": 5.5},
         {"features": row, "id": "d", "Id": "e"},
-        {"features": row, "id": "x" * 129},
+        {"features": row, "id": "x" * 201},
         "f",
     ]
     *rows, _ = lines(send(service, BATCH, records, "application/json"))
@@ -136,7 +139,7 @@ def test_a_refused_row_keeps_the_name_its_client_gave_it(
     assert [found["id"] for found in csv.DictReader(io.StringIO(as_csv))][:3] == ["p0", "", "p2"]
 
 
-def test_csv_out_says_as_much_as_json(service: Service, table: str) -> None:
+def test_csv_and_json_answers_agree(service: Service, table: str) -> None:
     *rows, _ = lines(send(service, BATCH, table))
     as_csv = send(service, BATCH, table, accept="text/csv").text
     for cells, line in zip(csv.DictReader(io.StringIO(as_csv)), rows, strict=True):
@@ -160,7 +163,7 @@ def test_every_row_of_a_batch_is_in_the_log(
     assert all(row["prediction"]["prediction_id"].encode() in logged for row in rows)
 
 
-def test_csv_out_starts_no_formula(service: Service, table: str) -> None:
+def test_csv_answers_escape_formulas(service: Service, table: str) -> None:
     evil = table.replace("p1,", "=cmd|x,", 1).replace("p2,", "@x,", 1)
     response = send(service, BATCH, evil, accept="text/csv")
     found = list(csv.DictReader(io.StringIO(response.text)))
@@ -189,19 +192,18 @@ def test_csv_out_starts_no_formula(service: Service, table: str) -> None:
         ("7" * (2 * 1024 * 1024), 422),
     ],
 )
-def test_json_that_hurts_is_answered_soon(service: Service, body: str, status: int) -> None:
-    started = time.perf_counter()
+def test_hostile_json_is_answered_in_bounded_time(service: Service, body: str, status: int) -> None:
+    start = time.process_time()
     response = send(service, BATCH, body, "application/json")
     assert response.status_code == status
-    assert time.perf_counter() - started < 2
+    assert within_loops(time.process_time() - start, 40)
     if status == 200:
         assert lines(response)[-1]["summary"]["refused"] == 1
 
 
+@pytest.mark.integration
 @pytest.mark.parametrize("path", [BATCH, LABELLED])
-def test_csv_that_hurts_is_a_problem_or_has_defects(
-    service: Service, path: str, uploads: Path
-) -> None:
+def test_hostile_csv_is_refused_or_has_defects(service: Service, path: str, uploads: Path) -> None:
     wrong = []
     for case in FILES:
         body = case.make()
@@ -217,7 +219,7 @@ def test_csv_that_hurts_is_a_problem_or_has_defects(
     assert wrong == []
 
 
-def test_a_log_that_fails_ends_the_answer_with_a_problem(
+def test_a_failing_log_ends_the_answer_with_an_error(
     service: Service, table: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spool = service.app.state.services.spool
@@ -257,6 +259,7 @@ def test_a_form_needs_one_file(service: Service, files: Any, uploads: Path) -> N
         ("multipart/form-data", "x", 400),
         ("multipart/form-data; boundary=a", "--b\r\n", 400),
         ("multipart/form-data; boundary=a", "--a\r\n\r\nx", 400),
+        ("multipart/form-data; boundary=a", FORM_FILE + "mean_radius\r\n", 400),
         ("application/zip", "PK", 415),
         ("", "a,b", 415),
     ],
@@ -285,7 +288,7 @@ def test_labelled_rows_land_once_and_become_a_batch(
     again = send_form(service, "/upload-data", {"file": ("x.csv", table, "text/csv")})
     assert (again.status_code, again.json()) == (200, report | {"known": True})
     ingested = ingest_landing(wdbc, store)
-    assert ingested.added == (report["batch"],)
+    assert [batch.batch for batch in ingested.batches] == [report["batch"]]
     assert ingested.batches[0].accepted == 569
 
 
@@ -302,7 +305,92 @@ def test_the_report_names_unusable_rows(
     assert ingest_landing(wdbc, store).batches[0].quarantined == 2
 
 
-def test_nothing_lands_that_is_of_no_use(service: Service, table: str, store: Any) -> None:
+def recoded(table: str, rows: int, texts: dict[str, str]) -> str:
+    """The first rows of a table, with other labels."""
+    cells = [line.split(",", 2) for line in table.splitlines()[: rows + 1]]
+    lines = [",".join([one, texts.get(label, label), rest]) for one, label, rest in cells]
+    return "\n".join(lines) + "\n"
+
+
+def test_csv_may_be_declared_as_browsers_do_and_workbooks_get_help(
+    service: Service, table: str
+) -> None:
+    for kind in ("application/vnd.ms-excel", "application/csv", "text/csv; charset=utf-8"):
+        for path in (BATCH, LABELLED, "/invocations"):
+            assert send(service, path, table, kind).status_code in (200, 201)
+    for path in (BATCH, LABELLED):
+        excel = send(service, path, b"PK\x03\x04[Content_Types].xml", "application/vnd.ms-excel")
+        assert (excel.status_code, "Save it as CSV" in excel.text) == (422, True)
+    kind = "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet"
+    for path in (BATCH, LABELLED, "/v1/predict", "/invocations"):
+        refused = send(service, path, b"PK\x03\x04", kind)
+        assert (refused.status_code, "save it as CSV" in refused.text) == (415, True)
+
+
+def test_json_and_csv_take_the_same_ids(service: Service, reference: Any, wdbc: Any) -> None:
+    row = dict(zip(wdbc.schema.names, reference[0][19].tolist(), strict=True))
+    body = b"\xef\xbb\xbf" + json.dumps([row | {"id": 1001}, {"id": 7, "features": row}]).encode()
+    answered = lines(send(service, BATCH, body, "application/json"))
+    assert [line["id"] for line in answered[:-1]] == ["1001", "7"]
+
+
+def test_an_empty_column_is_named_in_the_summary(service: Service, table: str) -> None:
+    wide = "".join(f"{line},\n" for line in table.splitlines()[:3])
+    wide = wide.replace(",\n", ",Unnamed: 32\n", 1)
+    said = ["column 33 has no name of its own and was passed over"]
+    assert lines(send(service, BATCH, wide))[-1]["summary"]["notices"] == said
+    assert "notices" not in lines(send(service, BATCH, table))[-1]["summary"]
+
+
+def test_lost_line_ends_repeat_nothing(service: Service, table: str) -> None:
+    marked = table.replace("p0", "Mueller-4711").replace("17.99", "17.4711", 1)
+    for joined in ("", "|", " "):
+        for count in (1, 2, 3):
+            body = joined.join(marked.splitlines()[: count + 1])
+            answer = send(service, BATCH, body)
+            assert answer.status_code == 422
+            assert "4711" not in answer.text
+            assert "Mueller" not in answer.text
+    assert "one line" in answer.text
+
+
+def test_an_upload_declares_its_label_codes(
+    service: Service, table: str, wdbc: Any, store: Any
+) -> None:
+    swapped = recoded(table, 60, {"0": "1.0", "1": "0.0"})
+    refused = send(service, LABELLED, swapped)
+    assert (refused.status_code, refused.json()["code"]) == (422, "labels-refused")
+    assert "of 60 rows of the upload are labelled against" in refused.json()["detail"]
+    assert not store.landing.exists()
+    landed = send(service, f"{LABELLED}?label_codes=0=benign,1=malignant", swapped)
+    assert landed.status_code == 201
+    assert (
+        landed.json()["labels"] == send(service, LABELLED, recoded(table, 60, {})).json()["labels"]
+    )
+    other = send(service, f"{LABELLED}?label_codes=0=malignant,1=benign", swapped)
+    assert other.json()["code"] == "labels-refused"
+    batches = ingest_landing(wdbc, store).batches
+    assert {batch.accepted for batch in batches} == {60}
+    (first, second) = (read_batch(wdbc, store, batch).codes.tolist() for batch in batches)
+    assert first == second
+
+
+def test_codes_of_few_rows_and_swapped_words_are_refused(service: Service, table: str) -> None:
+    few = recoded(table, 2, {})
+    refused = send(service, LABELLED, few).json()
+    assert refused["code"] == "labels-refused"
+    assert "label_codes" in refused["detail"]
+    assert send(service, f"{LABELLED}?label_codes=0=M,1=B", few).status_code == 201
+    words = recoded(table, 60, {"0": "benign", "1": "malignant"})
+    assert send(service, LABELLED, words).json()["code"] == "labels-refused"
+    for wrong in ("", "0=malignant", "0=x,1=y"):
+        answer = send(service, f"{LABELLED}?label_codes={wrong}", few)
+        assert (answer.status_code, answer.json()["code"]) == (400, "header-refused")
+
+
+def test_files_without_a_usable_row_are_not_landed(
+    service: Service, table: str, store: Any
+) -> None:
     unlabelled = "\n".join(",".join(np.delete(line.split(","), 1)) for line in table.splitlines())
     assert send(service, LABELLED, unlabelled).json()["code"] == "schema-mismatch"
     wrong = table.splitlines()[0] + "\np0,?," + ",".join(["x"] * 30) + "\n"
@@ -333,17 +421,33 @@ def test_an_explanation_sums_to_the_log_odds(service: Service, reference: Any, w
     assert (wrong.status_code, wrong.json()["code"]) == (400, "header-refused")
 
 
-def test_a_list_of_countless_values_is_refused_before_it_is_taken_apart(service: Service) -> None:
+def test_a_small_list_is_parsed_outside_of_the_event_loop(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Finding the defects of a few kilobytes takes tens of milliseconds."""
+    threads = []
+
+    def parse(*arguments: Any) -> Any:
+        threads.append(threading.get_ident())
+        return json_rows(*arguments)
+
+    monkeypatch.setattr(batches, "json_rows", parse)
+    assert send(service, BATCH, [{}], "application/json").status_code == 200
+    assert len(threads) == 1
+    assert threading.get_ident() not in threads
+
+
+def test_a_list_of_too_many_values_is_refused_before_it_is_parsed(service: Service) -> None:
     response = send(service, BATCH, b"[" + b"1," * 400_000 + b"1]", "application/json")
     assert (response.status_code, response.json()["code"]) == (413, "body-too-large")
 
 
-def test_defects_without_end_are_not_all_looked_at(service: Service, reference: Any) -> None:
+def test_rows_after_too_many_defects_are_not_parsed(service: Service, reference: Any) -> None:
     strange = [{f"mean_{row}_{column}": 1 for column in range(30)} for row in range(1000)]
     sound = {"features": reference[0][0].tolist()}
-    started = time.perf_counter()
+    start = time.process_time()
     *rows, end = lines(send(service, BATCH, [sound, *strange, sound], "application/json"))
-    assert time.perf_counter() - started < 5
+    assert within_loops(time.process_time() - start, 100)
     assert "prediction" in rows[0]
     assert len(rows[10]["defects"]) > 30
     assert [defect["reason"][:12] for defect in rows[-1]["defects"]] == ["was not read"]
@@ -360,7 +464,7 @@ def test_defects_without_end_are_not_all_looked_at(service: Service, reference: 
         ("/predict", "application/json", 1 << 19),
     ],
 )
-def test_bodies_that_do_not_end_are_not_kept_in_memory(
+def test_unfinished_bodies_are_not_held_in_memory(
     service: Service, path: str, kind: str, size: int, uploads: Path
 ) -> None:
     part, several = b" " * (64 << 10), 24
@@ -397,7 +501,7 @@ def test_bodies_that_do_not_end_are_not_kept_in_memory(
     assert set(statuses) <= {400, 422}
 
 
-def test_an_upload_has_no_name_that_could_outlive_the_process(
+def test_an_upload_is_stored_without_a_file_name(
     service: Service, table: str, uploads: Path
 ) -> None:
     seen: list[list[Path]] = []
@@ -414,12 +518,12 @@ def test_an_upload_has_no_name_that_could_outlive_the_process(
     assert not any(seen)
 
 
-def test_nothing_of_a_list_is_held_but_its_numbers(service: Service, reference: Any) -> None:
+def test_of_a_parsed_list_only_the_numbers_stay_in_memory(service: Service, reference: Any) -> None:
     record = json.dumps({"features": reference[0][0].tolist(), "id": "a"})
     tracemalloc.start()
     try:
         body = f"[{','.join([record.ljust(8000)] * 1000)}]".encode()
-        rows = json_rows(service.model.current, body)
+        rows = json_rows(service.model.current.parser, body)
         assert next(rows)[1] == next(rows)[1]
         del body
         held, _ = tracemalloc.get_traced_memory()

@@ -1,7 +1,8 @@
-"""Whether the service says truly how it is."""
+"""Probes and the health report."""
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -9,8 +10,9 @@ from typing import Any
 import pytest
 
 from bc_pipeline.errors import RecordsAway
-from bc_pipeline.records.status import Status, write_status
-from bc_pipeline.serving.telemetry import readiness as module
+from bc_pipeline.prediction_log.status import Status, write_status
+from bc_pipeline.serving.model.model_watcher import ModelRefusal, ModelWatcher
+from bc_pipeline.serving.telemetry.readiness import SILENT_SECONDS, is_ready
 
 BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"
 
@@ -22,7 +24,7 @@ def report(service: Any, database: Any = "ok", **changes: Any) -> None:
 
 
 def break_log(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Make the log's disk full, as far as the service can tell."""
+    """Make the prediction log report a full disk."""
     spool = service.app.state.services.spool
     healthy = spool.state()
     full = type(healthy)(writable=False, backlog=77, error="No space left on device")
@@ -30,13 +32,13 @@ def break_log(service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class TestLivez:
-    def test_it_needs_nothing(self, start: Callable[..., Any]) -> None:
+    def test_it_needs_neither_model_nor_log(self, start: Callable[..., Any]) -> None:
         answer = start().get("/livez")
         assert (answer.status_code, answer.json()) == (200, {"status": "ok"})
 
 
 class TestReadyz:
-    def test_every_part_is_told(self, service: Any) -> None:
+    def test_it_names_every_part(self, service: Any) -> None:
         report(service)
         answer = service.get("/readyz")
         assert answer.status_code == 200
@@ -46,7 +48,7 @@ class TestReadyz:
             "parts": {"model": "ok", "log": "ok", "database": "ok"},
         }
 
-    def test_without_a_model_it_says_so(self, start: Callable[..., Any]) -> None:
+    def test_without_a_model_it_is_503(self, start: Callable[..., Any]) -> None:
         answer = start().get("/readyz")
         assert answer.status_code == 503
         assert answer.headers["content-type"] == "application/problem+json"
@@ -55,7 +57,9 @@ class TestReadyz:
         assert answer.json()["parts"]["model"] == "no verified model"
         assert answer.json()["parts"]["log"] == "ok"
 
-    def test_without_a_log_it_says_so(self, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_without_a_writable_log_it_is_503(
+        self, service: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
         break_log(service, monkeypatch)
         answer = service.get("/readyz")
         assert answer.status_code == 503
@@ -63,7 +67,7 @@ class TestReadyz:
         assert answer.json()["parts"]["model"] == "ok"
         assert answer.json()["parts"]["log"] == "No space left on device"
 
-    def test_a_database_that_is_away_is_shown_and_makes_nothing_unready(
+    def test_an_unavailable_database_is_reported_but_the_service_is_ready(
         self, service: Any, reference: Any
     ) -> None:
         report(service, "away", error="refused")
@@ -72,26 +76,24 @@ class TestReadyz:
         assert answer.json()["parts"]["database"] == "away"
         assert service.predict({"features": reference[0][0].tolist()}).status_code == 200
 
-    def test_a_silent_drainer_is_not_believed(self, service: Any) -> None:
-        report(service, written_at=time.time() - module.SILENT_SECONDS - 1)
+    def test_the_last_report_of_a_silent_drainer_is_not_used(self, service: Any) -> None:
+        report(service, written_at=time.time() - SILENT_SECONDS - 1)
         assert service.get("/readyz").json()["parts"]["database"] == "unknown"
 
-    def test_no_drainer_yet_is_unknown(self, service: Any) -> None:
+    def test_without_a_report_the_database_is_unknown(self, service: Any) -> None:
         assert service.get("/readyz").json()["parts"]["database"] == "unknown"
 
-    def test_it_agrees_with_the_short_answer(
-        self, service: Any, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_is_ready_agrees_with_it(self, service: Any, monkeypatch: pytest.MonkeyPatch) -> None:
         services = service.app.state.services
-        assert module.is_ready(services)
-        assert module.readiness(services).error is None
+        assert is_ready(service.model.current, services.spool)
+        assert services.readiness().error is None
         break_log(service, monkeypatch)
-        assert not module.is_ready(services)
-        assert module.readiness(services).error is not None
+        assert not is_ready(service.model.current, services.spool)
+        assert services.readiness().error is not None
 
 
 class TestHealth:
-    def test_it_tells_the_model_the_records_and_what_was_refused(
+    def test_it_reports_the_model_the_prediction_log_and_refusals(
         self, service: Any, releases: Any
     ) -> None:
         report(service, "away", error="refused", oldest=12.0, damaged=2)
@@ -109,6 +111,23 @@ class TestHealth:
         assert records["database_error"] == "refused"
         assert records["oldest_waiting_seconds"] == pytest.approx(12, abs=2)
         assert records["damaged"] == 2
+
+    def test_it_answers_while_a_refusal_is_reset(
+        self, service: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        refusal = ModelRefusal(version="v1", code="unreadable", reason="", at="")
+        # The watcher resets it in another thread, here right after it is read once.
+        values = iter([refusal])
+
+        def read(_: ModelWatcher) -> ModelRefusal | None:
+            in_endpoint = threading.current_thread() is not threading.main_thread()
+            return next(values, None) if in_endpoint else None
+
+        attribute = property(read, lambda _watcher, _refusal: None)
+        monkeypatch.setattr(ModelWatcher, "last_refusal", attribute, raising=False)
+        answer = service.get("/health")
+        assert answer.status_code == 200
+        assert answer.json()["refused"]["last"]["version"] == "v1"
 
     def test_it_is_503_where_readyz_is(self, start: Callable[..., Any]) -> None:
         service = start()
@@ -129,7 +148,7 @@ class TestHealth:
         assert '<th scope="row">model version</th><td>v1</td>' in answer.text
         assert "http" not in answer.text
 
-    def test_what_is_told_cannot_become_markup(
+    def test_reported_texts_are_escaped(
         self, service: Any, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         report(service, "away", error="<script>alert(1)</script>")
@@ -140,7 +159,7 @@ class TestHealth:
     def test_the_default_is_json(self, service: Any) -> None:
         assert service.get("/health").headers["content-type"] == "application/json"
 
-    def test_no_path_of_the_machine_is_told(
+    def test_no_path_of_the_machine_is_shown(
         self, service: Any, releases: Any, tmp_path: Any
     ) -> None:
         releases.promote("v1", "0" * 64)

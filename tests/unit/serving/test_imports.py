@@ -1,4 +1,4 @@
-"""What the service loads, seen in the live modules of a process that answered."""
+"""The modules that a process has loaded after it answered a prediction."""
 
 from __future__ import annotations
 
@@ -7,9 +7,14 @@ import subprocess
 import sys
 from typing import Any
 
-from bc_pipeline.settings import Settings
+import pytest
 
-FOREIGN = {
+from bc_pipeline.settings import Settings
+from tests.waiting import PATIENCE
+
+pytestmark = pytest.mark.integration
+
+TRAINING_LIBRARIES = {
     "airflow",
     "great_expectations",
     "joblib",
@@ -42,16 +47,19 @@ asyncio.run(main())
 """
 
 
-def test_a_service_that_answers_has_no_training_stack_loaded(
+def test_a_service_loads_no_training_library(
     releases: Any, fitted: Any, settings: Settings, api_key: str, reference: Any
 ) -> None:
     releases.publish("v1", fitted[0])
     releases.promote("v1")
     row = json.dumps(reference[0][0].tolist())
     done = subprocess.run(
-        [sys.executable, "-c", PROGRAM, api_key, row], capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", PROGRAM, api_key, row],
+        capture_output=True,
+        check=True,
+        timeout=PATIENCE,
     )
     answer, modules = json.loads(done.stdout.splitlines()[-1])
     assert answer["model_version"] == "v1"
     assert "onnxruntime" in modules
-    assert {name.partition(".")[0] for name in modules} & FOREIGN == set()
+    assert {name.partition(".")[0] for name in modules} & TRAINING_LIBRARIES == set()

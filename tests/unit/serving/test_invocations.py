@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from bc_pipeline import __version__
-from bc_pipeline.serving.inference.rows import ROW_LIMIT
+from bc_pipeline.serving.request_parsing.rows import ROW_LIMIT
 from tests.unit.serving.conftest import KEY
 
 CANARY = 13.37424242
@@ -58,7 +58,7 @@ def as_csv(names: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(",".join(map(str, cells)) for cells in [names, *rows]) + "\n"
 
 
-def test_every_form_gives_the_probabilities_of_both_labels(
+def test_every_format_gives_the_probabilities_of_both_labels(
     service: Any,
     rows: Any,
     names: Any,
@@ -101,7 +101,7 @@ def test_all_reference_rows(service: Any, reference: Any, fitted: Any, names: An
     assert np.abs(answer[:, 1] - fitted[0].probability).max() <= 1e-12
 
 
-def test_one_record_stands_for_a_row(service: Any, records: Any, expected: np.ndarray) -> None:
+def test_a_single_record_is_one_row(service: Any, records: Any, expected: np.ndarray) -> None:
     for form in ("inputs", "instances"):
         answer = invoke(service, {form: records[0]})
         assert np.abs(np.array(answer.json()["predictions"]) - expected[:1]).max() <= 1e-12
@@ -120,13 +120,13 @@ def test_other_columns_and_members_are_ignored(
     assert invoke(service, as_csv(["", *names], wider), "text/csv").status_code == 200
 
 
-def test_names_of_other_dialects_are_known(service: Any, names: Any, rows: Any) -> None:
+def test_names_of_other_dialects_are_accepted(service: Any, names: Any, rows: Any) -> None:
     spelled = [name.replace("_", " ") for name in names]
     body = {"dataframe_split": {"columns": spelled, "data": rows}}
     assert invoke(service, body).status_code == 200
 
 
-def test_exactly_one_form(service: Any, rows: Any) -> None:
+def test_exactly_one_format_is_required(service: Any, rows: Any) -> None:
     text = json.dumps(rows)
     for body in (
         {},
@@ -140,7 +140,7 @@ def test_exactly_one_form(service: Any, rows: Any) -> None:
         assert (answer.status_code, answer.json()["code"]) == (400, "request-refused")
 
 
-def test_wrong_names_are_listed_once_with_what_was_meant(
+def test_unknown_names_are_listed_once_with_suggestions(
     service: Any, names: Any, rows: Any, records: Any, columns: Any
 ) -> None:
     misspelt = ["mean_radus", *names[1:]]
@@ -172,7 +172,7 @@ def test_wrong_names_are_listed_once_with_what_was_meant(
         ]
 
 
-def test_a_name_given_twice(service: Any, names: Any, rows: Any, records: Any) -> None:
+def test_a_repeated_name_is_a_defect(service: Any, names: Any, rows: Any, records: Any) -> None:
     twice = {"columns": [*names, "mean radius"], "data": [[*row, row[0]] for row in rows]}
     given = json.dumps(records[0])[:-1] + ', "mean_radius": 5}'
     for body in (
@@ -213,7 +213,7 @@ def test_defects_name_row_and_feature_and_no_value(
     assert "13374242" not in answer.text
 
 
-def test_a_record_that_lacks_a_feature(service: Any, records: Any) -> None:
+def test_a_record_without_a_feature_is_a_defect(service: Any, records: Any) -> None:
     del records[1]["mean_radius"]
     answer = invoke(service, {"dataframe_records": records})
     assert answer.json()["defects"] == [{"feature": "mean_radius", "reason": "in row 2 is missing"}]
@@ -254,13 +254,13 @@ def test_cells_of_csv(service: Any, names: Any, rows: Any, cell: str, reason: st
         (b"," * 600_000, 413),
     ],
 )
-def test_csv_that_is_none(service: Any, text: bytes, status: int) -> None:
+def test_invalid_csv_is_refused(service: Any, text: bytes, status: int) -> None:
     answer = invoke(service, text, "text/csv")
     assert answer.status_code == status
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_rows_of_csv_are_as_wide_as_its_header(service: Any, names: Any, rows: Any) -> None:
+def test_csv_rows_must_be_as_wide_as_the_header(service: Any, names: Any, rows: Any) -> None:
     for text in (
         as_csv(names, [*rows, [1, 2]]),
         as_csv(names, [*rows, [*rows[0], 1]]),
@@ -290,7 +290,7 @@ def test_the_number_of_rows_is_limited(service: Any, rows: Any, names: Any) -> N
         "application/vnd.apache.parquet",
     ],
 )
-def test_media_types_that_are_refused(service: Any, kind: str) -> None:
+def test_other_media_types_are_refused(service: Any, kind: str) -> None:
     assert invoke(service, b"{}", kind).status_code == 415
 
 

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts import versions
-from bc_pipeline.artifacts.evidence import Check
-from bc_pipeline.artifacts.files import write_record
-from bc_pipeline.artifacts.versions import CARD, read_registry
-from bc_pipeline.evaluation.importance import IMPORTANCE, FeatureImportance, Importance
+from bc_pipeline.artifacts.evidence import Check, FeatureImportance, Importance
+from bc_pipeline.artifacts.files import write_document
+from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE
+from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.promotion import audit
 from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.model.folder import load_folder
+from bc_pipeline.serving.model.loaded_model import load_folder
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
 
@@ -31,7 +31,9 @@ def get(service: Service, path: str, **headers: str) -> Any:
     return service.request("GET", path, headers=AUTHORISED | headers)
 
 
-def test_the_model_is_told_from_its_manifest(service: Service, wdbc: Any, releases: Any) -> None:
+def test_the_model_is_described_from_its_manifest(
+    service: Service, wdbc: Any, releases: Any
+) -> None:
     answer = get(service, "/v1/model")
     facts = answer.json()
     assert answer.headers["x-model-version"] == facts["version"] == "v1"
@@ -55,7 +57,7 @@ def test_the_model_is_told_from_its_manifest(service: Service, wdbc: Any, releas
     assert [feature["name"] for feature in facts["features"]] == list(wdbc.schema.names)
 
 
-def test_what_a_version_does_not_have_is_null(
+def test_missing_files_and_metrics_are_null(
     releases: Any, fitted: Any, start: Callable[..., Service]
 ) -> None:
     releases.publish("v1", fitted[0], metrics={"f1": 0.9, "brier": None})
@@ -68,16 +70,16 @@ def test_what_a_version_does_not_have_is_null(
 
 @pytest.fixture
 def with_card(releases: Any, fitted: Any, start: Callable[..., Service]) -> Service:
-    publish_whole(releases, "v1", fitted[0])
+    publish_with_files(releases, "v1", fitted[0])
     releases.promote("v1")
     return start()
 
 
-def publish_whole(releases: Any, name: str, model: Any) -> None:
-    """Publish a version with a card and an importance, as a workflow makes it."""
+def publish_with_files(releases: Any, name: str, model: Any) -> None:
+    """Publish a version with a card and an importance, as the workflow does."""
     folder = releases.challenger(name, model)
     (folder / CARD).write_text("# The card\n")
-    write_record(folder / IMPORTANCE, RANKING)
+    write_document(folder / IMPORTANCE, RANKING)
     versions.publish(releases.store, releases.draft(name), folder, releases.settings.signing_key)
 
 
@@ -104,12 +106,12 @@ def test_the_card_alone_is_markdown(with_card: Service) -> None:
     assert get(with_card, "/v1/model", Accept="*/*").json()["card"] == answer.text
 
 
-def test_no_card_is_no_markdown(service: Service) -> None:
+def test_markdown_of_a_version_without_a_card_is_404(service: Service) -> None:
     answer = get(service, "/v1/model", Accept="text/markdown")
     assert (answer.status_code, answer.json()["code"]) == (404, "not-there")
 
 
-def test_a_file_that_was_changed_is_not_shown(with_card: Service, releases: Any) -> None:
+def test_a_changed_file_is_not_shown(with_card: Service, releases: Any) -> None:
     (releases.store.version("v1") / CARD).write_text("# Forged\n")
     answer = get(with_card, "/v1/model")
     assert answer.status_code == 500
@@ -122,7 +124,9 @@ def test_the_files_are_read_once_per_release(with_card: Service, releases: Any) 
     assert get(with_card, "/v1/model").json() == before
 
 
-def test_another_release_is_another_model(with_card: Service, releases: Any, fitted: Any) -> None:
+def test_a_new_release_replaces_the_description(
+    with_card: Service, releases: Any, fitted: Any
+) -> None:
     assert get(with_card, "/v1/model").json()["version"] == "v1"
     releases.publish("v2", fitted[1])
     releases.promote("v2")
@@ -131,12 +135,12 @@ def test_another_release_is_another_model(with_card: Service, releases: Any, fit
     assert (facts["version"], facts["generation"], facts["card"]) == ("v2", 2, None)
 
 
-def test_without_a_model_there_is_none_to_tell_of(start: Callable[..., Service]) -> None:
+def test_without_a_loaded_model_the_model_is_503(start: Callable[..., Service]) -> None:
     answer = get(start(), "/v1/model")
     assert (answer.status_code, answer.json()["code"]) == (503, "no-champion")
 
 
-def test_a_folder_is_told_from_its_manifest_alone(
+def test_a_served_folder_is_described_from_its_manifest_alone(
     releases: Any, fitted: Any, settings: Settings, api_key: str
 ) -> None:
     live = load_folder(releases.challenger("unpublished", fitted[2]), settings)
@@ -167,7 +171,7 @@ def test_versions_are_listed_newest_first_with_aliases_and_verdicts(
     assert first["as_of"] == first["promoted_at"] == "2026-11-15T00:00:00Z"
 
 
-def test_when_a_version_was_promoted_is_in_the_audit_log(
+def test_the_time_of_promotion_comes_from_the_audit_log(
     service: Service, releases: Any, fitted: Any
 ) -> None:
     releases.publish("v0", fitted[1])
@@ -182,7 +186,7 @@ def test_when_a_version_was_promoted_is_in_the_audit_log(
     }
 
 
-def test_versions_come_in_pages(service: Service, releases: Any, fitted: Any) -> None:
+def test_versions_are_paged(service: Service, releases: Any, fitted: Any) -> None:
     for name in ("v2", "v3"):
         releases.publish(name, fitted[1])
     seen, cursor = [], ""
@@ -195,7 +199,7 @@ def test_versions_come_in_pages(service: Service, releases: Any, fitted: Any) ->
     assert page["next_cursor"] is None
 
 
-def test_a_damaged_version_is_listed_with_what_is_wrong(
+def test_a_damaged_version_is_listed_with_its_error(
     service: Service, releases: Any, fitted: Any
 ) -> None:
     releases.publish("v2", fitted[1])
@@ -220,12 +224,14 @@ def test_a_broken_audit_log_or_registry_hides_no_version(service: Service, relea
     releases.store.audit.unlink()
     releases.store.registry.write_text("{}")
     listed = get(service, "/v1/model/versions").json()
-    assert (listed["total"], listed["history_error"]) == (1, "artifact-corrupt")
+    assert (listed["total"], listed["history_error"]) == (1, "signature-invalid")
     assert listed["versions"][0]["aliases"] == []
 
 
-@pytest.mark.parametrize("limit", ["0", "101", "-1", "ten", "", "1e1", "\u0661", "9" * 5000])
-def test_a_limit_that_is_none_is_refused(service: Service, limit: str) -> None:
+@pytest.mark.parametrize(
+    "limit", ["0", "101", "-1", "ten", "", "1e1", "5.0", "+5", " 5", "1_0", "\u0661", "9" * 5000]
+)
+def test_an_invalid_limit_is_refused(service: Service, limit: str) -> None:
     answer = service.request(
         "GET", "/v1/model/versions", params={"limit": limit}, headers=AUTHORISED
     )
@@ -237,12 +243,12 @@ def test_an_empty_store_has_no_versions(start: Callable[..., Service]) -> None:
 
 
 @pytest.mark.parametrize("path", ["/v1/model", "/v1/model/versions"])
-def test_nobody_reads_without_a_key(service: Service, path: str) -> None:
+def test_the_model_needs_a_key(service: Service, path: str) -> None:
     assert service.get(path).status_code == 401
 
 
 @pytest.mark.parametrize("cursor", ["zzz", "", "../v1", "%00"])
-def test_a_cursor_that_names_no_version_is_refused(service: Any, cursor: str) -> None:
+def test_an_unknown_cursor_is_refused(service: Any, cursor: str) -> None:
     answer = get(service, f"/v1/model/versions?cursor={cursor}")
     assert (answer.status_code, answer.json()["code"]) == (400, "header-refused")
     assert "zzz" not in answer.text

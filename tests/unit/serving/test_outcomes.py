@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
 
-from bc_pipeline.access.keys import create_key
+from bc_pipeline.auth.api_keys import create_key
+from bc_pipeline.prediction_log.drain import Drainer
+from bc_pipeline.prediction_log.outcomes import OutcomeReport, record_outcomes
+from bc_pipeline.prediction_log.predictions import find_prediction
+from bc_pipeline.prediction_log.status import read_status
 from bc_pipeline.problems import get_problem
-from bc_pipeline.records.drain import Drainer
-from bc_pipeline.records.outcomes import OutcomeReport, record_outcomes
-from bc_pipeline.records.predictions import find_prediction
-from bc_pipeline.records.status import read_status
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
+from tests.waiting import wait_until
 
 Drained = Callable[[str], None]
 UNKNOWN = "01900000-0000-7000-8000-000000000000"
@@ -30,14 +30,10 @@ def drained(settings: Settings) -> Iterator[Callable[[str], None]]:
     drainer = Drainer(settings, stop)
     thread = threading.Thread(target=drainer.run)
     thread.start()
-    while not read_status(settings.records):
-        time.sleep(0.01)
+    wait_until(lambda: read_status(settings.records))
 
     def wait(prediction_id: str) -> None:
-        deadline = time.monotonic() + 20
-        while not find_prediction(settings, prediction_id).drained:
-            assert time.monotonic() < deadline, "not drained"
-            time.sleep(0.05)
+        wait_until(lambda: find_prediction(settings, prediction_id).drained)
 
     yield wait
     stop.set()
@@ -80,12 +76,26 @@ def test_an_answer_can_be_looked_up_at_once_and_after_draining(
     assert (found[0]["caller"], found[0]["outcome"]) == ("tests", None)
 
 
+def test_an_id_is_found_in_either_case(
+    service: Service, answer: dict[str, Any], drained: Drained
+) -> None:
+    capitals = answer["prediction_id"].upper()
+    for _ in range(2):
+        assert look_up(service, capitals).json()["prediction_id"] == answer["prediction_id"]
+        drained(answer["prediction_id"])
+    told = report(service, {"prediction_id": capitals, "diagnosis": "M"})
+    assert (told.status_code, told.json()["prediction_id"]) == (201, answer["prediction_id"])
+    again = report(service, f"prediction_id,diagnosis\n{capitals},M\n", "text/csv")
+    assert [result["result"] for result in again.json()["results"]] == ["known"]
+    assert look_up(service, capitals).json()["outcome"]["diagnosis"] == "malignant"
+
+
 @pytest.mark.parametrize("name", [UNKNOWN, "x", "%00", "../../etc/passwd", "A" * 5000])
-def test_what_was_never_answered_is_404(service: Service, drained: Drained, name: str) -> None:
+def test_an_unknown_prediction_is_404(service: Service, drained: Drained, name: str) -> None:
     assert look_up(service, name).status_code == 404
 
 
-def test_an_outcome_has_an_answer_for_every_case(
+def test_every_result_of_a_single_report(
     service: Service, answer: dict[str, Any], drained: Drained
 ) -> None:
     true = {"prediction_id": answer["prediction_id"], "diagnosis": "M"}
@@ -108,7 +118,7 @@ def test_an_outcome_has_an_answer_for_every_case(
     assert outcome["source"] == "tests"
 
 
-def test_several_outcomes_each_have_their_result(
+def test_each_of_several_reports_has_its_result(
     service: Service, answer: dict[str, Any], drained: Drained
 ) -> None:
     true = {"prediction_id": answer["prediction_id"], "diagnosis": 0}
@@ -128,7 +138,7 @@ def test_several_outcomes_each_have_their_result(
 @pytest.mark.parametrize(
     "told", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1970-01-01T00:00:00Z"]
 )
-def test_a_time_that_cannot_be_is_refused(
+def test_an_impossible_time_is_refused(
     service: Service, answer: dict[str, Any], drained: Drained, told: str
 ) -> None:
     true = {"prediction_id": answer["prediction_id"], "diagnosis": "M", "observed_at": told}
@@ -139,7 +149,7 @@ def test_a_time_that_cannot_be_is_refused(
     assert look_up(service, answer["prediction_id"]).json()["outcome"] is None
 
 
-def test_a_stored_time_that_cannot_be_is_left_out(
+def test_an_impossible_stored_time_is_left_out(
     service: Service, settings: Settings, answer: dict[str, Any], drained: Drained
 ) -> None:
     """An earlier release took it."""
@@ -149,11 +159,12 @@ def test_a_stored_time_that_cannot_be_is_left_out(
     assert (found.status_code, found.json()["outcome"]["observed_at"]) == (200, None)
 
 
-def test_all_that_is_wrong_with_a_report_is_listed_together(
+def test_all_defects_of_a_report_are_listed_together(
     service: Service, answer: dict[str, Any], drained: Drained
 ) -> None:
     bad = {"prediction_id": answer["prediction_id"], "diagnosis": "X", "observed_at": "y", "z": 1}
-    wrong = {"diagnosis", "observed_at", "z"}
+    # A name that resembles no field may be a value, and is not repeated.
+    wrong = {"diagnosis", "observed_at", None}
     single = report(service, bad).json()["defects"]
     assert {defect["feature"] for defect in single} == wrong
     several = report(service, [bad, bad | {"correction": 1}]).json()["defects"]
@@ -195,7 +206,15 @@ BAD: list[tuple[Any, str, int]] = [
     ({"prediction_id": UNKNOWN, "diagnosis": "M", "x": SECRET}, "application/json", 422),
     ({"prediction_id": UNKNOWN, "diagnosis": "M", "observed_at": SECRET}, "application/json", 422),
     ('{"prediction_id": "a", "prediction_id": "b", "diagnosis": "M"}', "application/json", 422),
-    ('{"prediction_id": "\\ud800", "diagnosis": "M"}', "application/json", 404),
+    ('{"prediction_id": "\\ud800", "diagnosis": "M"}', "application/json", 422),
+    ('[{"prediction_id": "\\ud800", "diagnosis": "M"}]', "application/json", 422),
+    ('{"prediction_id": "a", "diagnosis": "M", "\\ud800": 1}', "application/json", 422),
+    ('{"prediction_id": "a", "diagnosis": "\\ud800"}', "application/json", 422),
+    ('{"prediction_id": "a", "diagnosis": NaN}', "application/json", 422),
+    ('{"prediction_id": "a", "diagnosis": -Infinity}', "application/json", 422),
+    (f'{{"prediction_id": "a", "diagnosis": {"9" * 5000}}}', "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": None}, "application/json", 422),
+    ({"prediction_id": UNKNOWN, "diagnosis": {"M": 1}}, "application/json", 422),
     ([{"prediction_id": UNKNOWN, "diagnosis": "M"}] * 10_001, "application/json", 422),
     ("", "text/csv", 400),
     ("a,b\n1,2\n", "text/csv", 422),
@@ -220,7 +239,7 @@ def test_a_bad_report_is_refused_and_not_repeated(
     assert SECRET not in answered.text
 
 
-def test_as_many_reports_as_are_promised_fit(service: Service, drained: Drained) -> None:
+def test_ten_thousand_reports_are_accepted(service: Service, drained: Drained) -> None:
     full = {"prediction_id": UNKNOWN, "diagnosis": "malignant", "correction": False}
     many = [full | {"observed_at": "2026-11-20T10:00:00+00:00"}] * 10_000
     answered = report(service, many)
@@ -238,11 +257,11 @@ def test_nothing_is_recorded_where_one_report_is_bad(
     assert look_up(service, answer["prediction_id"]).json()["outcome"] is None
 
 
-def test_scopes_are_held_apart(
+def test_each_operation_needs_its_own_scope(
     service: Service, answer: dict[str, Any], settings: Settings, drained: Drained
 ) -> None:
     raw, _ = create_key(settings.service_keys, "predictor", ["predict"])
-    service.app.state.services.guard.refresh()
+    service.app.state.services.authenticator.refresh()
     headers = {"X-API-Key": raw, "Content-Type": "application/json"}
     path = f"/v1/predictions/{answer['prediction_id']}"
     assert service.request("GET", path, headers=headers).status_code == 403

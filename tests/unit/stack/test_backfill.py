@@ -1,12 +1,19 @@
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
+from typing import Any
 
+import httpx
 import pytest
 
-from bc_pipeline.errors import ConfigError
+from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.errors import AirflowAway, ConfigError, StackError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.backfill import is_passing, reason, run_backfill
+from bc_pipeline.stack import backfill
+from bc_pipeline.stack.backfill import run_backfill
+from bc_pipeline.stack.components import airflow_environment
+from bc_pipeline.stack.credentials import make_secrets
 
 
 @pytest.mark.parametrize(
@@ -25,29 +32,73 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
         run_backfill(settings, "wdbc_retrain", *dates, rerun=False, progress=lambda *_: None)
 
 
-@pytest.mark.parametrize(
-    ("output", "said"),
-    [
-        ("Traceback\nx.y.Error: locked\n(Background on this error at: z)\n", "x.y.Error: locked."),
-        ("Error: one is enough..\n", "Error: one is enough."),
-        ("", "it does not say why."),
-    ],
-)
-def test_thereason_is_what_airflow_says_not_its_footnote(output: str, said: str) -> None:
-    assert reason(output) == said
+class Airflow:
+    """Answers requests for a backfill with one status after the other."""
+
+    def __init__(self, *statuses: int) -> None:
+        self.statuses = list(statuses)
+        self.bodies: list[Any] = []
+
+    def create(self, *, rerun: bool = False) -> None:
+        transport = httpx.MockTransport(self._answer)
+        with httpx.Client(transport=transport, base_url="http://airflow") as client:
+            first, last = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 14, tzinfo=UTC)
+            backfill.create(AirflowApi(client, 1.0), "wdbc_retrain", first, last, rerun=rerun)
+
+    def _answer(self, request: httpx.Request) -> httpx.Response:
+        assert (request.method, request.url.path) == ("POST", "/api/v2/backfills")
+        self.bodies.append(json.loads(request.content))
+        return httpx.Response(self.statuses.pop(0), json={"detail": "No runs to create."})
 
 
-LOCKED = """Traceback (most recent call last):
-sqlalchemy.exc.OperationalError: (sqlite3.OperationalError) database is locked
-[SQL: INSERT INTO dag_run (dag_id) VALUES (?)]
-[parameters: ('wdbc_retrain',)]
-(Background on this error at: https://sqlalche.me/e/20/e3q8)
-"""
+def test_a_backfill_runs_one_week_at_a_time_and_failed_weeks_again() -> None:
+    airflow = Airflow(200, 200)
+    airflow.create()
+    airflow.create(rerun=True)
+    common = {
+        "dag_id": "wdbc_retrain",
+        "from_date": "2026-03-01T00:00:00+00:00",
+        "to_date": "2026-03-14T00:00:00+00:00",
+        "max_active_runs": 1,
+    }
+    assert airflow.bodies == [
+        common | {"reprocess_behavior": "failed"},
+        common | {"reprocess_behavior": "completed"},
+    ]
 
 
-def test_a_busy_database_is_waited_for_and_named() -> None:
-    assert is_passing(LOCKED)
-    assert is_passing("AlreadyRunningBackfill: Another backfill is running for DAG")
-    assert not is_passing("DagNotFound: no such DAG")
-    assert reason(LOCKED).endswith("database is locked.")
-    assert reason("") == "it does not say why."
+def test_a_backfill_that_still_runs_and_a_busy_database_are_waited_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(backfill, "RETRY_SECONDS", 0.01)
+    airflow = Airflow(409, 503, 200)
+    airflow.create()
+    assert len(airflow.bodies) == 3
+    monkeypatch.setattr(backfill, "START_SECONDS", 0.0)
+    with pytest.raises(StackError, match="rejected the backfill: Airflow answered 409"):
+        Airflow(409, 409, 409).create()
+
+
+def test_an_answer_is_waited_for_longer_than_airflow_waits_for_its_database(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_secrets(settings)
+    database = airflow_environment(settings)["AIRFLOW__DATABASE__SQL_ALCHEMY_CONN"]
+    logged_in: list[float] = []
+
+    def log_in(_: Settings, timeout: float = 30.0) -> Any:
+        logged_in.append(timeout)
+        raise AirflowAway("Airflow does not answer.")
+
+    monkeypatch.setattr(AirflowApi, "log_in", log_in)
+    week = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 7, tzinfo=UTC))
+    with pytest.raises(AirflowAway):
+        run_backfill(settings, "wdbc_retrain", *week, rerun=False, progress=lambda *_: None)
+    assert logged_in[0] > float(database.partition("timeout=")[2])
+
+
+def test_a_rejected_backfill_is_refused_at_once_with_airflow_s_reason() -> None:
+    airflow = Airflow(422, 200)
+    with pytest.raises(StackError, match=r"rejected the backfill: .*No runs to create"):
+        airflow.create()
+    assert len(airflow.bodies) == 1

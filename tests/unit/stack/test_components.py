@@ -10,8 +10,9 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import service_trust, service_url
+from bc_pipeline.stack.components import service_tls_verification, service_url
 from tests.certificates import Authority
+from tests.waiting import PATIENCE
 
 
 @pytest.fixture
@@ -26,7 +27,7 @@ def test_the_service_is_asked_over_tls_where_it_speaks_tls(
 ) -> None:
     assert service_url(settings).startswith("http://")
     assert service_url(secure).startswith("https://")
-    assert service_trust(settings) is True
+    assert service_tls_verification(settings) is True
 
 
 @pytest.mark.parametrize("impostor", [False, True])
@@ -36,7 +37,7 @@ def test_the_very_certificate_is_believed_and_no_other(
     assert secure.tls_cert_file is not None
     assert secure.tls_key_file is not None
     pair = (secure.tls_cert_file, secure.tls_key_file)
-    trust = service_trust(secure)
+    trust = service_tls_verification(secure)
     if impostor:
         pair = (tmp_path / "other.crt", tmp_path / "other.key")
         Authority().issue(*pair)
@@ -64,10 +65,10 @@ def test_the_very_certificate_is_believed_and_no_other(
             else:
                 assert httpx.get(url, verify=trust, trust_env=False).status_code == 204
         finally:
-            server.join(10)
+            server.join(PATIENCE)
 
 
 def test_a_certificate_that_cannot_be_read_is_named(secure: Settings, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
-        service_trust(secure.model_copy(update={"tls_cert_file": tmp_path / "none"}))
+        service_tls_verification(secure.model_copy(update={"tls_cert_file": tmp_path / "none"}))
     assert refused.value.setting == "BC_TLS_CERT_FILE"

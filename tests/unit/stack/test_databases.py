@@ -10,11 +10,13 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from bc_pipeline.stack.container_secrets import make_container_secrets
+from bc_pipeline.deployment.container_secrets import make_container_secrets
 from tests.e2e.running import free_ports
-from tests.unit.records.postgres import BIN, Postgres
+from tests.postgres import BIN, Postgres
+from tests.waiting import PATIENCE
 
 SCRIPT = Path(__file__).parents[3] / "docker" / "postgres" / "databases.sh"
+pytestmark = pytest.mark.postgresql
 URLS = ("airflow_db_url", "mlflow_db_url", "records_url")
 
 
@@ -53,7 +55,7 @@ class Server:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
         )
 
     def connect(self, name: str, database: str = "") -> psycopg.Connection:
@@ -66,7 +68,7 @@ class Server:
             user=user,
             password=password,
             dbname=database or place.partition("/")[2],
-            connect_timeout=10,
+            connect_timeout=int(PATIENCE),
         )
 
     def passwords(self) -> list[str]:

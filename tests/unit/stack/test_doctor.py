@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
+from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.serving.model.live import LiveModel
+from bc_pipeline.serving.model.model_watcher import ModelWatcher
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import doctor
-from bc_pipeline.stack.doctor import Finding, examine, require_machine
+from bc_pipeline.stack.distrust import distrust_key
+from bc_pipeline.stack.doctor import CheckResult, check_all, require_machine
+from bc_pipeline.stack.signing_keys import rotate_signing_key, stop_trusting
+from tests.unit.promotion.conftest import Challengers
 
 
-def found(settings: Settings) -> dict[str, Finding]:
-    return {finding.name: finding for finding in examine(settings)}
+def found(settings: Settings) -> dict[str, CheckResult]:
+    return {finding.name: finding for finding in check_all(settings)}
 
 
 def ports(settings: Settings, first: int) -> Settings:
@@ -78,13 +82,13 @@ def test_a_registry_older_than_what_was_served_is_found_with_the_way_out(
     assert found(settings)["wdbc generation"].detail == "registry at 1, nothing served yet"
     old = releases.store.registry.read_bytes()
     releases.promote("v1")
-    LiveModel(settings).refresh()
+    ModelWatcher(settings).refresh()
     assert found(settings)["wdbc generation"].detail == "registry at 2, served up to 2"
     releases.store.registry.write_bytes(old)
     finding = found(settings)["wdbc generation"]
     assert not finding.ok
     assert "generation 1, and generation 2 was served" in finding.detail
-    assert f"delete {settings.records / 'generation.json'} and restart" in finding.remedy
+    assert f"delete {settings.records / 'served_registry.json'} and restart" in finding.remedy
 
 
 def test_an_artifact_key_that_cannot_be_read_is_found(
@@ -96,3 +100,27 @@ def test_an_artifact_key_that_cannot_be_read_is_found(
     assert not finding.ok
     assert "BC_ARTIFACT_KEY_FILE" in finding.remedy
     assert found(settings)["wdbc encryption"].detail == "versions: 1 plain"
+
+
+def test_distrusted_keys_and_a_cut_audit_log_are_found(settings: Settings, releases: Any) -> None:
+    made = Challengers(releases)
+    made.crown("a")
+    former = rotate_signing_key(settings, actor="a").replaces
+    assert f"{former} trusted" in found(settings)["signing keys"].detail
+    since = parse_time("2026-11-20")
+    distrust_key(settings, former, since, reason="stolen", actor="a")
+    finding = found(settings)["signing keys"]
+    assert not finding.ok
+    assert former in finding.detail
+    assert "distrust" in finding.remedy
+    stop_trusting(settings, former)
+    finding = found(settings)["signing keys"]
+    assert finding.ok
+    assert f"{former} distrusted since 2026-11-20" in finding.detail
+    ModelWatcher(settings).refresh()
+    assert found(settings)["wdbc audit tip"].ok
+    lines = made.store.audit.read_bytes().splitlines(keepends=True)
+    made.store.audit.write_bytes(b"".join(lines[:-1]))
+    finding = found(settings)["wdbc audit tip"]
+    assert not finding.ok
+    assert "its end was cut off" in finding.detail

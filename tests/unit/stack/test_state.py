@@ -8,15 +8,16 @@ from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import (
     ProcessState,
     StackState,
-    attach,
     describe,
     is_alive,
+    is_supervisor_running,
     load_state,
     save_state,
     state_file,
-    stop_groups,
-    supervisor_runs,
+    stop_process_groups,
+    with_running_ports,
 )
+from tests.waiting import PATIENCE
 
 
 def sleeper() -> subprocess.Popen[bytes]:
@@ -46,8 +47,8 @@ def test_a_group_is_ended_and_a_strangers_group_is_not() -> None:
         created = describe("other", other.pid, "ready").created
         assert created is not None
         stale = ProcessState("stale", "ready", other.pid, created + 3600)
-        stop_groups([state, stale], grace=5)
-        ours.wait(5)
+        stop_process_groups([state, stale], grace=5)
+        ours.wait(PATIENCE)
         assert other.poll() is None
     finally:
         other.kill()
@@ -64,10 +65,10 @@ def test_state_survives_writing_and_a_damaged_file_counts_as_none(settings: Sett
     )
     save_state(settings, state)
     assert load_state(settings) == state
-    assert supervisor_runs(state)
-    assert attach(settings).service_port == 8123
-    assert attach(settings).airflow_port == settings.airflow_port
+    assert is_supervisor_running(state)
+    assert with_running_ports(settings).service_port == 8123
+    assert with_running_ports(settings).airflow_port == settings.airflow_port
     state_file(settings).write_text("{")
     assert load_state(settings) is None
-    assert attach(settings) == settings
-    assert not supervisor_runs(None)
+    assert with_running_ports(settings) == settings
+    assert not is_supervisor_running(None)

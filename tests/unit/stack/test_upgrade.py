@@ -16,15 +16,16 @@ import pytest
 
 from bc_pipeline.artifacts.store_format import STORE_FORMAT, read_format
 from bc_pipeline.errors import StackError, StoreUnfit
-from bc_pipeline.records import database as records_database
-from bc_pipeline.records.database import open_database
-from bc_pipeline.records.drain import Drainer
-from bc_pipeline.records.predictions import find_prediction
-from bc_pipeline.records.transfer import loading, snapshot
+from bc_pipeline.prediction_log import database as records_database
+from bc_pipeline.prediction_log.database import open_database
+from bc_pipeline.prediction_log.database_copy import copy_database, load_copy
+from bc_pipeline.prediction_log.drain import Drainer
+from bc_pipeline.prediction_log.predictions import find_prediction
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.state import ProcessState, StackState, save_state
 from bc_pipeline.stack.upgrade import STEPS, Step, upgrade, upgrade_volume
-from bc_pipeline.steps.run import enter
+from bc_pipeline.workspace import open_workspace
+from tests.volumes import copy_earlier_store
 
 
 def _note(name: str) -> Step:
@@ -37,7 +38,6 @@ def _note(name: str) -> Step:
     return Step(f"write {name}", apply)
 
 
-STORE = Path(__file__).parents[2] / "contract" / "fixtures" / "store_1"
 RECORDED = "01a1ff57-fa10-7008-bd9d-34591f78f251"
 LATER = {1: _note("a"), 2: _note("b")}
 
@@ -45,7 +45,7 @@ LATER = {1: _note("a"), 2: _note("b")}
 @pytest.fixture
 def old(settings: Settings) -> Settings:
     """A volume of format 1, without the file that says so."""
-    (settings.home / "models").mkdir(parents=True)
+    (settings.home / "models" / "wdbc" / "versions" / "v").mkdir(parents=True)
     return settings
 
 
@@ -65,7 +65,7 @@ def test_each_step_is_done_once_and_in_order(old: Settings) -> None:
 def test_a_dry_run_tells_and_changes_nothing(old: Settings) -> None:
     told = upgrade(old, dry_run=True, known=3, steps=LATER)
     assert told.steps == ("write a", "write b")
-    assert [path.name for path in old.home.rglob("*")] == ["models"]
+    assert {path.name for path in old.home.rglob("*")} == {"models", "wdbc", "versions", "v"}
 
 
 def test_an_upgrade_goes_on_where_it_was_cut_short(old: Settings) -> None:
@@ -113,7 +113,7 @@ def test_nothing_changes_under_a_running_stack(old: Settings) -> None:
         upgrade(old, known=2, steps=LATER)
     assert read_format(old.home) == 1
     # With nothing to change it is no obstacle.
-    upgrade(old)
+    upgrade(old, known=1, steps={})
 
 
 def test_a_later_volume_is_left_alone(old: Settings) -> None:
@@ -125,10 +125,11 @@ def test_a_later_volume_is_left_alone(old: Settings) -> None:
 
 
 def test_steps_refuse_a_volume_that_is_not_of_this_release(old: Settings) -> None:
-    enter("wdbc")
+    upgrade(old)
+    open_workspace(old, "wdbc")
     (old.home / "store.json").write_text('{"format": 7}')
     with pytest.raises(StoreUnfit):
-        enter("wdbc")
+        open_workspace(old, "wdbc")
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def later_migration(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture
 def stored(settings: Settings) -> Iterator[Settings]:
     """The store of the first release, whose database is at the first migration."""
-    shutil.copytree(STORE, settings.home)
+    copy_earlier_store(settings)
     yield settings
     open_database(settings).close()
 
@@ -174,9 +175,9 @@ def test_an_older_database_is_backed_up_as_it_is_and_restored_into_a_later_one(
     stored: Settings, later_migration: None, tmp_path: Path
 ) -> None:
     copy = tmp_path / "copy.sqlite"
-    assert snapshot(stored, copy) == "sqlite 0001"
+    assert copy_database(stored, copy, lambda _: None) == "sqlite 0001"
     target = Settings(home=tmp_path / "new", records_url=f"sqlite:///{tmp_path / 'other.sqlite'}")
-    with loading(target, copy):
+    with load_copy(target, copy):
         pass
     assert open_database(target).revision() == "0002"
     assert find_prediction(target, RECORDED).outcome is not None

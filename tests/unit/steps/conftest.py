@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import bc_pipeline.problems
+from bc_pipeline.artifacts.evidence import Smoke
 from bc_pipeline.clock import parse_time
 from bc_pipeline.problems.base import (
     Candidate,
@@ -23,11 +24,12 @@ from bc_pipeline.problems.base import (
     SelectionPolicy,
     Slice,
     SplitPolicy,
+    Study,
 )
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.schema import Feature, FeatureSchema, Label, Labels
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.secrets import make_secrets
+from bc_pipeline.stack.credentials import make_secrets
 
 NAMES = ("colour", "weight", "firmness")
 
@@ -76,6 +78,14 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Problem:
         ),
         slices=(Slice("light", "weight", 0.0, 0.5),),
         decision_threshold_cost=0.2,
+        study=Study(
+            setting="An orchard.",
+            dates="Autumn.",
+            eligibility="Fruit.",
+            reference_standard="Tasting.",
+            limits=("One orchard.",),
+            prevalences=(0.5,),
+        ),
     )
     monkeypatch.setattr(bc_pipeline.problems, "PROBLEMS", (problem,))
     project = tmp_path / "project"
@@ -86,6 +96,13 @@ def toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Problem:
     monkeypatch.setenv("BC_PROJECT_DIR", str(project))
     make_secrets(Settings())
     return problem
+
+
+@pytest.fixture
+def sound_service(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A smoke test that passes at once: starting the service takes seconds."""
+    answers = Smoke(passed=True, rows=16, worst_difference=0.0, median_ms=1.0)
+    monkeypatch.setattr("bc_pipeline.promotion.judge.smoke_test", lambda *_, **__: answers)
 
 
 def _suite(purpose: str, columns: list[str]) -> dict[str, object]:
@@ -102,17 +119,20 @@ def _suite(purpose: str, columns: list[str]) -> dict[str, object]:
 
 @pytest.fixture
 def land(settings: Settings) -> Callable[..., Path]:
-    """Land a file of fresh rows; ``flipped`` gives each row the other label."""
+    """Land a file of fresh rows; ``noisy`` gives every second row the other label."""
 
-    def make(name: str, seed: int, arrived: str, *, flipped: bool = False) -> Path:
+    def make(name: str, seed: int, arrived: str, *, noisy: bool = False) -> Path:
         values, codes = _rows(seed)
         path = settings.home / "data" / "toy" / "landing" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("w", newline="") as stream:
             writer = csv.writer(stream)
             writer.writerow([*NAMES, "state"])
-            for row, code in zip(values.tolist(), codes.tolist(), strict=True):
-                writer.writerow([*row, 12 - code if flipped else code])
+            for number, (row, code) in enumerate(zip(values.tolist(), codes.tolist(), strict=True)):
+                if noisy:
+                    # Words: codes that do not agree with the rows would be refused.
+                    code = {5: "ripe", 7: "green"}[12 - code if number % 2 else code]
+                writer.writerow([*row, code])
         moment = parse_time(arrived).timestamp()
         os.utime(path, (moment, moment))
         return path

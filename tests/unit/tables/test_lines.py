@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.errors import FileRefused
@@ -26,14 +26,13 @@ def read(path: Path, block_bytes: int) -> tuple[list[tuple[int, bytes]], str]:
         source.close()
 
 
-@settings(max_examples=150, deadline=None)
 @given(
     content=st.lists(
         st.sampled_from(["a", "1,2", "ä,€", "\n", "\r", "\r\n", "\n\n", " ", ""]), max_size=40
     ).map("".join),
     block_bytes=st.integers(1, 30),
 )
-def test_lines_and_numbers_are_those_of_the_text_whatever_the_block(
+def test_lines_and_their_numbers_do_not_depend_on_the_block_size(
     tmp_path_factory: pytest.TempPathFactory, content: str, block_bytes: int
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "lines.txt"
@@ -48,7 +47,7 @@ def test_lines_and_numbers_are_those_of_the_text_whatever_the_block(
 
 
 @pytest.mark.parametrize("block_bytes", [64, 1 << 20])
-def test_the_longest_line_that_is_read(tmp_path: Path, block_bytes: int) -> None:
+def test_an_overlong_line_is_refused(tmp_path: Path, block_bytes: int) -> None:
     path = tmp_path / "long.txt"
     path.write_bytes(b"a\n" + b"b" * MAX_LINE_BYTES + b"\n")
 
@@ -61,7 +60,7 @@ def test_the_longest_line_that_is_read(tmp_path: Path, block_bytes: int) -> None
 
 
 @pytest.mark.parametrize("block_bytes", [1000, 1 << 20])
-def test_only_so_many_blank_lines_may_stand_between_rows(tmp_path: Path, block_bytes: int) -> None:
+def test_too_many_blank_lines_between_rows_are_refused(tmp_path: Path, block_bytes: int) -> None:
     path = tmp_path / "blank.txt"
     path.write_bytes(b"a\n" + b"\n" * 3 * MAX_BLANK_LINES)
     assert read(path, block_bytes)[0] == [(1, b"a")]
@@ -92,7 +91,7 @@ def test_only_so_many_blank_lines_may_stand_between_rows(tmp_path: Path, block_b
         ('a""b\n', 1),
     ],
 )
-def test_quotes_enclose_whole_fields_of_one_line(
+def test_a_quote_must_enclose_a_whole_field_of_one_line(
     text: str, bad_line: int | None, tmp_path: Path
 ) -> None:
     path = tmp_path / "quotes.csv"

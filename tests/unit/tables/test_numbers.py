@@ -6,12 +6,12 @@ import re
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bc_pipeline.schema import FeatureSchema
-from bc_pipeline.tables import open_table
-from bc_pipeline.tables.numbers import is_number, parse_numbers
+from bc_pipeline.schema import FeatureSchema, is_number
+from bc_pipeline.tables.numbers import parse_numbers
+from bc_pipeline.tables.reader import open_table
 
 CELLS = st.one_of(
     st.floats().map(repr),
@@ -31,25 +31,23 @@ def value_of(cell: str) -> float:
     return value if math.isfinite(value) else math.nan
 
 
-@settings(max_examples=300, deadline=None)
 @given(cells=st.lists(CELLS, min_size=1, max_size=20))
 @example(cells=["+-1", "-+1", "++1", "1e400", "-1e400", "1e-400", "nan(1)", "1_0", "0x1p3", "1."])
-def test_text_is_read_as_python_reads_it(cells: list[str]) -> None:
-    values, faults = parse_numbers(pa.array(cells))
+def test_numbers_are_parsed_as_python_parses_them(cells: list[str]) -> None:
+    values, defects = parse_numbers(pa.array(cells))
 
     expected = [value_of(cell) for cell in cells]
     assert np.array_equal(values, expected, equal_nan=True)
-    told = sorted(row for rows in faults.values() for row in rows.tolist())
-    assert told == [row for row, value in enumerate(expected) if math.isnan(value)]
+    reported = sorted(row for rows in defects.values() for row in rows.tolist())
+    assert reported == [row for row, value in enumerate(expected) if math.isnan(value)]
     assert [is_number(cell) for cell in cells] == [is_decimal(cell) for cell in cells]
 
 
-@settings(max_examples=300, deadline=None)
 @given(cell=CELLS)
 @example(cell="+-1")
 @example(cell="\t+.5e-3 ")
 @example(cell="4.9e-324")
-def test_a_file_of_one_cell_is_read_like_a_column_of_text(
+def test_the_fast_conversion_accepts_only_what_the_text_parser_accepts(
     tmp_path_factory: pytest.TempPathFactory, pair: FeatureSchema, cell: str
 ) -> None:
     """Whole chunks of sound numbers skip the text: they must not take what text would not."""

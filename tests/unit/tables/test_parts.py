@@ -9,8 +9,10 @@ import pytest
 
 from bc_pipeline.errors import FileRefused
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.tables import Block, Part, TableReader, open_part, open_table, part_columns, scan
-from bc_pipeline.tables.parts import LEAST_PART_BYTES
+from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.parts import LEAST_PART_BYTES, FilePart, scan
+from bc_pipeline.tables.reader import open_table
+from bc_pipeline.tables.table_reader import TableReader
 
 Reference = tuple[np.ndarray, np.ndarray]
 ENDS = {"n": b"\n", "rn": b"\r\n", "mixed": b""}
@@ -36,7 +38,7 @@ def text_of(values: np.ndarray, names: tuple[str, ...], end: bytes, header: byte
 
 
 def rows_of(reader: TableReader) -> list[tuple[int, str | None, list[float], list[str]]]:
-    def told(block: Block) -> list[tuple[int, str | None, list[float], list[str]]]:
+    def block_rows(block: Block) -> list[tuple[int, str | None, list[float], list[str]]]:
         return [
             (
                 int(block.lines[row]),
@@ -48,20 +50,27 @@ def rows_of(reader: TableReader) -> list[tuple[int, str | None, list[float], lis
         ]
 
     with reader:
-        return [row for block in reader for row in told(block)]
+        return [row for block in reader for row in block_rows(block)]
 
 
-def parts_of(path: Path, problem: Problem, parts: tuple[Part, ...]) -> Iterator[TableReader]:
+def parts_of(path: Path, problem: Problem, parts: tuple[FilePart, ...]) -> Iterator[TableReader]:
     """Readers of the parts, each to be used before the next."""
     with open_table(path, problem.schema, problem.labels, read_labels=False) as reader:
-        columns = part_columns(reader)
+        columns = reader.columns
     for number, part in enumerate(parts):
-        yield open_part(path, part, columns if number else None, problem.schema, problem.labels)
+        yield open_table(
+            path,
+            problem.schema,
+            problem.labels,
+            read_labels=False,
+            part=part,
+            columns=columns if number else None,
+        )
 
 
 @pytest.mark.parametrize("end", ENDS)
 @pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_parts_hold_the_rows_of_the_whole_file_at_their_lines(
+def test_parts_have_the_rows_and_line_numbers_of_the_whole_file(
     end: str, mark: bytes, wdbc: Problem, reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.csv"
@@ -80,7 +89,7 @@ def test_parts_hold_the_rows_of_the_whole_file_at_their_lines(
     assert sum(bool(row[3]) for row in whole) > 100
 
 
-def test_a_part_tells_the_digest_of_what_was_read(
+def test_a_reader_of_a_part_computes_the_digest_of_the_part(
     wdbc: Problem, reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.csv"
@@ -91,7 +100,7 @@ def test_a_part_tells_the_digest_of_what_was_read(
         assert reader.sha256 == part.sha256
 
 
-def test_a_fault_in_a_later_part_is_told_with_its_line_in_the_file(
+def test_a_defect_in_a_later_part_has_its_line_number_in_the_file(
     wdbc: Problem, reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.csv"
@@ -106,7 +115,7 @@ def test_a_fault_in_a_later_part_is_told_with_its_line_in_the_file(
     assert whole.value.defects[0].line == data.count(b"\n") + 1
 
 
-def test_a_file_without_header_is_cut_as_well(
+def test_a_file_without_header_is_split_too(
     wdbc: Problem, reference: Reference, tmp_path: Path
 ) -> None:
     path = tmp_path / "in.csv"
@@ -118,20 +127,20 @@ def test_a_file_without_header_is_cut_as_well(
 
 
 @pytest.mark.parametrize("data", [b"", b"PAR1" + b"a\n" * LEAST_PART_BYTES, b"x\r" * 400_000])
-def test_what_cannot_be_cut_is_one_part(data: bytes, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_split_is_one_part(data: bytes, tmp_path: Path) -> None:
     path = tmp_path / "in"
     path.write_bytes(data)
     (part,) = scan(path, 1).parts
     assert (part.start, part.end, part.first_line) == (0, len(data), 1)
 
 
-def test_lines_are_counted_across_the_pieces_that_are_read(
+def test_line_counts_do_not_depend_on_the_size_of_reads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "in.csv"
     path.write_bytes(b"a,b\r\n" * 120_000)
     expected = scan(path, 1)
-    monkeypatch.setattr("bc_pipeline.tables.parts._PIECE_BYTES", 7)
+    monkeypatch.setattr("bc_pipeline.tables.parts._READ_BYTES", 7)
     # The cuts may fall elsewhere; the lines at them may not.
     for part in scan(path, 1).parts:
         assert part.first_line == part.start // 5 + 1

@@ -5,23 +5,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
 from bc_pipeline.schema import Feature, FeatureSchema, Labels
-from bc_pipeline.tables import NO_CODE, open_table
+from bc_pipeline.tables.blocks import NO_CODE
+from bc_pipeline.tables.reader import open_table
 
 ROWS = st.sampled_from(
     ["1,l,1,2", "2,r,0.1,0.25", "3,x,1,2", "4,r,5,4", "5,l,,2", "6,l,inf,1e9", "", "  ", "7,l,1",
      "8,0,1,2,3", '"9",1,"-3",7', ",R,1,1", ",,,", "10,L,0x1,two"]
 )  # fmt: skip
 
-Told = list[tuple[int, str | None, list[float], int, tuple[Defect, ...]]]
+Rows = list[tuple[int, str | None, list[float], int, tuple[Defect, ...]]]
 
 
-def told(path: Path, schema: FeatureSchema, labels: Labels, block_bytes: int) -> Told:
-    rows: Told = []
+def read_rows(path: Path, schema: FeatureSchema, labels: Labels, block_bytes: int) -> Rows:
+    rows: Rows = []
     with open_table(path, schema, labels, block_bytes=block_bytes) as reader:
         for block in reader:
             assert block.codes is not None
@@ -40,9 +41,8 @@ def told(path: Path, schema: FeatureSchema, labels: Labels, block_bytes: int) ->
     return rows
 
 
-@settings(max_examples=100, deadline=None)
 @given(rows=st.lists(ROWS, min_size=1, max_size=25), block_bytes=st.integers(1, 200))
-def test_rows_do_not_depend_on_the_block_and_none_is_lost(
+def test_rows_do_not_depend_on_the_block_size(
     tmp_path_factory: pytest.TempPathFactory,
     pair: FeatureSchema,
     sides: Labels,
@@ -53,9 +53,9 @@ def test_rows_do_not_depend_on_the_block_and_none_is_lost(
     path.write_text("\n".join(["id,side,low,high", "0,l,0,0", *rows, ""]))
     counted = len("\n".join(["0", *rows]).rstrip("\n").split("\n"))
 
-    whole = told(path, pair, sides, 1 << 20)
+    whole = read_rows(path, pair, sides, 1 << 20)
 
-    assert told(path, pair, sides, block_bytes) == whole
+    assert read_rows(path, pair, sides, block_bytes) == whole
     assert [line for line, *_ in whole] == list(range(2, counted + 2))
     assert all(defect.line == line for line, *_, defects in whole for defect in defects)
     sound = {"1,l,1,2", "2,r,0.1,0.25", '"9",1,"-3",7'}
@@ -64,11 +64,13 @@ def test_rows_do_not_depend_on_the_block_and_none_is_lost(
     ]
 
 
-def test_what_is_said_of_each_row(pair: FeatureSchema, sides: Labels, tmp_path: Path) -> None:
+def test_each_row_has_its_line_and_defects(
+    pair: FeatureSchema, sides: Labels, tmp_path: Path
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("id,side,low,high\n1,l,1,2\n\n2,r,5,4\n7,l,1\n,x,0x1,\n3,r,1,1\n")
 
-    rows = told(path, pair, sides, 1 << 20)
+    rows = read_rows(path, pair, sides, 1 << 20)
 
     assert rows == [
         (2, "1", [1, 2], 0, ()),
@@ -91,14 +93,16 @@ def test_what_is_said_of_each_row(pair: FeatureSchema, sides: Labels, tmp_path: 
     ]
 
 
-def test_a_label_column_that_nobody_knows_is_unknown(pair: FeatureSchema, tmp_path: Path) -> None:
+def test_a_label_column_without_known_labels_is_an_unknown_column(
+    pair: FeatureSchema, tmp_path: Path
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_text("side,low,high\nl,1,2\n")
 
     with pytest.raises(SchemaMismatch) as caught:
         open_table(path, pair)
 
-    assert caught.value.defects == (Defect("is not a feature", column="side"),)
+    assert caught.value.defects == (Defect("is not a feature", column="(column 1)"),)
 
 
 def test_a_schema_of_one_feature(tmp_path: Path) -> None:
@@ -113,7 +117,9 @@ def test_a_schema_of_one_feature(tmp_path: Path) -> None:
     assert block.lines[~block.accepted].tolist() == [3, 4]
 
 
-def test_a_fault_far_down_is_met_while_reading(pair: FeatureSchema, tmp_path: Path) -> None:
+def test_a_late_defect_of_the_file_is_raised_while_reading(
+    pair: FeatureSchema, tmp_path: Path
+) -> None:
     path = tmp_path / "rows.csv"
     path.write_bytes(b"low,high\n" + b"1,2\n" * 500 + b"1,\x002\n")
 
@@ -126,7 +132,7 @@ def test_a_fault_far_down_is_met_while_reading(pair: FeatureSchema, tmp_path: Pa
     assert [defect.line for defect in caught.value.defects] == [502]
 
 
-def test_a_refused_file_is_closed_again(
+def test_a_refused_file_is_closed(
     pair: FeatureSchema, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     import gc
@@ -142,8 +148,10 @@ def test_a_refused_file_is_closed_again(
 
 
 @pytest.mark.parametrize("name", ["absent.csv", "."])
-def test_what_cannot_be_opened_is_refused(name: str, pair: FeatureSchema, tmp_path: Path) -> None:
+def test_a_file_that_cannot_be_opened_is_refused(
+    name: str, pair: FeatureSchema, tmp_path: Path
+) -> None:
     with pytest.raises(FileRefused) as caught:
         open_table(tmp_path / name, pair)
 
-    assert "cannot be opened" in str(caught.value)
+    assert ("is a folder" if name == "." else "cannot be opened") in str(caught.value)

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bc_pipeline.tables import Kind, Layout, neutral_cell, open_writer
+from bc_pipeline.tables.writer import Kind, Layout, TableWriter, neutral_cell
 
 COLUMNS: dict[str, Kind] = {"id": "text", "code": "integer", "p": "number"}
 
@@ -23,7 +23,6 @@ def read(path: Path, layout: Layout) -> list[list[object]]:
     return [[name or None, int(code), float(p)] for name, code, p in rows]
 
 
-@settings(max_examples=60, deadline=None)
 @given(
     rows=st.lists(
         st.tuples(
@@ -43,7 +42,7 @@ def test_rows_read_back_exactly(
 ) -> None:
     path = tmp_path_factory.getbasetemp() / f"out.{layout}"
 
-    with open_writer(path, COLUMNS, layout) as writer:
+    with TableWriter(path, COLUMNS, layout) as writer:
         for part in (rows[:3], rows[3:]):
             names, codes, numbers = (
                 [list(column) for column in zip(*part, strict=True)] if part else ([], [], [])
@@ -54,12 +53,10 @@ def test_rows_read_back_exactly(
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
-def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
-    start: str, tmp_path: Path
-) -> None:
+def test_a_formula_is_escaped_in_csv_only(start: str, tmp_path: Path) -> None:
     names = [f"{start}1+1", f"a{start}b", None, 'q"u,o\nte']
     for layout in ("csv", "parquet"):
-        with open_writer(tmp_path / layout, {"id": "text", "note": "text"}, layout) as writer:
+        with TableWriter(tmp_path / layout, {"id": "text", "note": "text"}, layout) as writer:
             writer.write({"id": names, "note": names})
 
     with (tmp_path / "csv").open(newline="") as stream:
@@ -69,7 +66,6 @@ def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
     assert parquet.read_table(tmp_path / "parquet")["id"].to_pylist() == names
 
 
-@settings(max_examples=200, deadline=None)
 @given(
     cells=st.lists(
         st.one_of(
@@ -81,11 +77,11 @@ def test_a_cell_that_would_be_a_formula_is_made_text_in_csv_only(
         max_size=20,
     )
 )
-def test_one_cell_and_a_column_are_made_text_alike(
+def test_single_cells_and_columns_are_escaped_alike(
     tmp_path_factory: pytest.TempPathFactory, cells: list[str]
 ) -> None:
     path = tmp_path_factory.getbasetemp() / "cells.csv"
-    with open_writer(path, {"id": "text", "n": "integer"}, "csv") as writer:
+    with TableWriter(path, {"id": "text", "n": "integer"}, "csv") as writer:
         writer.write({"id": cells, "n": list(range(len(cells)))})
 
     with path.open(newline="", encoding="utf-8") as stream:
@@ -94,12 +90,12 @@ def test_one_cell_and_a_column_are_made_text_alike(
 
 
 @pytest.mark.parametrize("number", ["-5", "+1.5", "-1e-7", "-.5", "12"])
-def test_a_number_stays_a_number(number: str) -> None:
+def test_a_signed_number_is_not_escaped(number: str) -> None:
     assert neutral_cell(number) == number
 
 
 @pytest.mark.parametrize("cell", ["-5+cmd|' /C calc'!A0", "=1", "+", "-", "-1-1", "@SUM(1)"])
-def test_what_starts_like_a_number_and_is_none_is_made_text(cell: str) -> None:
+def test_text_that_starts_like_a_number_is_escaped(cell: str) -> None:
     assert neutral_cell(cell) == f"'{cell}"
 
 
@@ -107,16 +103,16 @@ def test_what_starts_like_a_number_and_is_none_is_made_text(cell: str) -> None:
 def test_a_table_without_rows_has_its_columns(layout: Layout, tmp_path: Path) -> None:
     path = tmp_path / "out"
 
-    with open_writer(path, COLUMNS, layout):
+    with TableWriter(path, COLUMNS, layout):
         pass
 
     assert read(path, layout) == []
 
 
-def test_parquet_groups_do_not_follow_small_blocks(tmp_path: Path) -> None:
+def test_small_blocks_are_gathered_into_parquet_row_groups(tmp_path: Path) -> None:
     path = tmp_path / "out.parquet"
 
-    with open_writer(path, {"p": "number"}, "parquet") as writer:
+    with TableWriter(path, {"p": "number"}, "parquet") as writer:
         for start in range(0, 140_000, 1000):
             writer.write({"p": np.arange(start, start + 1000, dtype=float)})
 

@@ -1,23 +1,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from bc_pipeline.artifacts.evidence import labelled_rows_digest
+from bc_pipeline.data.split import SplitSide
 from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
 from bc_pipeline.schema import row_key
-from bc_pipeline.training.results import CandidateRecord, CandidateResult
-
-
-@dataclass(frozen=True)
-class Rows:
-    keys: tuple[str, ...]
-    values: np.ndarray
-    positive: np.ndarray
+from bc_pipeline.training.results import CandidateDocument, CandidateResult
 
 
 @pytest.fixture
@@ -37,15 +31,15 @@ def quick(wdbc: Problem) -> Problem:
 
 
 @pytest.fixture(scope="session")
-def rows(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> Rows:
+def rows(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> SplitSide:
     """The first 120 public rows: values, labels and keys, in key order."""
     values, codes = reference[0][:120], reference[1][:120]
     keys = [row_key(row) for row in values]
     order = np.argsort(keys)
-    return Rows(
+    return SplitSide(
         tuple(keys[index] for index in order),
         values[order],
-        wdbc.labels.to_positive(codes)[order],
+        wdbc.labels.to_positive(codes)[order].astype(np.int8),
     )
 
 
@@ -109,14 +103,17 @@ def result_of(quick: Problem) -> Callable[..., CandidateResult]:
                 "roc_auc": 0.9,
                 "sensitivity": 0.9,
                 "specificity": 0.9,
+                "nested_sensitivity": 0.9,
+                "nested_specificity": 0.9,
             },
             "out_of_fold_sha256": "0" * 64,
         }
         return CandidateResult(
-            CandidateRecord(**(fields | changes)),
+            CandidateDocument(**(fields | changes)),
             keys,
             np.array(positive, dtype=np.int8),
             np.array(probability, dtype=np.float64),
+            np.full(len(positive), 0.5),
         )
 
     return make

@@ -8,42 +8,43 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from bc_pipeline.artifacts.files import encode_record, read_record
+from bc_pipeline.artifacts.files import encode_document, read_document
+from bc_pipeline.artifacts.signed_document import write_signed, write_signed_document
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.data.split import SplitSide
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     DegenerateModel,
     EvidenceMismatch,
     NotReproducible,
     NotStored,
+    SignatureInvalid,
 )
 from bc_pipeline.problems.base import Candidate, Problem
 from bc_pipeline.training import results
-from bc_pipeline.training.candidates import CandidateResult, cross_validate, load_result
+from bc_pipeline.training.candidates import cross_validate, nested_threshold
 from bc_pipeline.training.folds import assign_folds
-from bc_pipeline.training.results import CandidateRecord, store_result
+from bc_pipeline.training.results import (
+    CandidateDocument,
+    CandidateResult,
+    load_result,
+    store_result,
+)
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from conftest import Rows
 
 DATASET = "0123456789abcdef"
 MakeFake = Callable[[Callable[[np.ndarray], np.ndarray]], Candidate]
 
 
-def run(
-    problem: Problem, candidate: Candidate, rows: Rows, store: Store, **options: Any
-) -> CandidateResult:
+def run(problem: Problem, candidate: Candidate, rows: SplitSide, store: Store) -> CandidateResult:
     return cross_validate(
         problem,
         candidate,
-        rows.keys,
-        rows.values,
-        rows.positive,
+        rows,
         store=store,
         dataset=DATASET,
-        **options,
     )
 
 
@@ -52,8 +53,8 @@ def only_folder(store: Store) -> Path:
     return folder
 
 
-def test_each_probability_comes_from_a_fit_that_had_not_seen_the_row(
-    quick: Problem, rows: Rows, store: Store
+def test_each_probability_comes_from_a_fit_without_the_row(
+    quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     candidate = quick.candidate("logistic")
     result = run(quick, candidate, rows, store)
@@ -71,12 +72,12 @@ def test_each_probability_comes_from_a_fit_that_had_not_seen_the_row(
 
 
 def test_the_metrics_are_those_of_the_probabilities(
-    quick: Problem, rows: Rows, store: Store
+    quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     result = run(quick, quick.candidate("logistic"), rows, store)
 
     calls = result.probability > 0.5
-    metrics = result.record.metrics
+    metrics = result.document.metrics
     assert metrics["brier"] == pytest.approx(result.losses.mean())
     assert metrics["sensitivity"] == pytest.approx(calls[:, rows.positive == 1].mean())
     assert metrics["specificity"] == pytest.approx((~calls)[:, rows.positive == 0].mean())
@@ -84,25 +85,8 @@ def test_the_metrics_are_those_of_the_probabilities(
     np.testing.assert_allclose(result.pooled, result.probability.mean(axis=0))
 
 
-def test_the_order_of_the_rows_does_not_matter(quick: Problem, rows: Rows, store: Store) -> None:
-    order = np.random.default_rng(2).permutation(len(rows.keys))
-    shuffled = replace(
-        rows,
-        keys=tuple(rows.keys[row] for row in order),
-        values=rows.values[order],
-        positive=rows.positive[order],
-    )
-    other = Store(store.home / "other", store.problem)
-
-    straight = run(quick, quick.candidate("logistic"), rows, store)
-    result = run(quick, quick.candidate("logistic"), shuffled, other)
-
-    assert result.record == straight.record
-    assert result.keys == straight.keys == rows.keys
-
-
 def test_the_second_call_reads_what_the_first_stored(
-    quick: Problem, rows: Rows, store: Store
+    quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     fits: list[int] = []
     logistic = quick.candidate("logistic")
@@ -116,16 +100,16 @@ def test_the_second_call_reads_what_the_first_stored(
         first = run(quick, candidate, rows, store)
         second = run(quick, candidate, rows, store)
 
-    assert fits == [5] * 6
+    assert fits == [5] * (2 * 3 + 3 * 3)  # Repeats by folds, and folds within folds.
     assert [line["repeat"] for line in logs] == [False, True]
-    assert second.record == first.record
+    assert second.document == first.document
     np.testing.assert_array_equal(second.probability, first.probability)
     np.testing.assert_array_equal(second.positive, rows.positive)
-    assert load_result(store, quick, DATASET, candidate).record == first.record
+    assert load_result(store, quick, DATASET, candidate).document == first.document
 
 
-def test_the_same_inputs_give_the_same_bytes(quick: Problem, rows: Rows, store: Store) -> None:
-    other = Store(store.home / "other", store.problem)
+def test_the_same_inputs_give_the_same_bytes(quick: Problem, rows: SplitSide, store: Store) -> None:
+    other = Store(store.home / "other", store.problem, store.signing_key, store.verify_key)
     for place in (store, other):
         run(quick, quick.candidate("logistic"), rows, place)
 
@@ -136,20 +120,8 @@ def test_the_same_inputs_give_the_same_bytes(quick: Problem, rows: Rows, store: 
     }
 
 
-def test_progress_counts_every_fit(quick: Problem, rows: Rows, store: Store) -> None:
-    seen: list[tuple[int, int]] = []
-    run(
-        quick,
-        quick.candidate("logistic"),
-        rows,
-        store,
-        progress=lambda done, total: seen.append((done, total)),
-    )
-    assert seen == [(done, 6) for done in range(1, 7)]
-
-
 def test_each_input_has_a_result_of_its_own(
-    quick: Problem, rows: Rows, store: Store, monkeypatch: pytest.MonkeyPatch
+    quick: Problem, rows: SplitSide, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     logistic = quick.candidate("logistic")
     run(quick, logistic, rows, store)
@@ -170,7 +142,7 @@ def test_each_input_has_a_result_of_its_own(
         load_result(store, quick, DATASET, logistic)
 
 
-def test_damaged_probabilities_are_found(quick: Problem, rows: Rows, store: Store) -> None:
+def test_damaged_probabilities_are_refused(quick: Problem, rows: SplitSide, store: Store) -> None:
     run(quick, quick.candidate("logistic"), rows, store)
     file = only_folder(store) / results.PROBABILITY_FILE
     data = bytearray(file.read_bytes())
@@ -180,7 +152,7 @@ def test_damaged_probabilities_are_found(quick: Problem, rows: Rows, store: Stor
     with pytest.raises(ArtifactCorrupt, match="differs from its digest"):
         run(quick, quick.candidate("logistic"), rows, store)
     file.unlink()
-    with pytest.raises(ArtifactCorrupt, match="lost its probabilities"):
+    with pytest.raises(ArtifactCorrupt, match="lacks its probabilities"):
         load_result(store, quick, DATASET, quick.candidate("logistic"))
 
 
@@ -197,29 +169,33 @@ def test_damaged_probabilities_are_found(quick: Problem, rows: Rows, store: Stor
     ],
     ids=lambda change: next(iter(change)),
 )
-def test_a_record_that_its_probabilities_do_not_bear_out_is_found(
-    change: dict[str, Any], quick: Problem, rows: Rows, store: Store
+def test_a_document_that_differs_from_its_probabilities_is_refused(
+    change: dict[str, Any], quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     run(quick, quick.candidate("logistic"), rows, store)
     file = only_folder(store) / results.RESULT_FILE
-    record = read_record(file, CandidateRecord)
+    record = read_document(file, CandidateDocument)
     fields = {name: getattr(record, name) for name in record.__struct_fields__}
-    file.write_bytes(encode_record(CandidateRecord(**(fields | change))))
+    changed = CandidateDocument(**(fields | change))
+    file.write_bytes(encode_document(changed))
+    with pytest.raises(SignatureInvalid, match=r"result\.json was changed"):
+        load_result(store, quick, DATASET, quick.candidate("logistic"))
+    write_signed_document(store, file, changed)
 
     with pytest.raises(ArtifactCorrupt, match="does not follow"):
         load_result(store, quick, DATASET, quick.candidate("logistic"))
 
 
-def test_a_record_that_is_no_record_is_found(quick: Problem, rows: Rows, store: Store) -> None:
+def test_an_invalid_document_is_refused(quick: Problem, rows: SplitSide, store: Store) -> None:
     run(quick, quick.candidate("logistic"), rows, store)
-    (only_folder(store) / results.RESULT_FILE).write_bytes(b"{}")
+    write_signed(store, only_folder(store) / results.RESULT_FILE, b"{}")
 
     with pytest.raises(ArtifactCorrupt):
         load_result(store, quick, DATASET, quick.candidate("logistic"))
 
 
-def test_a_stored_result_is_not_handed_out_for_other_rows(
-    quick: Problem, rows: Rows, store: Store
+def test_a_stored_result_is_not_returned_for_other_rows(
+    quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     run(quick, quick.candidate("logistic"), rows, store)
     flipped = replace(rows, positive=1 - rows.positive)
@@ -228,33 +204,77 @@ def test_a_stored_result_is_not_handed_out_for_other_rows(
         run(quick, quick.candidate("logistic"), flipped, store)
 
 
-def test_losing_a_race_to_an_equal_result_is_fine(quick: Problem, rows: Rows, store: Store) -> None:
+def test_an_equal_result_of_a_faster_process_is_accepted(
+    quick: Problem, rows: SplitSide, store: Store
+) -> None:
     candidate = quick.candidate("logistic")
     first = run(quick, candidate, rows, store)
 
     again = store_result(
-        store, quick, DATASET, candidate, first.keys, first.positive, first.probability
+        store,
+        quick,
+        DATASET,
+        candidate,
+        first.keys,
+        first.positive,
+        first.probability,
+        first.nested_threshold,
     )
 
-    assert again.record == first.record
+    assert again.document == first.document
     assert len(list(only_folder(store).parent.iterdir())) == 1
 
 
-def test_losing_a_race_to_another_result_is_not(quick: Problem, rows: Rows, store: Store) -> None:
+def test_another_result_of_a_faster_process_is_an_error(
+    quick: Problem, rows: SplitSide, store: Store
+) -> None:
     candidate = quick.candidate("logistic")
     first = run(quick, candidate, rows, store)
 
     with pytest.raises(NotReproducible):
         store_result(
-            store, quick, DATASET, candidate, first.keys, first.positive, first.probability / 2
+            store,
+            quick,
+            DATASET,
+            candidate,
+            first.keys,
+            first.positive,
+            first.probability / 2,
+            first.nested_threshold,
         )
-    assert load_result(store, quick, DATASET, candidate).record == first.record
+    assert load_result(store, quick, DATASET, candidate).document == first.document
 
 
 @pytest.mark.parametrize("value", [0.5, np.nan], ids=["constant", "nan"])
 def test_a_degenerate_candidate_leaves_nothing_behind(
-    value: float, fake: MakeFake, quick: Problem, rows: Rows, store: Store
+    value: float, fake: MakeFake, quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     with pytest.raises(DegenerateModel):
         run(quick, fake(lambda values: np.full(len(values), value)), rows, store)
     assert not store.candidates.exists()
+
+
+def test_the_nested_threshold_of_a_fold_does_not_depend_on_its_rows(
+    quick: Problem, rows: SplitSide
+) -> None:
+    policy, candidate = quick.selection, quick.candidate("logistic")
+    (fold_of,) = assign_folds(rows.keys, rows.positive, replace(policy, repeats=1))
+    before = nested_threshold(policy, candidate, rows, threads=1)
+    changed = replace(rows, values=rows.values.copy())
+    changed.values[fold_of == 0] *= 0.5
+
+    after = nested_threshold(policy, candidate, changed, threads=1)
+
+    assert (before[fold_of == 0] == after[fold_of == 0]).all()
+    assert (before[fold_of != 0] != after[fold_of != 0]).all()
+    assert len(set(before.tolist())) == policy.folds
+
+
+def test_a_result_gives_nested_calls(quick: Problem, rows: SplitSide, store: Store) -> None:
+    result = run(quick, quick.candidate("logistic"), rows, store)
+
+    nested = result.nested_call
+    assert (nested == (result.probability[0] > result.nested_threshold)).all()
+    metrics = load_result(store, quick, DATASET, quick.candidate("logistic")).document.metrics
+    assert metrics["nested_sensitivity"] == nested[rows.positive == 1].mean()
+    assert metrics["nested_specificity"] == 1 - nested[rows.positive == 0].mean()

@@ -11,14 +11,14 @@ from bc_pipeline.problems.base import Candidate, Problem
 from bc_pipeline.training.fit import fit, positive_probability
 
 if TYPE_CHECKING:
-    from conftest import Rows
+    from bc_pipeline.data.split import SplitSide
 
 MakeFake = Callable[[Callable[[np.ndarray], np.ndarray]], Candidate]
 
 
 @pytest.mark.parametrize("name", ["logistic", "svm_rbf", "random_forest", "gradient_boosting"])
 def test_the_same_rows_give_the_same_model_with_malignant_in_column_1(
-    name: str, wdbc: Problem, rows: Rows
+    name: str, wdbc: Problem, rows: SplitSide
 ) -> None:
     candidate = wdbc.candidate(name)
 
@@ -30,7 +30,7 @@ def test_the_same_rows_give_the_same_model_with_malignant_in_column_1(
     assert probability[rows.positive == 1].mean() > probability[rows.positive == 0].mean() + 0.5
 
 
-def test_threads_are_bounded_during_the_fit_only(rows: Rows) -> None:
+def test_threads_are_bounded_during_the_fit_only(rows: SplitSide) -> None:
     from threadpoolctl import threadpool_info
 
     seen: list[int] = []
@@ -61,7 +61,7 @@ def test_threads_are_bounded_during_the_fit_only(rows: Rows) -> None:
     ids=["constant", "nan", "infinite", "above one"],
 )
 def test_a_degenerate_model_is_named(
-    answer: Callable[[np.ndarray], np.ndarray], fake: MakeFake, rows: Rows
+    answer: Callable[[np.ndarray], np.ndarray], fake: MakeFake, rows: SplitSide
 ) -> None:
     with pytest.raises(DegenerateModel) as caught:
         fit(fake(answer), 0, rows.values, rows.positive)
@@ -70,6 +70,6 @@ def test_a_degenerate_model_is_named(
 
 
 @pytest.mark.parametrize("label", [0, 1])
-def test_one_class_alone_is_refused(label: int, wdbc: Problem, rows: Rows) -> None:
+def test_one_class_alone_is_refused(label: int, wdbc: Problem, rows: SplitSide) -> None:
     with pytest.raises(DegenerateModel, match="one class only"):
         fit(wdbc.candidate("logistic"), 0, rows.values, np.full(len(rows.keys), label))

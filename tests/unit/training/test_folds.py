@@ -11,12 +11,12 @@ from bc_pipeline.problems.base import SelectionPolicy
 from bc_pipeline.training.folds import assign_folds
 
 if TYPE_CHECKING:
-    from conftest import Rows
+    from bc_pipeline.data.split import SplitSide
 
 POLICY = SelectionPolicy(folds=5, repeats=4, seed=7, sensitivity_target=0.9, noise_alpha=0.05)
 
 
-def test_every_fold_is_stratified_and_of_equal_size(rows: Rows) -> None:
+def test_every_fold_is_stratified_and_of_equal_size(rows: SplitSide) -> None:
     folds = assign_folds(rows.keys, rows.positive, POLICY)
 
     assert folds.shape == (4, 120)
@@ -26,7 +26,7 @@ def test_every_fold_is_stratified_and_of_equal_size(rows: Rows) -> None:
             assert sizes.max() - sizes.min() <= 1
 
 
-def test_a_row_keeps_its_fold_in_whatever_order_the_rows_come(rows: Rows) -> None:
+def test_a_row_keeps_its_fold_in_whatever_order_the_rows_come(rows: SplitSide) -> None:
     order = np.random.default_rng(1).permutation(len(rows.keys))
 
     straight = assign_folds(rows.keys, rows.positive, POLICY)
@@ -35,7 +35,7 @@ def test_a_row_keeps_its_fold_in_whatever_order_the_rows_come(rows: Rows) -> Non
     np.testing.assert_array_equal(shuffled, straight[:, order])
 
 
-def test_repeats_and_seeds_deal_anew(rows: Rows) -> None:
+def test_other_repeats_and_seeds_give_other_folds(rows: SplitSide) -> None:
     folds = assign_folds(rows.keys, rows.positive, POLICY)
     other = assign_folds(rows.keys, rows.positive, replace(POLICY, seed=8))
 

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
-from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.evidence import (
+    CallScore,
     Confusion,
     Evaluation,
     Parity,
@@ -21,25 +22,29 @@ from bc_pipeline.artifacts.evidence import (
     Verdict,
 )
 from bc_pipeline.artifacts.export import dump_estimator
-from bc_pipeline.artifacts.files import encode_record, locked, write_record
+from bc_pipeline.artifacts.files import encode_document, locked
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
-from bc_pipeline.artifacts.sealed import encrypted
+from bc_pipeline.artifacts.signed_bundle import encrypt_if_model
 from bc_pipeline.artifacts.signing import make_keys
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.code import code_version
+from bc_pipeline.artifacts.versions import write_registry
+from bc_pipeline.code_version import code_version
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.training.candidates import cross_validate
 from bc_pipeline.training.fit import fit
 from bc_pipeline.training.mirror import MirrorReport, mirror
-from bc_pipeline.training.tracking import Tracker
+from bc_pipeline.training.tracking import MlflowTracker
+from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
-    from conftest import Rows
     from mlflow import MlflowClient
+
+    from bc_pipeline.data.split import SplitSide
 
 # MLflow's own: on SQLAlchemy 2.1, and when mlflow.sklearn is imported.
 pytestmark = [
+    pytest.mark.integration,
     pytest.mark.filterwarnings("ignore:The ``noload`` loader:DeprecationWarning"),
     pytest.mark.filterwarnings("ignore:.*Any type hint is inferred as AnyType:UserWarning"),
 ]
@@ -63,6 +68,7 @@ def score(f1: float | None) -> Score:
         sensitivity_lower_bound=None,
         calibration=(),
         slices=(),
+        treat_all=0.375,
     )
 
 
@@ -72,7 +78,7 @@ class Volume:
 
     problem: Problem
     store: Store
-    rows: Rows
+    rows: SplitSide
     keys: Path
     uri: str
     cipher: Cipher | None = None
@@ -82,10 +88,10 @@ class Volume:
         estimator = fit(recipe, 1, self.rows.values, self.rows.positive)
         folder = self.store.work / version
         (folder / "figures").mkdir(parents=True)
-        model = {versions.ESTIMATOR: dump_estimator(estimator), versions.MODEL: b"onnx"}
+        model = {signed_bundle.ESTIMATOR: dump_estimator(estimator), signed_bundle.MODEL: b"onnx"}
         for name, data in model.items():
-            (folder / name).write_bytes(encrypted(version, name, data, self.cipher))
-        (folder / versions.CARD).write_text("# The card")
+            (folder / name).write_bytes(encrypt_if_model(version, name, data, self.cipher))
+        (folder / signed_bundle.CARD).write_text("# The card")
         (folder / "figures" / "roc.png").write_bytes(b"png")
         side = Side(version, recipe.recipe, recipe.title, DATASET, "", "", score(0.95))
         evaluation = Evaluation(
@@ -97,6 +103,7 @@ class Volume:
             holdout_comparisons=(),
             recipe_comparison=None,
             parity=Parity(1, 0.0, 0),
+            nested=CallScore("", Confusion(1, 0, 0, 0), {"sensitivity": 0.75}, {}),
         )
         verdict = Verdict(
             problem=self.problem.name,
@@ -111,8 +118,8 @@ class Volume:
             reasons=() if passed else ("f1 on the holdout at least 0.99",),
             checks=(),
         )
-        (folder / versions.EVALUATION).write_bytes(encode_record(evaluation))
-        (folder / versions.VERDICT).write_bytes(encode_record(verdict))
+        (folder / signed_bundle.EVALUATION).write_bytes(encode_document(evaluation))
+        (folder / signed_bundle.VERDICT).write_bytes(encode_document(verdict))
         versions.publish(
             self.store,
             Manifest(
@@ -148,7 +155,7 @@ class Volume:
             self.keys / "signing.pem",
         )
 
-    def point(self, production: str | None, staging: str | None = None) -> None:
+    def set_alias(self, production: str | None, staging: str | None = None) -> None:
         def pointer(version: str | None) -> Pointer | None:
             if version is None:
                 return None
@@ -160,7 +167,7 @@ class Volume:
             production=pointer(production),
             staging=pointer(staging),
         )
-        write_record(self.store.registry, registry)
+        write_registry(self.store, registry)
 
     def mirror(self, **options: Any) -> MirrorReport:
         uri = options.pop("uri", self.uri)
@@ -190,7 +197,7 @@ class Volume:
             for alias, number in model.aliases.items()
         }
 
-    def registered(self) -> list[str]:
+    def registered_versions(self) -> list[str]:
         found = self.client.search_model_versions(f"name = '{self.problem.name}'")
         return sorted(entry.tags["bc.version"] for entry in found)
 
@@ -209,7 +216,7 @@ def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def volume(
     quick: Problem,
     store: Store,
-    rows: Rows,
+    rows: SplitSide,
     tmp_path: Path,
     empty_database: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -228,9 +235,7 @@ def test_a_version_becomes_a_run_with_all_its_evidence(volume: Volume) -> None:
         cross_validate(
             volume.problem,
             candidate,
-            volume.rows.keys,
-            volume.rows.values,
-            volume.rows.positive,
+            volume.rows,
             store=volume.store,
             dataset=DATASET,
         )
@@ -248,7 +253,13 @@ def test_a_version_becomes_a_run_with_all_its_evidence(volume: Volume) -> None:
     assert run.data.params["candidate"] == "logistic"
     assert run.data.params["model.C"] == "1.0"
     # What could not be computed is left out.
-    assert run.data.metrics == {"holdout/f1": 0.95, "cv/f1": 0.9}
+    assert run.data.metrics == {
+        "nested/sensitivity": 0.75,
+        "cv/f1": 0.9,
+        "cv/net_benefit_treat_all": 0.375,
+        "holdout/f1": 0.95,
+        "holdout/net_benefit_treat_all": 0.375,
+    }
     (dataset,) = run.inputs.dataset_inputs
     assert dataset.dataset.digest == DATASET
     assert [entry.path for entry in volume.client.list_artifacts(run.info.run_id)] == [
@@ -278,7 +289,7 @@ def test_the_champion_can_be_loaded_by_its_alias(
         candidate = replace(candidate, params={**candidate.params, "n_estimators": 5})
     volume.problem = replace(volume.problem, candidates=(candidate,))
     volume.publish(FIRST, candidate=name)
-    volume.point(FIRST)
+    volume.set_alias(FIRST)
 
     assert volume.mirror() == MirrorReport(mirrored=1, failed=0)
 
@@ -296,7 +307,7 @@ def test_the_champion_can_be_loaded_by_its_alias(
 def test_an_encrypted_model_leaves_no_plain_copy(volume: Volume, wdbc: Problem) -> None:
     volume.cipher = Cipher(bytes(32))
     volume.publish(FIRST)
-    volume.point(FIRST)
+    volume.set_alias(FIRST)
     # The mirror has no key, and needs none.
     assert volume.mirror() == MirrorReport(mirrored=1, failed=0)
     (run,) = volume.runs("retrain")
@@ -325,7 +336,7 @@ def test_a_rejected_version_has_a_run_but_is_not_registered(volume: Volume) -> N
     assert volume.mirror() == MirrorReport(mirrored=2, failed=0)
 
     assert [run.data.tags["bc.verdict"] for run in volume.runs("retrain")] == ["passed", "rejected"]
-    assert volume.registered() == [FIRST]
+    assert volume.registered_versions() == [FIRST]
     (entry,) = volume.client.search_model_versions("name = 'wdbc'")
     assert FIRST in entry.description
     assert entry.tags["bc.verdict"] == "passed"
@@ -334,15 +345,15 @@ def test_a_rejected_version_has_a_run_but_is_not_registered(volume: Volume) -> N
 def test_aliases_follow_the_registry(volume: Volume) -> None:
     volume.publish(FIRST)
     volume.publish(SECOND)
-    volume.point(FIRST, staging=SECOND)
+    volume.set_alias(FIRST, staging=SECOND)
     volume.mirror()
     assert volume.aliases() == {"production": FIRST, "staging": SECOND}
 
-    volume.point(SECOND)
+    volume.set_alias(SECOND)
     volume.mirror()
     assert volume.aliases() == {"production": SECOND}
 
-    volume.point(FIRST)  # rolled back
+    volume.set_alias(FIRST)  # rolled back
     assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
     assert volume.aliases() == {"production": FIRST}
 
@@ -357,13 +368,13 @@ def test_aliases_follow_the_registry(volume: Volume) -> None:
         "set_registered_model_alias",
     ],
 )
-def test_what_broke_half_way_is_done_anew(
+def test_an_interrupted_version_is_written_again(
     step: str, volume: Volume, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from mlflow import MlflowClient
 
     volume.publish(FIRST)
-    volume.point(FIRST)
+    volume.set_alias(FIRST)
 
     def broken(*args: Any, **kwargs: Any) -> None:
         raise OSError("disk full\nand more")
@@ -379,27 +390,27 @@ def test_what_broke_half_way_is_done_anew(
     assert repeated.failed == 0
     (run,) = volume.runs("retrain")
     assert run.info.status == "FINISHED"
-    assert volume.registered() == [FIRST]
+    assert volume.registered_versions() == [FIRST]
     assert volume.aliases() == {"production": FIRST}
     models = volume.client.search_logged_models([run.info.experiment_id])
     assert [model.source_run_id for model in models] == [run.info.run_id]
     assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
 
 
-def test_what_someone_deleted_in_mlflow_comes_back(volume: Volume) -> None:
+def test_a_version_that_was_deleted_in_mlflow_is_written_again(volume: Volume) -> None:
     volume.publish(FIRST)
     volume.publish(SECOND)
-    volume.point(SECOND)
+    volume.set_alias(SECOND)
     volume.mirror()
     volume.client.delete_run(volume.runs("retrain")[0].info.run_id)
     volume.client.delete_registered_model("wdbc")
 
     assert volume.mirror() == MirrorReport(mirrored=2, failed=0)
-    assert volume.registered() == [FIRST, SECOND]
+    assert volume.registered_versions() == [FIRST, SECOND]
     assert volume.aliases() == {"production": SECOND}
 
 
-def test_a_deleted_experiment_comes_back(volume: Volume) -> None:
+def test_a_deleted_experiment_is_restored(volume: Volume) -> None:
     volume.publish(FIRST)
     volume.mirror()
     volume.client.delete_experiment(volume.runs("retrain")[0].info.experiment_id)
@@ -408,12 +419,12 @@ def test_a_deleted_experiment_comes_back(volume: Volume) -> None:
     assert [run.info.run_name for run in volume.runs("retrain")] == [FIRST]
 
 
-def test_a_damaged_version_does_not_hold_up_the_others(volume: Volume) -> None:
+def test_a_damaged_version_does_not_stop_the_others(volume: Volume) -> None:
     for version in (FIRST, SECOND, THIRD):
         volume.publish(version)
-    damaged = volume.store.version(SECOND) / versions.ESTIMATOR
+    damaged = volume.store.version(SECOND) / signed_bundle.ESTIMATOR
     damaged.write_bytes(damaged.read_bytes()[:-1] + b"x")
-    volume.point(SECOND)
+    volume.set_alias(SECOND)
 
     report = volume.mirror()
 
@@ -422,7 +433,7 @@ def test_a_damaged_version_does_not_hold_up_the_others(volume: Volume) -> None:
     assert report.failed == 2
     assert SECOND in report.reason
     assert "not the file that was signed" in report.reason
-    assert volume.registered() == [FIRST, THIRD]
+    assert volume.registered_versions() == [FIRST, THIRD]
     assert volume.aliases() == {}
 
 
@@ -436,7 +447,7 @@ def test_a_broken_registry_is_reported(volume: Volume) -> None:
     assert report.reason.startswith("aliases: ")
 
 
-def test_mlflow_being_down_is_reported_soon_and_caught_up_later(volume: Volume) -> None:
+def test_an_outage_of_mlflow_is_reported_soon_and_made_up_later(volume: Volume) -> None:
     volume.publish(FIRST)
     volume.publish(SECOND)
     with socket.socket() as closed:
@@ -446,7 +457,7 @@ def test_mlflow_being_down_is_reported_soon_and_caught_up_later(volume: Volume) 
 
     report = volume.mirror(uri=f"http://127.0.0.1:{port}")
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < PATIENCE
     assert (report.mirrored, report.failed) == (0, 2)
     assert str(port) in report.reason
     assert volume.mirror() == MirrorReport(mirrored=2, failed=0)
@@ -465,11 +476,11 @@ def test_a_server_that_never_answers_is_given_up(volume: Volume, silent: str) ->
 
     report = volume.mirror(uri=silent, request_seconds=1)
 
-    assert time.monotonic() - began < 20
+    assert time.monotonic() - began < PATIENCE
     assert report.failed == 1
 
 
-def test_a_password_in_the_tracking_uri_is_not_told(volume: Volume) -> None:
+def test_a_password_in_the_tracking_uri_is_not_reported(volume: Volume) -> None:
     volume.publish(FIRST)
     report = volume.mirror(uri="http://ada:hunter2@127.0.0.1:9", request_seconds=1)
     assert report.failed == 1
@@ -477,20 +488,18 @@ def test_a_password_in_the_tracking_uri_is_not_told(volume: Volume) -> None:
     assert "hunter2" not in report.reason
 
 
-def test_mlflow_going_away_in_the_middle_ends_the_call(
-    volume: Volume, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_outage_during_the_call_ends_it(volume: Volume, monkeypatch: pytest.MonkeyPatch) -> None:
     for version in (FIRST, SECOND, THIRD):
         volume.publish(version)
     written: list[str] = []
 
-    def write(self: Tracker, facts: Any) -> None:
+    def write_version(self: MlflowTracker, version: Any) -> None:
         if written:
             raise ConnectionError("gone")
-        written.append(facts.version)
+        written.append(version.version)
 
-    monkeypatch.setattr(Tracker, "write", write)
-    monkeypatch.setattr(Tracker, "answers", lambda self: False)
+    monkeypatch.setattr(MlflowTracker, "write_version", write_version)
+    monkeypatch.setattr(MlflowTracker, "is_reachable", lambda self: False)
 
     report = volume.mirror()
 
@@ -498,7 +507,7 @@ def test_mlflow_going_away_in_the_middle_ends_the_call(
     assert report.reason == f"{SECOND}: gone"
 
 
-def test_the_time_allowed_is_kept(volume: Volume) -> None:
+def test_no_version_is_started_after_the_time_limit(volume: Volume) -> None:
     volume.publish(FIRST)
 
     report = volume.mirror(budget_seconds=-1.0)

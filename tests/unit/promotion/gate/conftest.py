@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts.evidence import (
+    CallScore,
     Comparison,
     Confusion,
     Evaluation,
@@ -151,6 +152,7 @@ class Evidence:
             cross_validation=make_score(self.cross_validation, "train"),
             holdout_comparisons=comparisons,
             recipe_comparison=self.recipes,
+            nested=CallScore("", Confusion(40, 1, 60, 1), dict(GOOD), {}),
             parity=self.parity,
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.artifacts.evidence import Parity, SliceScore, Smoke, Verdict
@@ -27,7 +27,6 @@ WIDTHS = st.fixed_dictionaries(
     {name: st.sampled_from([0.0, 0.0005, 0.01, 0.05]) for name in ("sensitivity", "f1", "brier")}
 )
 LOWER_IS_BETTER = frozenset({"brier", "calibration_error"})
-QUICK = settings(max_examples=150, deadline=None)
 
 
 def worsened(metrics: dict[str, float], steps: dict[str, float]) -> dict[str, float]:
@@ -37,7 +36,6 @@ def worsened(metrics: dict[str, float], steps: dict[str, float]) -> dict[str, fl
     }
 
 
-@QUICK
 @given(METRICS, METRICS, METRICS, WIDTHS, STEPS, STEPS)
 def test_a_worse_metric_never_helps(
     evidence, never_better, champion, challenger, train, widths, down, back
@@ -49,7 +47,6 @@ def test_a_worse_metric_never_helps(
     assert never_better(worse.verdict, base.verdict)
 
 
-@QUICK
 @given(METRICS, METRICS, WIDTHS, st.tuples(LOSS, LOSS), st.tuples(SHARE, SHARE))
 def test_weaker_evidence_for_another_recipe_never_helps(
     evidence, never_better, champion, challenger, widths, gains, p_values
@@ -61,7 +58,6 @@ def test_weaker_evidence_for_another_recipe_never_helps(
     assert never_better(base.switch().but(recipes=None).verdict, strong.verdict)
 
 
-@QUICK
 @given(
     st.lists(st.tuples(st.integers(0, 20), SHARE), min_size=1, max_size=4),
     STEP,
@@ -86,7 +82,6 @@ def test_a_worse_slice_export_or_service_never_helps(
     assert never_better(with_all(step, max(parity), max(latency)), better)
 
 
-@QUICK
 @given(METRICS, METRICS, WIDTHS)
 def test_an_identical_pair_is_never_better_and_passes_its_champion(
     evidence, metrics, train, widths

@@ -21,11 +21,14 @@ from bc_pipeline.artifacts.evidence import (
     Verdict,
 )
 from bc_pipeline.data.split import hash_position
-from bc_pipeline.evaluation.build import ModelUnderTest, Predict, evaluate
+from bc_pipeline.evaluation.evaluate import evaluate
 from bc_pipeline.evaluation.importance import permutation_importance
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.promotion.gate import decide
 from bc_pipeline.schema import row_key
+from tests.fake_predictor import FakePredictor, Predict
+
+pytestmark = pytest.mark.integration
 
 PARITY = Parity(rows=100, worst_difference=0.0, flips=0)
 SMOKE = Smoke(passed=True, rows=20, worst_difference=0.0, median_ms=1.0)
@@ -45,7 +48,7 @@ class Rows:
 
 @dataclass(frozen=True)
 class Model:
-    under_test: ModelUnderTest
+    under_test: FakePredictor
     oof: np.ndarray
     train: Rows
 
@@ -76,7 +79,7 @@ class Wdbc:
             )
             fitted = build.fit(rows.values, rows.positive)
         ranked = np.sort(oof[rows.positive == 1, 1])
-        model = ModelUnderTest(
+        model = FakePredictor(
             version=f"{candidate}-{len(rows.keys)}",
             recipe=recipe.recipe,
             title=recipe.title,
@@ -84,7 +87,7 @@ class Wdbc:
             as_of="2026-11-15T00:00:00Z",
             schema_fingerprint=self.problem.schema.fingerprint,
             threshold=float(np.nextafter(ranked[int((1 - target) * ranked.size)], 0.0)),
-            predict=lambda values: fitted.predict_proba(values)[:, 1],
+            positive=lambda values: fitted.predict_proba(values)[:, 1],
         )
         return Model(model, oof[:, 1], rows)
 
@@ -97,6 +100,7 @@ class Wdbc:
             train=challenger.train,
             holdout=self.holdout,
             oof_probability=challenger.oof,
+            nested_call=challenger.oof > challenger.under_test.manifest.threshold,
             losses={},
             parity=PARITY,
         )
@@ -123,8 +127,8 @@ def champion(world: Wdbc) -> Model:
 
 
 def answering(model: Model, change: Callable[[Predict, np.ndarray], np.ndarray]) -> Model:
-    sound = model.under_test.predict
-    return model.but(predict=lambda values: change(sound, values))
+    sound = model.under_test.positive
+    return model.but(positive=lambda values: change(sound, values))
 
 
 def test_the_champion_is_good_enough_to_be_first(world: Wdbc, champion: Model) -> None:
@@ -165,7 +169,7 @@ def test_flipped_labels_never_pass(world: Wdbc, champion: Model, seed: int) -> N
 @pytest.mark.parametrize("spoil", ["zeroed", "shuffled"])
 def test_a_lost_important_feature_never_passes(world: Wdbc, champion: Model, spoil: str) -> None:
     ranked = permutation_importance(
-        champion.under_test.predict,
+        champion.under_test.positive,
         world.holdout.values,
         world.holdout.positive,
         world.problem.schema.names,

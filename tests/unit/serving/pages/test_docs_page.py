@@ -7,20 +7,20 @@ import sys
 import pytest
 
 from bc_pipeline.errors import ConfigError, NotThere
-from bc_pipeline.serving.pages import docs_page, text_page
+from bc_pipeline.serving.pages import docs_page, text_pages
 from tests.unit.serving.conftest import Service
 
 
 @pytest.mark.parametrize(
     ("path", "assets"), [("/docs", 4), ("/redoc", 4), ("/problems", 2), ("/health", 2)]
 )
-def test_a_page_names_only_assets_of_this_service_and_holds_no_script(
+def test_pages_load_only_own_assets_and_have_no_inline_scripts_or_styles(
     service: Service, path: str, assets: int
 ) -> None:
     page = service.request("GET", path, headers={"Accept": "text/html"})
-    needed = re.findall(r'(?:src|href)="([^"]*)"', page.text)
-    assert len(needed) >= assets
-    for address in needed:
+    urls = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert len(urls) >= assets
+    for address in urls:
         assert service.get(address).status_code == 200, address
     assert re.findall(r"<script[^>]*>([^<]+)<", page.text) == []
     assert "style=" not in page.text
@@ -32,14 +32,15 @@ def test_a_page_names_only_assets_of_this_service_and_holds_no_script(
     [
         ("/docs", docs_page.SWAGGER_POLICY),
         ("/redoc", docs_page.REDOC_POLICY),
-        ("/problems", text_page.POLICY),
-        ("/health", text_page.POLICY),
+        ("/problems", text_pages.POLICY),
+        ("/health", text_pages.POLICY),
     ],
 )
-def test_a_page_has_a_policy_of_its_own(service: Service, path: str, policy: str) -> None:
+def test_each_page_has_its_own_strict_content_security_policy(
+    service: Service, path: str, policy: str
+) -> None:
     page = service.request("GET", path, headers={"Accept": "text/html"})
-    given = page.headers.get_list("content-security-policy")
-    assert given == [policy]
+    assert page.headers.get_list("content-security-policy") == [policy]
     assert policy.startswith("default-src 'none'")
     assert "script-src 'self';" in policy or "script-src" not in policy
     assert "http" not in policy
@@ -47,7 +48,7 @@ def test_a_page_has_a_policy_of_its_own(service: Service, path: str, policy: str
     assert "frame-ancestors 'none'" in policy
 
 
-def test_an_asset_is_kept_for_ever_and_its_address_changes_with_it(service: Service) -> None:
+def test_assets_are_immutable_and_their_url_has_their_digest(service: Service) -> None:
     address = re.findall(r'src="([^"]*swagger-start[^"]*)"', service.get("/docs").text)[0]
     asset = service.get(address)
     assert asset.headers["cache-control"] == "public, max-age=31536000, immutable"
@@ -57,23 +58,23 @@ def test_an_asset_is_kept_for_ever_and_its_address_changes_with_it(service: Serv
     assert (again.status_code, again.content) == (304, b"")
 
 
-def test_no_asset_asks_redocs_makers_for_their_logo() -> None:
-    assert b"cdn.redoc.ly" not in docs_page.asset("redoc.standalone.js").data
+def test_redoc_loads_no_logo_from_another_host() -> None:
+    assert b"cdn.redoc.ly" not in docs_page.load_asset("redoc.standalone.js").data
 
 
 @pytest.mark.parametrize("name", ["nothing.js", "core.py", "favicon.png", "%2e%2e%2fcore.py"])
-def test_other_files_of_the_package_are_not_served(service: Service, name: str) -> None:
+def test_only_listed_assets_are_served(service: Service, name: str) -> None:
     assert service.get(f"/docs/assets/{name}").status_code == 404
     with pytest.raises(NotThere):
-        docs_page.asset(name)
+        docs_page.load_asset(name)
 
 
-def test_the_package_is_found_and_not_imported(service: Service) -> None:
+def test_assets_are_read_without_importing_their_package(service: Service) -> None:
     assert service.get("/docs/assets/swagger-ui.css").status_code == 200
     assert "fastapi_offline" not in sys.modules
 
 
-def test_a_missing_package_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_asset_package_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(ConfigError, match="not installed"):
-        docs_page.asset("swagger-ui.css")
+        docs_page.load_asset("swagger-ui.css")

@@ -1,4 +1,4 @@
-"""The line of a request: what stands in it, when it is written, what it costs."""
+"""Access log lines: their content, when they are written, and their cost."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import io
 import json
 import os
 import select
-import timeit
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,20 @@ from typing import Any
 import httpx
 import pytest
 
-from bc_pipeline.access.caller import Caller
+from bc_pipeline.auth.callers import Caller
 from bc_pipeline.serving.app import create_app
-from bc_pipeline.serving.exchange import Exchange
-from bc_pipeline.serving.telemetry.access_log import FLUSH_SECONDS, PROBES, AccessLog
+from bc_pipeline.serving.request_context import RequestContext
+from bc_pipeline.serving.telemetry.access_log import QUIET_ROUTES, AccessLog
 from bc_pipeline.settings import Settings
+from tests.cpu_time import cpu_cost
+from tests.waiting import PATIENCE
 
 
-def exchange(route: str = "/v1/predict", status: int = 200) -> Exchange:
-    made = Exchange("192.0.2.7")
-    made.route, made.status, made.model = route, status, "v1"
-    made.caller = Caller("ward-4", "k1", frozenset())
-    return made
+def answered(route: str = "/v1/predict", status: int = 200) -> RequestContext:
+    context = RequestContext("192.0.2.7")
+    context.route, context.status, context.model = route, status, "v1"
+    context.caller = Caller("ward-4", "k1", frozenset())
+    return context
 
 
 def lines(stream: io.BytesIO) -> list[dict[str, Any]]:
@@ -40,17 +41,17 @@ def in_loop(work: Callable[[], Any]) -> None:
     asyncio.run(main())
 
 
-def test_a_line_says_who_asked_what_and_how_it_ended() -> None:
+def test_the_fields_of_a_line() -> None:
     stream = io.BytesIO()
-    log, made = AccessLog(stream=stream), exchange()
-    in_loop(lambda: (log.write(made, "POST", 0.00123449), log.flush()))
+    log, context = AccessLog(stream=stream), answered()
+    in_loop(lambda: (log.write(context, "POST", 0.00123449), log.flush()))
     (line,) = lines(stream)
     moment = line.pop("timestamp")
     assert moment.endswith("Z")
     assert len(moment) == len("2026-11-15T00:00:00.000000Z")
     assert line == {
         "event": "request",
-        "request": made.id,
+        "request": context.id,
         "method": "POST",
         "path": "/v1/predict",
         "status": 200,
@@ -62,32 +63,39 @@ def test_a_line_says_who_asked_what_and_how_it_ended() -> None:
     }
 
 
-def test_lines_wait_for_others_but_not_for_long() -> None:
-    stream = io.BytesIO()
+def test_lines_are_written_together_after_a_short_wait() -> None:
+    flushed = asyncio.Event()
+
+    class Stream(io.BytesIO):
+        def flush(self) -> None:
+            flushed.set()
+
+    stream = Stream()
     log = AccessLog(stream=stream)
 
     async def main() -> None:
-        log.write(exchange(), "POST", 0.001)
-        log.write(exchange(), "POST", 0.001)
+        log.write(answered(), "POST", 0.001)
+        log.write(answered(), "POST", 0.001)
         assert stream.getvalue() == b""
-        await asyncio.sleep(FLUSH_SECONDS * 2)
+        await asyncio.wait_for(flushed.wait(), PATIENCE)
         assert len(lines(stream)) == 2
-        # A timer that is over is started again.
-        log.write(exchange(), "POST", 0.001)
-        await asyncio.sleep(FLUSH_SECONDS * 2)
+        # The timer starts again with the next line.
+        flushed.clear()
+        log.write(answered(), "POST", 0.001)
+        await asyncio.wait_for(flushed.wait(), PATIENCE)
 
     asyncio.run(main())
     assert len(lines(stream)) == 3
 
 
-@pytest.mark.parametrize("route", sorted(PROBES))
-def test_probes_fill_no_log_unless_they_fail(route: str) -> None:
+@pytest.mark.parametrize("route", sorted(QUIET_ROUTES))
+def test_probes_are_logged_only_when_they_fail(route: str) -> None:
     stream = io.BytesIO()
     log = AccessLog(stream=stream)
     in_loop(
         lambda: (
-            log.write(exchange(route, 200), "GET", 0.001),
-            log.write(exchange(route, 503), "GET", 0.001),
+            log.write(answered(route, 200), "GET", 0.001),
+            log.write(answered(route, 503), "GET", 0.001),
             log.flush(),
         )
     )
@@ -98,21 +106,23 @@ def test_probes_fill_no_log_unless_they_fail(route: str) -> None:
     ("level", "written"),
     [("DEBUG", ["/livez", "/"]), ("INFO", ["/"]), ("WARNING", []), ("ERROR", [])],
 )
-def test_the_level_decides(level: str, written: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_log_level_decides_what_is_written(
+    level: str, written: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     stream = io.BytesIO()
-    log = AccessLog.of(level)
+    log = AccessLog(level)
     monkeypatch.setattr("sys.stderr", io.TextIOWrapper(stream))
     in_loop(
         lambda: (
-            log.write(exchange("/livez"), "GET", 0.001),
-            log.write(exchange("/"), "GET", 0.001),
+            log.write(answered("/livez"), "GET", 0.001),
+            log.write(answered("/"), "GET", 0.001),
             log.flush(),
         )
     )
     assert [line["path"] for line in lines(stream)] == written
 
 
-def test_workers_do_not_mix_their_lines_in_one_pipe() -> None:
+def test_lines_are_written_in_groups_that_a_pipe_takes_at_once() -> None:
     class Pipe(io.BytesIO):
         def __init__(self) -> None:
             super().__init__()
@@ -125,44 +135,42 @@ def test_workers_do_not_mix_their_lines_in_one_pipe() -> None:
 
     stream = Pipe()
     log = AccessLog(stream=stream)
-    in_loop(lambda: ([log.write(exchange(), "POST", 0.001) for _ in range(200)], log.flush()))
+    in_loop(lambda: ([log.write(answered(), "POST", 0.001) for _ in range(200)], log.flush()))
     assert len(lines(stream)) == 200
     assert max(stream.sizes) <= select.PIPE_BUF
     assert len(stream.sizes) < 20
 
 
-def test_a_line_longer_than_a_pipe_takes_is_written_all_the_same() -> None:
+def test_a_line_longer_than_pipe_buf_is_still_written() -> None:
     stream = io.BytesIO()
-    log, made = AccessLog(stream=stream), exchange()
-    made.client = "x" * (2 * select.PIPE_BUF)
-    in_loop(lambda: (log.write(made, "GET", 0.001), log.write(exchange(), "GET", 0), log.flush()))
+    log, context = AccessLog(stream=stream), answered()
+    context.client = "x" * (2 * select.PIPE_BUF)
+    in_loop(
+        lambda: (log.write(context, "GET", 0.001), log.write(answered(), "GET", 0), log.flush())
+    )
     assert [len(line["client"]) for line in lines(stream)] == [2 * select.PIPE_BUF, 9]
 
 
-def test_a_reader_that_went_away_costs_no_answer() -> None:
+def test_a_closed_pipe_raises_nothing() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with io.FileIO(writing, "w") as stream:
         log = AccessLog(stream=stream)
-        in_loop(lambda: (log.write(exchange(), "GET", 0.001), log.flush()))
+        in_loop(lambda: (log.write(answered(), "GET", 0.001), log.flush()))
 
 
-def test_a_line_costs_an_answer_next_to_nothing(tmp_path: Path) -> None:
+def test_writing_a_line_is_cheap(tmp_path: Path) -> None:
+    costs: list[float] = []
     with (tmp_path / "log").open("wb") as stream:
-        log, made = AccessLog(stream=stream), exchange()
-        seconds: list[float] = []
-
-        def measure() -> None:
-            seconds.extend(
-                timeit.repeat(lambda: log.write(made, "POST", 0.001), number=2048, repeat=20)
-            )
-
-        in_loop(measure)
-    # Measured: 1.8 microseconds, the writing included; others use this machine too.
-    assert min(seconds) / 2048 < 4e-6
+        log, context = AccessLog(stream=stream), answered()
+        in_loop(
+            lambda: costs.append(cpu_cost(lambda: log.write(context, "POST", 0.001), number=2048))
+        )
+    # 2.5 when measured, which was 1.6 microseconds, writing to the file included.
+    assert costs[0] < 6
 
 
-def test_the_service_writes_what_is_left_when_it_stops(
+def test_the_service_writes_waiting_lines_when_it_stops(
     settings: Settings, api_key: str, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:
     app = create_app(settings)

@@ -1,4 +1,4 @@
-"""Traces, as a collector gets them."""
+"""Traces, as a collector receives them."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.serving.services import Services
 from bc_pipeline.serving.telemetry.tracing import Tracing
 from bc_pipeline.settings import Settings
+from tests.waiting import PATIENCE
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 HEADERS = {"X-API-Key": "test-key-of-the-unit-tests"}
 
 
 class Collector:
-    """Takes OTLP over HTTP and keeps it."""
+    """Receives OTLP over HTTP and stores it."""
 
     def __init__(self) -> None:
         self.paths: list[str] = []
@@ -77,9 +79,9 @@ def values(attributes: Any) -> dict[str, Any]:
 
 @pytest.fixture
 def collector() -> Iterator[Collector]:
-    made = Collector()
-    yield made
-    made.stop()
+    collector = Collector()
+    yield collector
+    collector.stop()
 
 
 @pytest.fixture
@@ -124,7 +126,7 @@ def test_the_documented_route_makes_the_same_span(traced: Any, collector: Collec
     assert "bc.model_version" not in values(span.attributes)
 
 
-def test_the_caller_s_trace_goes_on(traced: Any, collector: Collector) -> None:
+def test_the_caller_s_trace_is_continued(traced: Any, collector: Collector) -> None:
     headers = {"traceparent": f"00-{TRACE}-{PARENT}-01"}
     traced.request("GET", "/livez", headers=headers)
     flush(traced)
@@ -133,7 +135,7 @@ def test_the_caller_s_trace_goes_on(traced: Any, collector: Collector) -> None:
     assert span.parent_span_id.hex() == PARENT
 
 
-def test_a_caller_that_does_not_sample_is_obeyed(traced: Any, collector: Collector) -> None:
+def test_a_caller_s_decision_not_to_sample_is_respected(traced: Any, collector: Collector) -> None:
     traced.request("GET", "/livez", headers={"traceparent": f"00-{TRACE}-{PARENT}-00"})
     flush(traced)
     assert collector.spans() == []
@@ -149,10 +151,10 @@ def test_a_malformed_parent_begins_a_new_trace(
     assert span.parent_span_id == b""
 
 
-def test_a_fault_of_the_service_is_marked(
+def test_an_internal_error_is_marked_in_the_span(
     traced: Any, collector: Collector, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("bc_pipeline.serving.routes.health.readiness", lambda services: 1 / 0)
+    monkeypatch.setattr(Services, "readiness", lambda services: 1 / 0)
     assert traced.get("/readyz").status_code == 500
     traced.get("/nowhere")
     flush(traced)
@@ -165,7 +167,7 @@ def test_a_fault_of_the_service_is_marked(
     assert "http.route" not in values(refusal.attributes)
 
 
-def test_nothing_of_a_request_is_told(traced: Any, collector: Collector) -> None:
+def test_spans_carry_no_text_of_the_client(traced: Any, collector: Collector) -> None:
     traced.request(
         "CANARYMETHOD",
         "/canary-path/canary?canary=canary",
@@ -191,30 +193,34 @@ def test_an_endpoint_may_have_its_own_path(collector: Collector, start: Any) -> 
     assert collector.paths == ["/tenant/v1/traces"]
 
 
-def test_without_a_collector_nothing_is_made(settings: Settings) -> None:
-    assert Tracing.of(settings) is None
+def test_without_a_collector_there_is_no_tracing(settings: Settings) -> None:
+    assert Tracing.from_settings(settings) is None
 
 
-def test_a_collector_that_is_away_costs_no_answer_and_a_short_end(start: Any) -> None:
-    # Nothing listens on a port that was just given back.
-    gone = Collector()
-    gone.stop()
-    service = start(otlp_endpoint=gone.endpoint)
+def test_an_unavailable_collector_costs_no_answer_and_delays_the_end_little(start: Any) -> None:
+    # Nothing listens on a port that was just released.
+    closed = Collector()
+    closed.stop()
+    service = start(otlp_endpoint=closed.endpoint)
     assert service.get("/livez").status_code == 200
-    begun = time.monotonic()
-    flush(service)
-    assert time.monotonic() - begun < 8
+    flushing = threading.Thread(target=flush, args=(service,), daemon=True)
+    flushing.start()
+    # The exporter gives up after three seconds.
+    flushing.join(PATIENCE)
+    assert not flushing.is_alive()
 
 
 @pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://collector", "http://", "x"])
-def test_what_is_no_address_is_refused_by_name(endpoint: str) -> None:
+def test_an_invalid_endpoint_names_its_setting(endpoint: str) -> None:
     with pytest.raises(ConfigError) as caught:
         Tracing(endpoint)
     assert caught.value.setting == "BC_OTLP_ENDPOINT"
 
 
 @pytest.mark.parametrize("missing", ["opentelemetry", "opentelemetry.exporter"])
-def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_named_in_the_error(
+    missing: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for name in [name for name in sys.modules if name.startswith("opentelemetry")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, missing, None)
@@ -223,7 +229,8 @@ def test_a_missing_extra_is_named(missing: str, monkeypatch: pytest.MonkeyPatch)
     assert caught.value.setting == "BC_OTLP_ENDPOINT"
 
 
-def test_nothing_is_loaded_while_it_is_off() -> None:
+@pytest.mark.integration
+def test_opentelemetry_is_not_imported_while_tracing_is_off() -> None:
     program = (
         "import sys; import bc_pipeline.serving.app;"
         "print([name for name in sys.modules if name.startswith('opentelemetry')])"

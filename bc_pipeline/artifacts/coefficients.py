@@ -1,0 +1,47 @@
+"""Coefficients of a logistic regression, to predict single rows without ONNX Runtime.
+
+ONNX Runtime is made for batches: for one row of thirty numbers, a call of it takes many times
+as long as the arithmetic, and displaces the request's data from the processor's caches.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from operator import mul, sub, truediv
+
+from bc_pipeline.artifacts.evidence import Document
+
+COEFFICIENTS_FORMAT = 1
+
+
+class Coefficients(Document, frozen=True, kw_only=True):
+    """A logistic regression on standardised features; the format of ``coefficients.json``.
+
+    The probability is 1 / (1 + exp(-(intercept + sum of weight * (value - mean) / scale))).
+
+    Attributes
+    ----------
+    mean, scale, weights : tuple of float
+        One of each per feature, in the order of the manifest's schema.
+    """
+
+    format: int = COEFFICIENTS_FORMAT
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+
+    def fits(self, n_features: int) -> bool:
+        """Whether there is one coefficient per feature, and no division by zero."""
+        widths = {len(self.mean), len(self.scale), len(self.weights)}
+        return widths == {n_features} and 0.0 not in self.scale
+
+    def positive(self, values: Sequence[float]) -> float:
+        """Probability of the positive class of one row."""
+        scaled = map(truediv, map(sub, values, self.mean), self.scale)
+        score = sum(map(mul, scaled, self.weights)) + self.intercept
+        try:
+            return 1.0 / (1.0 + math.exp(-score))
+        except OverflowError:
+            return 0.0

@@ -1,0 +1,44 @@
+"""Commands for the anchor: the version that bounds the loss of a chain of refreshes."""
+
+from __future__ import annotations
+
+from getpass import getuser
+from typing import Annotated
+
+import typer
+
+from bc_pipeline import steps
+from bc_pipeline.cli import output
+from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.settings import load_settings
+
+app = typer.Typer(help="The fixed version that every challenger is compared with, too.")
+
+
+@app.command("show")
+def show(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+    """Show which version is the anchor, since when, and who set it why.
+
+    Example: `bc-pipeline anchor show`
+    """
+    output.report("Anchor", steps.anchor(load_settings(), problem), as_json=as_json)
+
+
+@app.command("set")
+def set_(
+    version: Annotated[str, typer.Argument(help="A version that is or was in production.")],
+    reason: Annotated[
+        str,
+        typer.Option("--reason", metavar="TEXT", help="Why, for the audit log."),
+    ],
+    problem: ProblemName = "wdbc",
+    as_json: AsJson = False,
+) -> None:
+    """Make another version the anchor: what was lost up to it is accepted.
+
+    Example: `bc-pipeline anchor set 20260601T000000Z-logistic-3f2a9c1b7d --reason "new clinic"`
+    """
+    result = steps.set_anchor(
+        load_settings(), problem, version, actor=f"cli:{getuser()}", reason=reason
+    )
+    output.report("Anchor", result, as_json=as_json)

@@ -1,0 +1,114 @@
+"""Commands for batches: list, show, accept, withdraw, restore."""
+
+from __future__ import annotations
+
+from getpass import getuser
+from typing import Annotated, Any
+
+import typer
+
+from bc_pipeline import steps
+from bc_pipeline.cli import output
+from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.settings import load_settings
+
+app = typer.Typer(help="The batches of accepted rows, and the decisions about them.")
+
+Batch = Annotated[str, typer.Argument(help="A batch, as `ingest` and `batch list` name it.")]
+Reason = Annotated[
+    str,
+    typer.Option("--reason", metavar="TEXT", help="Why, for the audit log; no data of patients."),
+]
+
+
+def _actor() -> str:
+    return f"cli:{getuser()}"
+
+
+@app.command("list")
+def list_(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+    """List the batches by time of arrival, and whether they count.
+
+    Example: `bc-pipeline batch list`
+    """
+    batches = steps.list_batches(load_settings(), problem)
+    columns = ("batch", "source", "arrived_at", "accepted", "quarantined", "state", "since")
+    rows = [[batch[column] for column in columns] for batch in batches]
+    output.show(batches, output.table("Batches", columns, rows), as_json=as_json)
+
+
+@app.command("show")
+def show(batch: Batch, problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+    """Show a batch, what was decided about it, and which versions were trained on it.
+
+    Example: `bc-pipeline batch show 3f2a9c1b7d5e8a40`
+    """
+    _show("Batch", steps.show_batch(load_settings(), problem, batch), as_json=as_json)
+
+
+@app.command("accept")
+def accept(
+    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+) -> None:
+    """Let the rows of a held batch count from now on: they differ, and are right.
+
+    Refused where batches that landed meanwhile contradict its rows.
+
+    Example: `bc-pipeline batch accept 3f2a9c1b7d5e8a40 --reason "all from screening"`
+    """
+    result = steps.accept_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
+    _show("Accepted" if result["changed"] else "Is not held", result, as_json=as_json)
+
+
+@app.command("withdraw")
+def withdraw(
+    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+) -> None:
+    """Let a batch's rows not count from now on; earlier snapshots stay what they were.
+
+    Its landed file does not bring it back. Rows that were quarantined because they contradict it
+    can land again, in a file of their own.
+
+    Example: `bc-pipeline batch withdraw 3f2a9c1b7d5e8a40 --reason "labels of another clinic"`
+    """
+    result = steps.withdraw_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
+    _show("Withdrawn" if result["changed"] else "Was withdrawn before", result, as_json=as_json)
+
+
+@app.command("restore")
+def restore(
+    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+) -> None:
+    """Let the rows of a withdrawn batch count again from now on.
+
+    Refused where batches that landed meanwhile contradict its rows.
+
+    Example: `bc-pipeline batch restore 3f2a9c1b7d5e8a40 --reason "labels were right"`
+    """
+    result = steps.restore_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
+    _show("Restored" if result["changed"] else "Is not withdrawn", result, as_json=as_json)
+
+
+def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
+    decisions = result["decisions"]
+    columns = ("event", "at", "actor", "reason")
+    shown = result | {name: _counted(result[name]) for name in ("reasons", _BECAUSE)}
+    listed = ("decisions", "findings")
+    tables = [output.fields(title, {k: v for k, v in shown.items() if k not in listed})]
+    if result["findings"]:
+        found = [
+            [one["test"], one["feature"] or "", f"{one['statistic']:.3g}", f"{one['p']:.1g}"]
+            for one in result["findings"]
+        ]
+        tables.append(output.table("Findings", ("test", "feature", "statistic", "p"), found))
+    if decisions:
+        rows = [[decision[column] for column in columns] for decision in decisions]
+        tables.append(output.table("Decisions", columns, rows))
+    output.show(result, *tables, as_json=as_json)
+
+
+_BECAUSE = "quarantined_because_of_it"
+
+
+def _counted(counts: dict[str, int]) -> list[str]:
+    return [f"{count}: {name}" for name, count in counts.items()]

@@ -1,0 +1,1 @@
+"""Deployments outside the embedded stack: containers, clusters, their secrets and alert rules."""

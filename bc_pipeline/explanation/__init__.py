@@ -1,0 +1,1 @@
+"""How much each feature contributes to a prediction: linear form or Shapley values."""

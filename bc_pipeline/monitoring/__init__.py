@@ -1,1 +1,0 @@
-"""Watching what is live: the alert rules of the service."""

@@ -1,0 +1,1 @@
+"""Answered predictions and reported outcomes: append log, database, migrations."""

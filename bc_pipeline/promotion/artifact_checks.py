@@ -1,0 +1,90 @@
+"""Checks of the evidence, of the export, and of the service with the challenger's files."""
+
+from __future__ import annotations
+
+from bc_pipeline.artifacts.evidence import Check, Evaluation, Parity, Smoke
+from bc_pipeline.problems.base import GatePolicy
+from bc_pipeline.promotion.check import at_most, is_known, missing_note
+
+
+def frozen_threshold(evaluation: Evaluation) -> Check:
+    """The holdout was judged at the threshold that was chosen on train rows."""
+    chosen, used = evaluation.cross_validation.threshold, evaluation.challenger.holdout.threshold
+    return Check(
+        "frozen_threshold",
+        "the same threshold in cross-validation and on the holdout",
+        is_known(chosen, used) and chosen == used,
+        challenger=used,
+        bound=chosen,
+    )
+
+
+def rows_apart(evaluation: Evaluation) -> Check:
+    """No row was used for both the choice of the model and the verdict."""
+    train = set(evaluation.cross_validation.keys)
+    shared = sum(key in train for key in evaluation.challenger.holdout.keys)
+    return Check(
+        "rows_apart",
+        "no row both in train and in the holdout",
+        shared == 0,
+        challenger=float(shared),
+        bound=0.0,
+    )
+
+
+def parity_difference(policy: GatePolicy, parity: Parity) -> Check:
+    """The exported model's probabilities are the fitted model's."""
+    return Check(
+        "parity_difference",
+        f"exported and fitted probabilities at most {policy.parity_bound:g} apart",
+        parity.rows > 0 and at_most(parity.worst_difference, policy.parity_bound),
+        challenger=parity.worst_difference,
+        bound=policy.parity_bound,
+        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
+    )
+
+
+def parity_flips(parity: Parity) -> Check:
+    """The exported model makes the fitted model's calls."""
+    return Check(
+        "parity_flips",
+        "no call differs between the exported and the fitted model",
+        parity.rows > 0 and parity.flips == 0,
+        challenger=float(parity.flips),
+        bound=0.0,
+        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
+    )
+
+
+def smoke_answers(smoke: Smoke) -> Check:
+    """The service started with the challenger's files and answered."""
+    return Check(
+        "smoke_answers",
+        "the service starts with the new version and answers every golden row",
+        smoke.passed and smoke.rows > 0,
+        note=smoke.reason or f"{smoke.rows} golden rows answered.",
+    )
+
+
+def smoke_agreement(policy: GatePolicy, smoke: Smoke) -> Check:
+    """The service's probabilities are the evaluated ones."""
+    return Check(
+        "smoke_agreement",
+        f"the service's probabilities at most {policy.parity_bound:g} from the evaluated ones",
+        at_most(smoke.worst_difference, policy.parity_bound),
+        challenger=smoke.worst_difference,
+        bound=policy.parity_bound,
+        note=missing_note(smoke.worst_difference),
+    )
+
+
+def smoke_latency(policy: GatePolicy, smoke: Smoke) -> Check:
+    """The service answers within its latency budget."""
+    return Check(
+        "smoke_latency",
+        f"median answer of the service within {policy.smoke_latency_ms:g} ms",
+        at_most(smoke.median_ms, policy.smoke_latency_ms),
+        challenger=smoke.median_ms,
+        bound=policy.smoke_latency_ms,
+        note=missing_note(smoke.median_ms),
+    )

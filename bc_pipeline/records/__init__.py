@@ -1,1 +1,0 @@
-"""What was answered and what turned out true: append log, database, migrations."""

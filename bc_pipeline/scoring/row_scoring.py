@@ -1,0 +1,192 @@
+"""The columns of the scores, the table of rejected rows, and the rows handed to validation."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bc_pipeline.artifacts.files import staged_file
+from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.predictors import Predictor
+from bc_pipeline.schema import row_key
+from bc_pipeline.scoring.repeated_ids import IdsRepeated
+from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.writer import DEFECT_COLUMNS, Kind, TableWriter, defect_columns
+
+Validate = Callable[[Sequence[str], np.ndarray], None]
+"""Called as ``validate(names, values)`` with the accepted rows, in portions of `PORTION_ROWS`.
+
+A row's name is its id or, where it has none, its line.
+"""
+
+# A validation costs mostly per call, and its memory grows with the rows.
+PORTION_ROWS = 30_000
+
+
+@dataclass
+class ValidationBuffer:
+    """Collects accepted rows until there are enough of them for a call of `validate`.
+
+    Attributes
+    ----------
+    require_unique : bool
+        Whether to raise `IdsRepeated` instead of handing over rows of the same name.
+    """
+
+    validate: Validate | None
+    require_unique: bool = False
+    names: list[str] = field(default_factory=list)
+    blocks: list[np.ndarray] = field(default_factory=list)
+
+    def add(self, block: Block, accepted: np.ndarray, values: np.ndarray) -> None:
+        if self.validate is None:
+            return
+        # Two rows of equal values are not a repeated id.
+        self.names += [
+            block.ids[row] or f"line {line}"
+            for row, line in zip(accepted.tolist(), block.lines[accepted].tolist(), strict=True)
+        ]
+        self.blocks.append(values)
+        if len(self.names) >= PORTION_ROWS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.validate is not None and self.names:
+            if self.require_unique and len(set(self.names)) < len(self.names):
+                raise IdsRepeated
+            self.validate(self.names, np.concatenate(self.blocks))
+        self.names, self.blocks = [], []
+
+
+OUTSIDE_RANGE = "outside_training_range"
+
+
+class RangeCheck:
+    """Finds the values outside the range of the rows that a model was trained on.
+
+    Attributes
+    ----------
+    rows : int
+        Number of rows with such a value, so far.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        names = manifest.feature_schema.names
+        ranges = np.array([manifest.training_range[name] for name in names], dtype=np.float64)
+        self.rows = 0
+        self._names = names
+        self._low, self._high = ranges.T
+        self._counts = np.zeros(len(names), dtype=np.int64)
+
+    def find(self, values: np.ndarray) -> list[str | None]:
+        """For each row the names of these features, separated by ``"; "``; None where none is.
+
+        Parameters
+        ----------
+        values : array of float64, shape (n, k)
+        """
+        outside = (values < self._low) | (values > self._high)
+        found: list[str | None] = [None] * len(values)
+        rows = np.flatnonzero(outside.any(axis=1))
+        for row in rows.tolist():
+            found[row] = "; ".join(compress(self._names, outside[row].tolist()))
+        self.rows += len(rows)
+        self._counts += outside.sum(axis=0)
+        return found
+
+    @property
+    def by_feature(self) -> dict[str, int]:
+        """Number of such values of each feature that has any."""
+        counts = zip(self._names, self._counts.tolist(), strict=True)
+        return {name: count for name, count in counts if count}
+
+
+class RowScorer:
+    """Computes the output's columns for accepted rows, and counts them."""
+
+    def __init__(self, predictor: Predictor) -> None:
+        self.rows = self.positive = 0
+        self.range_check = RangeCheck(predictor.manifest)
+        self._predictor = predictor
+        self._labels = predictor.manifest.label_set
+        self._positive_column = f"probability_{self._labels.positive.name}"
+        self.columns: dict[str, Kind] = {
+            "id": "text",
+            "prediction": "integer",
+            "label": "text",
+            "probability": "number",
+            self._positive_column: "number",
+            "model_version": "text",
+            OUTSIDE_RANGE: "text",
+        }
+
+    def score(self, block: Block, accepted: np.ndarray, values: np.ndarray) -> dict[str, Any]:
+        """The columns of some rows of a block.
+
+        Parameters
+        ----------
+        accepted : array of int, shape (m,)
+            Positions in the block.
+        values : array of float64, shape (m, n_features)
+
+        Raises
+        ------
+        DegenerateModel
+            Where the model does not return one probability per row.
+        """
+        manifest, labels = self._predictor.manifest, self._labels
+        probability = self._predictor.positive(values) if len(values) else np.empty(0)
+        called = manifest.decision_rule.are_positive(probability, len(values))
+        self.rows += len(values)
+        self.positive += int(called.sum())
+        names = {call: labels.name(call) for call in (True, False)}
+        return {
+            "id": [
+                block.ids[row] or row_key(block.values[row].tolist()) for row in accepted.tolist()
+            ],
+            "prediction": np.where(called, labels.code(True), labels.code(False)),
+            "label": [names[call] for call in called.tolist()],
+            "probability": np.where(called, probability, 1 - probability),
+            self._positive_column: probability,
+            "model_version": [manifest.version] * len(values),
+            OUTSIDE_RANGE: self.range_check.find(values),
+        }
+
+
+class RejectsWriter(ExitStack):
+    """Writes the defects of rows that are not scored; makes no file where there are none.
+
+    The file is published when the block ends without an error.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.rows = 0
+        self.reasons: Counter[str] = Counter()
+        self._path = path
+        self._writer: TableWriter | None = None
+
+    def add(self, block: Block) -> None:
+        if not block.defects:
+            return
+        if self._writer is None:
+            staged = self.enter_context(staged_file(self._path))
+            self._writer = self.enter_context(TableWriter(staged, DEFECT_COLUMNS, "csv"))
+        listed = [
+            (block.ids[row], defect)
+            for row in sorted(block.defects)
+            for defect in block.defects[row]
+        ]
+        self.rows += len(block.defects)
+        self.reasons.update(
+            f"{defect.column}: {defect.reason}" if defect.column else defect.reason
+            for _, defect in listed
+        )
+        self._writer.write(defect_columns(listed))

@@ -1,0 +1,1 @@
+"""The HTTP server: processes, sockets, TLS and the HTTP protocol."""

@@ -1,1 +1,0 @@
-"""What callers send: bounded, strict, and every defect named."""

@@ -1,1 +1,0 @@
-"""The Open Inference Protocol, and rows of many forms."""

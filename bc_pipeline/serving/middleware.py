@@ -1,0 +1,115 @@
+"""The outermost layer of the application: what applies to every request."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http import HTTPStatus
+
+from starlette.requests import ClientDisconnect, Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from bc_pipeline.errors import AddressRefused, KeyRefused, PipelineError, RateLimited
+from bc_pipeline.serving import error_responses
+from bc_pipeline.serving.request_context import RequestContext
+from bc_pipeline.serving.responses import security_headers
+from bc_pipeline.serving.services import Services
+from bc_pipeline.serving.telemetry.readiness import PROBE_PATHS
+
+# nginx's status for a client that closed the connection before the answer.
+CLIENT_CLOSED_REQUEST = 499
+_FAILURES = frozenset({401, 403, 404, 405})
+_METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+class ServiceMiddleware:
+    """ASGI middleware: allow-list, rate limits, metrics, access log, traces, response headers.
+
+    An unknown path may contain anything, so it is not logged; nor are query strings, headers
+    or bodies. An exception that nothing else handled becomes a response with status 500, and
+    a log line with the class of the exception and the line that raised it.
+    """
+
+    def __init__(self, app: ASGIApp, services: Services) -> None:
+        self._app = app
+        self._services = services
+        self._probes = PROBE_PATHS | {f"/v2/models/{services.settings.service_problem}/ready"}
+        self._security = security_headers(services.settings)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        peer = scope["client"]
+        client = self._services.addresses.client(peer[0] if peer else "", scope["headers"])
+        context = RequestContext(client)
+        context.attach(scope)
+        self._services.metrics.in_flight += 1
+        try:
+            too_many_failures = self._check_address(client)
+            if too_many_failures is not None and not self._is_probe(scope):
+                await self._require_credentials(scope, too_many_failures)
+            await self._app(scope, receive, self._with_headers(context, send))
+        except ClientDisconnect:
+            context.status = CLIENT_CLOSED_REQUEST
+        except PipelineError as error:
+            response = await error_responses.handle_pipeline_error(Request(scope), error)
+            await response(scope, receive, self._with_headers(context, send))
+        except Exception as error:
+            error_responses.log_internal_error(context.id, error)
+            sent_status, context.status = context.status, int(HTTPStatus.INTERNAL_SERVER_ERROR)
+            if not sent_status:
+                response = await error_responses.handle_internal_error(Request(scope), error)
+                await response(scope, receive, self._with_headers(context, send))
+        finally:
+            self._finish(context, scope)
+
+    def _check_address(self, client: str) -> RateLimited | None:
+        """Refuse an address or count its request; returns an error if it failed too often."""
+        if not self._services.addresses.allowed(client):
+            raise AddressRefused("This address may not use the service.")
+        self._services.rate_limiter.count_address(client)
+        try:
+            self._services.rate_limiter.check_failures(client)
+        except RateLimited as error:
+            return error
+        return None
+
+    def _is_probe(self, scope: Scope) -> bool:
+        return scope["path"] in self._probes and scope["method"] in ("GET", "HEAD")
+
+    async def _require_credentials(self, scope: Scope, too_many_failures: RateLimited) -> None:
+        """Admit only valid credentials from an address with too many failures.
+
+        Others may share the address. Wrong credentials get the same answer as none.
+        """
+        try:
+            await self._services.authenticator.identify(scope["headers"], scope["query_string"])
+        except KeyRefused:
+            raise too_many_failures from None
+
+    def _with_headers(self, context: RequestContext, send: Send) -> Send:
+        """A `send` that adds the headers of every response, unless they are set already."""
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                context.status = message["status"]
+                headers = message["headers"]
+                present = {name for name, _ in headers}
+                added = [(b"x-request-id", context.id.encode()), *self._security]
+                message["headers"] = [
+                    *headers,
+                    *(header for header in added if header[0] not in present),
+                ]
+            await send(message)
+
+        return send_with_headers
+
+    def _finish(self, context: RequestContext, scope: Scope) -> None:
+        context.route = getattr(scope.get("route"), "path", context.route)
+        if context.status in _FAILURES:
+            # The error would refuse the next request; this one is answered already.
+            with suppress(RateLimited):
+                self._services.rate_limiter.count_failure(context.client)
+        method = scope["method"]
+        known_method = method if method in _METHODS else "(other)"
+        self._services.finish_request(context, known_method, scope["headers"])

@@ -1,0 +1,3 @@
+window.addEventListener("load", function () {
+  Redoc.init("/openapi.json", { nativeScrollbars: true }, document.getElementById("docs"));
+});

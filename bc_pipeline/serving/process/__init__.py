@@ -1,1 +1,0 @@
-"""The processes of the service: a launcher, its workers, a drainer; sockets and TLS."""

@@ -1,0 +1,1 @@
+"""Request bodies to samples, tables and reports: bounded, strict, every defect named."""

@@ -1,0 +1,68 @@
+"""Routes that authenticate callers, check their scope, and limit their rate."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Literal, get_args
+
+from fastapi.routing import APIRoute
+from starlette.requests import Request
+from starlette.responses import Response
+
+from bc_pipeline.auth.callers import Scope
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.serving.request_context import context_of
+from bc_pipeline.serving.request_parsing.body_stream import require_possible_size
+from bc_pipeline.serving.services import services_of
+
+SCOPE = "x-required-scope"
+Required = Scope | Literal["public"]
+_KNOWN = frozenset((*get_args(Scope), "public"))
+
+
+def needs(scope: Required) -> dict[str, Any]:
+    """The ``openapi_extra`` of a route whose callers need a scope."""
+    extra: dict[str, Any] = {SCOPE: scope}
+    if scope != "public":
+        extra["security"] = [{"ApiKey": [scope]}, {"Bearer": [scope]}]
+    return extra
+
+
+class ScopedRoute(APIRoute):
+    """A route that checks the caller's scope before it handles a request."""
+
+    def __init__(self, path: str, endpoint: Callable[..., Any], **options: Any) -> None:
+        declared: Any = (options.get("openapi_extra") or {}).get(SCOPE)
+        if declared not in _KNOWN:
+            raise ConfigError(
+                f"The route {path} declares no scope.",
+                f"Give it openapi_extra=needs(...) with one of {', '.join(sorted(_KNOWN))}.",
+            )
+        self.required: Required = declared
+        super().__init__(path, endpoint, **options)
+        if "GET" in self.methods:
+            # The server omits the body of the response.
+            self.methods.add("HEAD")
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handler = super().get_route_handler()
+        required = self.required
+
+        async def limited(request: Request) -> Response:
+            require_possible_size(request, services_of(request).settings.upload_limit_mb)
+            return await handler(request)
+
+        if required == "public":
+            return limited
+
+        async def scoped(request: Request) -> Response:
+            services = services_of(request)
+            require_possible_size(request, services.settings.upload_limit_mb)
+            caller = await services.authenticator.authorize(
+                request.headers.raw, request.scope["query_string"], required
+            )
+            context_of(request).caller = caller
+            services.rate_limiter.count_key(caller.key_id)
+            return await handler(request)
+
+        return scoped

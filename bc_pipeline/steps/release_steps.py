@@ -1,0 +1,214 @@
+"""Approval, promotion, rollback, their mirror in MLflow, and what reviewers read of them."""
+
+from __future__ import annotations
+
+import msgspec
+import structlog
+
+from bc_pipeline.artifacts import signed_bundle, versions
+from bc_pipeline.artifacts.evaluated_rows import read_evaluated_rows
+from bc_pipeline.artifacts.evidence import Verdict
+from bc_pipeline.errors import NoChampion, NotStored
+from bc_pipeline.settings import Settings
+from bc_pipeline.workspace import Result, Run, open_workspace
+
+
+def approve(
+    settings: Settings, run: Run, version: str, digest: str, approved: bool, decided_by: str
+) -> Result:
+    """Write a person's decision about a version, or that there was none, to the audit log.
+
+    Parameters
+    ----------
+    digest : str
+        Of the version's manifest, as `decide` returned it and the person saw it.
+
+    Raises
+    ------
+    ArtifactCorrupt
+        Where the version has another manifest by now.
+    """
+    from bc_pipeline.promotion import decisions
+
+    workspace = open_workspace(settings, run.problem)
+    decisions.record_approval(
+        workspace.store,
+        version,
+        approved=approved,
+        manifest_sha256=digest,
+        verify_key=settings.verify_key,
+        actor=decided_by,
+        run_id=run.run_id,
+    )
+    return {"version": version, "approved": approved}
+
+
+def promote(
+    settings: Settings,
+    run: Run,
+    version: str,
+    approved_by: str | None = None,
+    actor: str = "pipeline",
+) -> Result:
+    """Make a version that passed its gate the champion.
+
+    Parameters
+    ----------
+    approved_by : str, optional
+        Who approved it, where approval was required.
+    actor : str
+        Who releases it, for the audit log.
+
+    Raises
+    ------
+    NotReleasable
+        Where its verdict does not allow it, or it comes from a backfilled run.
+    VersionConflict
+        Where the champion is no longer the one it was compared with.
+    """
+    from bc_pipeline.promotion import release
+
+    workspace = open_workspace(settings, run.problem)
+    result = release.promote(
+        workspace.store,
+        version,
+        verify_key=settings.verify_key,
+        run_id=run.run_id,
+        approved_by=approved_by,
+        actor=actor,
+    )
+    return {
+        "version": version,
+        "generation": result.registry.generation,
+        "changed": result.changed,
+    }
+
+
+def rollback(settings: Settings, problem: str, version: str | None, actor: str) -> Result:
+    """Release an earlier champion again: the named version, or the previous champion."""
+    from bc_pipeline.promotion import release
+
+    workspace = open_workspace(settings, problem)
+    result = release.rollback(
+        workspace.store,
+        version,
+        verify_key=settings.verify_key,
+        actor=actor,
+    )
+    production = result.registry.production
+    return {
+        "version": production.version if production else None,
+        "generation": result.registry.generation,
+        "changed": result.changed,
+    }
+
+
+def record(settings: Settings, run: Run) -> Result:
+    """Mirror the volume in MLflow; where it does not answer, that is only logged."""
+    return mirror(settings, run.problem)
+
+
+def mirror(settings: Settings, problem: str) -> Result:
+    """Update MLflow from the volume."""
+    from bc_pipeline.training.mirror import mirror as mirror_in_mlflow
+
+    workspace = open_workspace(settings, problem)
+    report = mirror_in_mlflow(
+        workspace.problem,
+        workspace.store,
+        settings.tracking_uri,
+        settings.verify_key,
+    )
+    if report.failed:
+        structlog.get_logger().warning(
+            "mirror_behind", problem=problem, failed=report.failed, reason=report.reason
+        )
+    return {"mirrored": report.mirrored, "failed": report.failed, "reason": report.reason}
+
+
+def registry(settings: Settings, problem: str) -> Result:
+    """The registry, and every published version."""
+    workspace = open_workspace(settings, problem)
+    return {
+        "registry": msgspec.to_builtins(versions.read_registry(workspace.store)),
+        "versions": versions.list_versions(workspace.store),
+    }
+
+
+def verdict(settings: Settings, problem: str, version: str | None) -> Result:
+    """The verdict of a version, or of the champion, with its figures, checks and lineage."""
+    workspace = open_workspace(settings, problem)
+    if version is None:
+        production = versions.read_registry(workspace.store).production
+        if production is None:
+            raise NoChampion(f"No model of {problem} was promoted yet.", "Name a version.")
+        version = production.version
+    files = versions.open_stored(workspace.store, version, settings.verify_key)
+    manifest = files.manifest
+    return {
+        "version": manifest.version,
+        "model": manifest.recipe.title,
+        "f1": manifest.metrics.get("f1"),
+        "as_of": manifest.lineage.as_of,
+        "run_id": manifest.lineage.run_id,
+        "code_version": manifest.lineage.code_version,
+        "dag": msgspec.to_builtins(manifest.lineage.dag),
+        "live": manifest.lineage.live,
+        "evaluation": msgspec.to_builtins(read_evaluated_rows(files)),
+        **msgspec.to_builtins(files.read_document(signed_bundle.VERDICT, Verdict)),
+    }
+
+
+def audit(settings: Settings, problem: str, tip: bytes | None = None) -> Result:
+    """Check the audit log: chain, signatures, times, and the registry.
+
+    Where the prediction service remembers a tip of it in a folder that is here, that one too.
+
+    Parameters
+    ----------
+    tip : bytes, optional
+        A tip of this log, as `audit_tip` returned it and somebody stored it elsewhere.
+
+    Raises
+    ------
+    AuditBroken
+    ArtifactCorrupt, SignatureInvalid
+        Where the tip is none, or was changed.
+    """
+    from bc_pipeline.artifacts.audit_tip import decode_tip
+    from bc_pipeline.artifacts.remembered_tip import FILE, require_remembered
+    from bc_pipeline.promotion import audit as log
+
+    workspace = open_workspace(settings, problem)
+    known = None if tip is None else decode_tip(tip, "The tip")
+    report = log.verify(workspace.store, known)
+    if problem == settings.service_problem:
+        require_remembered(workspace.store, settings.records / FILE)
+    return {
+        "problem": problem,
+        "lines": report.lines,
+        "unsigned_lines": report.unsigned_lines,
+        "distrusted_lines": report.distrusted_lines,
+        "generation": report.generation,
+        "compared_with_tip": known.sequence if known else None,
+        "log": str(workspace.store.audit),
+    }
+
+
+def audit_tip(settings: Settings, problem: str) -> Result:
+    """Check the audit log, and return its tip, which proves later that nothing was cut off.
+
+    Raises
+    ------
+    AuditBroken
+    NotStored
+        Where the log has no line.
+    """
+    from bc_pipeline.promotion import audit as log
+
+    workspace = open_workspace(settings, problem)
+    report = log.verify(workspace.store)
+    if report.tip is None:
+        raise NotStored(f"The audit log of {problem} has no line yet.")
+    tip: Result = msgspec.to_builtins(report.tip)
+    return tip

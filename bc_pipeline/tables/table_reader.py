@@ -1,0 +1,141 @@
+"""Base class of the readers of CSV and Parquet."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+import numpy as np
+
+from bc_pipeline.errors import Defect, SchemaMismatch
+from bc_pipeline.tables.blocks import NO_CODE, Block
+from bc_pipeline.tables.checks import RowDefects, read_codes, read_ids
+from bc_pipeline.tables.columns import ColumnFinder, Columns
+from bc_pipeline.tables.spare_columns import spare_defect, spare_notice, used_cells
+from bc_pipeline.tables.writer import Layout
+
+
+class TableReader(ABC):
+    """An open table: a context manager that is iterated once for its blocks.
+
+    Attributes
+    ----------
+    source : str
+        Name of the file, for messages.
+    columns : Columns
+    bytes_total, bytes_done : int
+        Size of the file, and how much of it has been read.
+    rows_read : int
+        Rows yielded so far, those with defects included.
+    notices : tuple of str
+        What of the file is passed over.
+    """
+
+    columns: Columns
+    bytes_total: int
+
+    def __init__(self, finder: ColumnFinder) -> None:
+        self.source = finder.source
+        self.bytes_done = self.rows_read = 0
+        self._finder = finder
+
+    @property
+    def notices(self) -> tuple[str, ...]:
+        return tuple(map(spare_notice, self.columns.spare))
+
+    def check_spare(self, columns: Columns, cells: Mapping[int, Any], rows: np.ndarray) -> None:
+        """Refuse spare columns most of whose first cells are used.
+
+        Parameters
+        ----------
+        cells : mapping of int to pyarrow.StringArray, each of shape (m,)
+            The spare columns of the first rows, by position.
+        rows : array of int64, shape (m,)
+
+        Raises
+        ------
+        SchemaMismatch
+        """
+        defects = tuple(
+            Defect(spare_defect(position))
+            for position in columns.spare
+            if 2 * used_cells(cells[position], rows).sum() > len(rows)
+        )
+        if defects:
+            raise SchemaMismatch(
+                f"{self.source} does not have the expected columns.",
+                "Name these columns or remove them.",
+                source=self.source,
+                defects=defects,
+            )
+
+    @property
+    def layout(self) -> Layout:
+        return "parquet" if self.columns.dialect == "parquet" else "csv"
+
+    @property
+    @abstractmethod
+    def sha256(self) -> str:
+        """SHA-256 of the bytes that were read; known once every block was yielded."""
+
+    @abstractmethod
+    def __iter__(self) -> Iterator[Block]:
+        """Yield the blocks in the order of the file.
+
+        Raises
+        ------
+        FileRefused
+            Where a defect of the whole file is met late: the caller must discard the
+            blocks yielded before.
+        """
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _make_block(
+        self,
+        lines: np.ndarray,
+        rows: np.ndarray,
+        values: np.ndarray,
+        text: Mapping[int, Any],
+        defects: RowDefects,
+    ) -> Block:
+        """A block of the rows that were read, checked against the schema.
+
+        Parameters
+        ----------
+        lines : array of int64, shape (n,)
+        rows : array of int64, shape (m,)
+            Index in the block of each row of `text`.
+        values : array of float64, shape (n, n_features)
+        text : mapping of int to pyarrow.StringArray, each of shape (m,)
+            The columns of ids and labels, by position in the file.
+        """
+        columns, labels = self.columns, self._finder.labels
+        ids: list[str | None] = [None] * len(lines)
+        if columns.identifier is not None:
+            row_ids = read_ids(text[columns.identifier], rows, defects)
+            if len(row_ids) == len(ids):
+                ids = row_ids
+            else:
+                for row, identifier in zip(rows.tolist(), row_ids, strict=True):
+                    ids[row] = identifier
+        codes = coded = None
+        if columns.label is not None and labels is not None:
+            codes = np.full(len(lines), NO_CODE, dtype=np.int64)
+            coded = np.zeros(len(lines), dtype=bool)
+            codes[rows], coded[rows] = read_codes(text[columns.label], rows, labels, defects)
+        defects.check_values(self._finder.schema, values)
+        by_row = {
+            row: [Defect(defect.reason, int(lines[row]), defect.column) for defect in row_defects]
+            for row, row_defects in defects.by_row().items()
+        }
+        self.rows_read += len(lines)
+        return Block(lines, ids, values, codes, by_row, coded, self.notices)
