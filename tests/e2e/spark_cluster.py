@@ -74,13 +74,16 @@ class SparkCluster:
         )
 
     def wait(self, workers: int) -> None:
-        """Wait until that many workers are alive."""
+        """Wait until that many workers are alive.
+
+        Until the master has added the handler of `/json/`, its server answers with an HTML page.
+        """
         limit = time.monotonic() + _UP_SECONDS
         while time.monotonic() < limit:
             try:
                 if self.state()["aliveworkers"] >= workers:
                     return
-            except OSError:
+            except (OSError, json.JSONDecodeError):
                 pass
             time.sleep(0.2)
         raise AssertionError(f"no {workers} workers: see {self._folder}")

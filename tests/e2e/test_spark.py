@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from pyarrow import parquet
 from bc_pipeline import steps
 from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.artifacts.signed_bundle import MANIFEST
+from bc_pipeline.artifacts.signed_document import signature_name
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.errors import FileRefused
@@ -255,7 +257,8 @@ def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
         for report in there["reports"]
         for part in (*report["parts"], *report["rejected_parts"])
     }
-    assert written == named | {MANIFEST}
+    digest = hashlib.sha256((folder / MANIFEST).read_bytes()).hexdigest()
+    assert written == named | {MANIFEST, signature_name(MANIFEST, digest)}
 
 
 TAMPERED = """
