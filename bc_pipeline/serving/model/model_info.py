@@ -16,7 +16,7 @@ from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Registry
 from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE, VERDICT
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import open_stored, read_registry
-from bc_pipeline.errors import ArtifactCorrupt
+from bc_pipeline.errors import ArtifactCorrupt, StoreError
 from bc_pipeline.serving.model.loaded_model import LoadedModel, ModelSource
 from bc_pipeline.settings import Settings
 
@@ -175,6 +175,15 @@ def read_model_info(settings: Settings, model: LoadedModel) -> ModelAnswer:
             model.generation,
         )
     return build_model_info(model, importance, verdict, card, evaluation)
+
+
+def read_treat_all(settings: Settings, model: LoadedModel) -> float | None:
+    """Net benefit of calling every holdout row; None where no sound file of the model says so."""
+    try:
+        evaluation = read_model_info(settings, model).evaluation
+    except StoreError:
+        return None
+    return next((part.treat_all for part in evaluation if part.rows == "holdout"), None)
 
 
 def build_model_info(

@@ -46,6 +46,7 @@ async def metrics(request: Request) -> Response:
 
 def _performance(services: Services) -> Performance:
     return performance(
+        services.settings,
         services.model_watcher.current,
         services.readiness().status,
         services.exposition.predictions(),

@@ -18,6 +18,7 @@ from bc_pipeline.errors import PipelineError
 from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.prediction_log.status import RECENT_DAYS, OutcomeCounts
 from bc_pipeline.serving.model.loaded_model import LoadedModel
+from bc_pipeline.serving.model.model_info import read_treat_all
 from bc_pipeline.serving.model.model_watcher import ModelWatcher
 from bc_pipeline.serving.telemetry.metrics import DIGEST_DIGITS, Metrics
 from bc_pipeline.serving.telemetry.readiness import Readiness, is_ready
@@ -131,7 +132,7 @@ class _Scrape:
         if watcher.checked_at is not None:
             yield _gauge("bc_model_checked_timestamp_seconds", watcher.checked_at.timestamp())
         if watcher.current is not None:
-            yield from _model_metrics(watcher.current, _promoted_at(settings, watcher.current))
+            yield from _model_metrics(settings, watcher.current)
         if self.exposition.spool is not None:
             yield from _log_metrics(self.readiness, settings.records_backlog_mb << 20)
 
@@ -145,12 +146,12 @@ def _model_labels(model: LoadedModel) -> dict[str, str]:
     }
 
 
-def _model_metrics(model: LoadedModel, promoted_at: datetime | None) -> Iterator[Metric]:
+def _model_metrics(settings: Settings, model: LoadedModel) -> Iterator[Metric]:
     yield _gauge(
         "bc_model_data_as_of_timestamp_seconds",
         clock.parse_time(model.manifest.lineage.as_of).timestamp(),
     )
-    if promoted_at is not None:
+    if (promoted_at := _promoted_at(settings, model)) is not None:
         yield _gauge("bc_model_promoted_timestamp_seconds", promoted_at.timestamp())
     yield _gauge("bc_model_decision_threshold_ratio", model.manifest.threshold)
     evaluation = GaugeMetricFamily(
@@ -158,7 +159,8 @@ def _model_metrics(model: LoadedModel, promoted_at: datetime | None) -> Iterator
         "Metrics of the model on its holdout, at its release.",
         labels=("metric",),
     )
-    for name, value in model.manifest.metrics.items():
+    treat_all = {"net_benefit_treat_all": read_treat_all(settings, model)}
+    for name, value in (model.manifest.metrics | treat_all).items():
         if value is not None:
             evaluation.add_metric((name,), value)
     yield evaluation

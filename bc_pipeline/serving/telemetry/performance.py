@@ -10,6 +10,8 @@ import msgspec
 from bc_pipeline import clock
 from bc_pipeline.prediction_log.status import RECENT_DAYS, OutcomeCounts, RecentOutcomes, Status
 from bc_pipeline.serving.model.loaded_model import LoadedModel
+from bc_pipeline.serving.model.model_info import read_treat_all
+from bc_pipeline.settings import Settings
 
 # Two-sided 95 %.
 _Z = 1.959963984540054
@@ -70,6 +72,8 @@ class ModelFacts(msgspec.Struct, frozen=True):
         Rows that had arrived by then were used.
     metrics : dict of str to float or None
         On the holdout, when it was released.
+    treat_all : float or None
+        Net benefit of calling every holdout row, which that of the model has to exceed.
     """
 
     version: str
@@ -82,6 +86,7 @@ class ModelFacts(msgspec.Struct, frozen=True):
     train_rows: int
     holdout_rows: int
     metrics: dict[str, float | None]
+    treat_all: float | None
 
 
 class Performance(msgspec.Struct, frozen=True):
@@ -107,10 +112,13 @@ class Performance(msgspec.Struct, frozen=True):
 
 
 def performance(
-    model: LoadedModel | None, status: Status | None, answered: Mapping[str, dict[str, int]]
+    settings: Settings,
+    model: LoadedModel | None,
+    status: Status | None,
+    answered: Mapping[str, dict[str, int]],
 ) -> Performance:
     return Performance(
-        model=_model(model) if model else None,
+        model=_model(settings, model) if model else None,
         outcomes={
             version: outcomes(counts)
             for version, counts in (status.outcomes if status else {}).items()
@@ -159,7 +167,7 @@ def share(part: int, total: int) -> Share:
     return Share(value, max(0.0, center - half_width), min(1.0, center + half_width))
 
 
-def _model(model: LoadedModel) -> ModelFacts:
+def _model(settings: Settings, model: LoadedModel) -> ModelFacts:
     manifest = model.manifest
     lineage = manifest.lineage
     return ModelFacts(
@@ -173,4 +181,5 @@ def _model(model: LoadedModel) -> ModelFacts:
         train_rows=lineage.train_rows,
         holdout_rows=lineage.holdout_rows,
         metrics=manifest.metrics,
+        treat_all=read_treat_all(settings, model),
     )

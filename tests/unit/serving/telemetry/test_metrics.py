@@ -17,6 +17,8 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 from structlog.testing import capture_logs
 
+from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.signed_bundle import EVALUATION
 from bc_pipeline.background_loop import BackgroundLoop
 from bc_pipeline.errors import KeyRefused, RateLimited, SchemaMismatch, ScopeMissing
 from bc_pipeline.prediction_log.status import OutcomeCounts, RecentOutcomes, Status, write_status
@@ -27,6 +29,10 @@ from bc_pipeline.serving.telemetry.metrics import FOLDER_VARIABLE, Metrics
 from tests.cpu_time import cpu_cost
 from tests.waiting import PATIENCE
 
+EVALUATED = (
+    Path(__file__).parents[3] / "contract/fixtures/store_1/models/wdbc/versions"
+    "/20261121T181639Z-logistic-2a39830e8e/evaluation.json"
+)
 HEADERS = {"X-API-Key": "test-key-of-the-unit-tests"}
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
@@ -52,6 +58,15 @@ def scrape(service: Any) -> Samples:
 def published(metrics: Metrics) -> Samples:
     metrics.publish()
     return samples_of(metrics.collect())
+
+
+def publish_evaluated(releases: Any, name: str, fit: Any) -> None:
+    """Publish a version whose evaluation says the net benefit of calling every row."""
+    folder = releases.challenger(name, fit)
+    evaluation = json.loads(EVALUATED.read_bytes())
+    evaluation["challenger"]["holdout"]["treat_all"] = 0.345
+    (folder / EVALUATION).write_text(json.dumps(evaluation))
+    versions.publish(releases.store, releases.draft(name), folder, releases.settings.signing_key)
 
 
 def set_state(
@@ -324,6 +339,28 @@ class TestScrape:
         assert samples[key("bc_model_evaluation", metric="f1")] == 0.9
         assert samples[key("bc_model_decision_threshold_ratio")] == 0.4
 
+    def test_net_benefit_stands_beside_that_of_calling_every_row(
+        self, service: Any, releases: Any, fitted: Any
+    ) -> None:
+        assert key("bc_model_evaluation", metric="net_benefit_treat_all") not in scrape(service)
+        publish_evaluated(releases, "v2", fitted[1])
+        releases.promote("v2")
+        service.model.refresh()
+        samples = scrape(service)
+        assert samples[key("bc_model_evaluation", metric="net_benefit_treat_all")] == 0.345
+        assert samples[key("bc_model_evaluation", metric="f1")] == 0.9
+
+    def test_damaged_evaluation_leaves_the_other_metrics(
+        self, service: Any, releases: Any, fitted: Any
+    ) -> None:
+        publish_evaluated(releases, "v2", fitted[1])
+        releases.promote("v2")
+        service.model.refresh()
+        (releases.store.version("v2") / EVALUATION).write_bytes(b"{}")
+        samples = scrape(service)
+        assert key("bc_model_evaluation", metric="net_benefit_treat_all") not in samples
+        assert samples[key("bc_model_evaluation", metric="f1")] == 0.9
+
     def test_only_the_model_that_answers_is_described(
         self, service: Any, releases: Any, fitted: Any
     ) -> None:
@@ -475,8 +512,17 @@ class TestPerformance:
         assert answer["model"]["version"] == "v1"
         assert answer["model"]["metrics"] == {"f1": 0.9}
         assert answer["model"]["threshold"] == 0.4
+        assert answer["model"]["treat_all"] is None
         assert answer["model"]["as_of"] == "2026-11-15T00:00:00Z"
         assert answer["answered"] == {"v1": {"positive": 1, "negative": 0}}
+
+    def test_net_benefit_of_calling_every_row(
+        self, service: Any, releases: Any, fitted: Any
+    ) -> None:
+        publish_evaluated(releases, "v2", fitted[1])
+        releases.promote("v2")
+        service.model.refresh()
+        assert self.ask(service)["model"]["treat_all"] == 0.345
 
     def test_outcomes_have_rates_with_intervals(self, service: Any) -> None:
         services = service.app.state.services
