@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from bc_pipeline.errors import BodyUnreadable
+from bc_pipeline.tables.foreign_files import SIGNATURE_BYTES, foreign_file, not_a_header
 
 # A longer line is no row of a table; it would be copied several times before a field of it is
 # found too long.
@@ -20,8 +21,12 @@ def csv_lines(body: bytes, limit: int) -> list[list[str]]:
     Raises
     ------
     BodyUnreadable
-        Where the body is not CSV in UTF-8, is empty, or has a line of a million characters.
+        Where the body is not CSV in UTF-8, is empty, or has a line of a million characters. What is
+        given instead of a table is named, as by the strict reader.
     """
+    if foreign := foreign_file(body[:SIGNATURE_BYTES]):
+        kind, remedy = foreign
+        raise BodyUnreadable(f"The body is {kind}.", remedy)
     reader = csv.reader(_text_lines(body), strict=True)
     try:
         lines = list(islice(reader, limit))
@@ -31,6 +36,10 @@ def csv_lines(body: bytes, limit: int) -> list[list[str]]:
         raise _not_csv(reader.line_num) from None
     if len(lines) < limit and not any(lines):
         raise BodyUnreadable("The body is empty.")
+    number, first = next(((at, line) for at, line in enumerate(lines, 1) if line), (1, []))
+    if no_header := not_a_header(",".join(first)):
+        reason, remedy = no_header
+        raise BodyUnreadable(f"Line {number} of the body {reason}.", remedy)
     return lines
 
 

@@ -260,6 +260,13 @@ def test_invalid_csv_is_refused(service: Any, text: bytes, status: int) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+def test_a_file_that_is_no_table_is_named(service: Any) -> None:
+    answer = invoke(service, "<!DOCTYPE html>\n<html></html>\n", "text/csv")
+    assert answer.status_code == 400
+    assert "is an HTML page" in answer.text
+    assert "Download the file itself" in answer.text
+
+
 def test_csv_rows_must_be_as_wide_as_the_header(service: Any, names: Any, rows: Any) -> None:
     for text in (
         as_csv(names, [*rows, [1, 2]]),
