@@ -20,17 +20,16 @@ EVIDENCE_CAP = 3.0
 """Largest log-odds that one row counts: no row is more certain than 20 to 1."""
 DECISIVE_RATIO = math.log(1000)
 """Log-likelihood ratio from which the labels are decided; three clear rows suffice."""
-WORDS_MINIMUM = 10
-"""Rows from which words may be called swapped.
+SWAPPED_MINIMUM = 10
+"""Rows from which words and declared codes may be called swapped.
 
-A few rows that all look otherwise than their words say are corrections of hard cases rather than
-swapped words: unlike a code, a word has a meaning of its own.
+A few rows that all look otherwise than their labels say are corrections of hard cases rather than
+swapped labels: unlike a code that nobody declared, a word has a meaning of its own.
 """
 
-
-_SWAPPED_WORDS = (
-    "Are the words for the labels swapped? If they are right, as in corrections of hard cases, "
-    "land them together with other rows."
+_SWAPPED_WORDS = "Are the words for the labels swapped?"
+_IF_RIGHT = (
+    " If they are right, as in corrections of hard cases, land them together with other rows."
 )
 
 
@@ -118,8 +117,8 @@ def require_agreement(
 ) -> None:
     """Refuse labels that contradict other evidence, and codes that nothing gives a meaning.
 
-    Words and codes of one file are compared separately. Fewer than `WORDS_MINIMUM` rows with words
-    are taken as they are.
+    Words and codes of one file are compared separately. Fewer than `SWAPPED_MINIMUM` rows with words
+    or declared codes are taken as they are.
 
     Parameters
     ----------
@@ -138,17 +137,19 @@ def require_agreement(
     """
     for rows, are_codes in ((~coded, False), (coded, True)):
         agreement = measure_agreement(log_odds[rows], positive[rows])
-        enough = are_codes or agreement.rows >= WORDS_MINIMUM
+        undeclared = are_codes and not declared
+        enough = undeclared or agreement.rows >= SWAPPED_MINIMUM
         if agreement.verdict == "contradicts" and enough:
+            question = _swapped_codes(labels) if are_codes else _SWAPPED_WORDS
             raise LabelsRefused(
                 f"{agreement.against} of {agreement.rows} rows of {source} are labelled against "
                 "the class profile, as if the labels were swapped.",
-                _swapped_codes(labels) if are_codes else _SWAPPED_WORDS,
+                question if undeclared else question + _IF_RIGHT,
                 source=source,
                 rows=agreement.rows,
                 against=agreement.against,
             )
-        if are_codes and not declared and rows.any() and agreement.verdict == "undecided":
+        if undeclared and rows.any() and agreement.verdict == "undecided":
             raise LabelsRefused(
                 f"The label codes of {source} are not declared, and its {agreement.rows} rows by "
                 "themselves do not show which code means which label.",
