@@ -117,8 +117,8 @@ def require_agreement(
 ) -> None:
     """Refuse labels that contradict other evidence, and codes that nothing gives a meaning.
 
-    Words and codes of one file are compared separately. Fewer than `SWAPPED_MINIMUM` rows with words
-    or declared codes are taken as they are.
+    Words and codes of one file are compared separately. Fewer than `SWAPPED_MINIMUM` rows with
+    words or declared codes are taken as they are.
 
     Parameters
     ----------

@@ -38,6 +38,8 @@ class Columns:
     spare : tuple of int
         Columns without a name of their own, as exports add them: each must be empty or number the
         rows, and is passed over.
+    numbered : tuple of int
+        Those of them that number the rows.
     dialect : Dialect
         How the file names its columns.
     """
@@ -48,6 +50,7 @@ class Columns:
     label: int | None
     spare: tuple[int, ...]
     dialect: Dialect
+    numbered: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,6 @@ from bc_pipeline.tables.locations import Openable
 from bc_pipeline.tables.numbers import parse_numbers, plain_numbers
 from bc_pipeline.tables.parts import FilePart
 from bc_pipeline.tables.rows import Kind, SplitRows, split_rows
-from bc_pipeline.tables.spare_columns import spare_defect, used_cells
 from bc_pipeline.tables.table_reader import TableReader
 
 _SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "vertical bars", " ": "blanks"}
@@ -103,9 +102,7 @@ class CsvReader(TableReader):
         if first is None:
             raise refusal(self.source, "has a header and no rows")
         self._chunks = chain([first], self._chunks)
-        columns = self._fit_spare(columns, first)
-        self._require_spare(columns, first)
-        return columns
+        return self._examine_spare(self._fit_spare(columns, first), first)
 
     def _refuse_preamble(self, cells: list[str], line: int, following: Chunk) -> None:
         """Say so where lines stand above the header."""
@@ -149,14 +146,13 @@ class CsvReader(TableReader):
         spare = tuple(position for position in columns.spare if position != last)
         return replace(columns, width=last, spare=spare)
 
-    def _require_spare(self, columns: Columns, first: Chunk) -> None:
-        """Refuse spare columns in which the first rows show that they are none."""
+    def _examine_spare(self, columns: Columns, first: Chunk) -> Columns:
         if not columns.spare:
-            return
+            return columns
         check_quotes(first, self.source)
         text: dict[int, Kind] = dict.fromkeys(columns.spare, "text")
         split = split_rows(first, columns.width, text, self.source)
-        self.check_spare(columns, split.columns, split.rows)
+        return self.examine_spare(columns, split.columns, split.rows)
 
     def _block(self, chunk: Chunk) -> Block:
         check_quotes(chunk, self.source)
@@ -194,9 +190,7 @@ class CsvReader(TableReader):
             as_text: dict[int, Kind] = dict.fromkeys(columns.features, "text")
             split = split_rows(chunk, columns.width, text | as_text, self.source)
             self._read_text(split, values, defects)
-        for position in columns.spare:
-            used = used_cells(split.columns[position], split.rows)
-            defects.add(split.rows[used], None, spare_defect(position))
+        self.add_spare_defects(split.columns, split.rows, defects)
         return split
 
     def _read_text(self, split: SplitRows, values: np.ndarray, defects: RowDefects) -> None:

@@ -23,7 +23,7 @@ from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.lines import refusal
 from bc_pipeline.tables.locations import Openable
 from bc_pipeline.tables.numbers import EMPTY, NOT_A_NUMBER, NOT_FINITE
-from bc_pipeline.tables.spare_columns import spare_defect, used_cells
+from bc_pipeline.tables.spare_columns import spare_defect
 from bc_pipeline.tables.table_reader import TableReader
 
 _PAGE_BUFFER = 1 << 16
@@ -136,7 +136,7 @@ class ParquetReader(TableReader):
             self._stream, metadata=file.metadata, read_dictionary=texts, **_BY_PAGE
         )
         if columns.spare:
-            self._require_spare(file, columns)
+            columns = self._examine_spare(file, columns)
         return file, replace(columns, dialect="parquet")
 
     def _check_footer(self) -> None:
@@ -172,16 +172,12 @@ class ParquetReader(TableReader):
                         "Write it with smaller row groups, or as CSV.",
                     )
 
-    def _require_spare(self, file: Any, columns: Columns) -> None:
-        """Refuse spare columns in which the first rows show that they are none."""
+    def _examine_spare(self, file: Any, columns: Columns) -> Columns:
         names = file.schema_arrow.names
         spare = [names[position] for position in columns.spare]
         first = next(file.iter_batches(batch_size=self._batch_rows, columns=spare))
-        cells = {
-            position: _short_text(first.column(names[position])).fill_null("")
-            for position in columns.spare
-        }
-        self.check_spare(columns, cells, np.arange(first.num_rows))
+        cells = {place: _filled_text(first.column(names[place])) for place in columns.spare}
+        return self.examine_spare(columns, cells, np.arange(first.num_rows))
 
     def _truncated(self) -> FileRefused:
         return refusal(self.source, "is a truncated or damaged Parquet file", "Send it again.")
@@ -208,9 +204,8 @@ class ParquetReader(TableReader):
             for position in (self.columns.identifier, self.columns.label)
             if position is not None
         }
-        for position in self.columns.spare:
-            used = used_cells(_short_text(batch.column(names[position])).fill_null(""), rows)
-            defects.add(rows[used], None, spare_defect(position))
+        spare = {place: _filled_text(batch.column(names[place])) for place in self.columns.spare}
+        self.add_spare_defects(spare, rows, defects)
         block = self._make_block(rows + self.rows_read + 1, rows, values, text, defects)
         self.bytes_done = self.bytes_total * self.rows_read // self._file.metadata.num_rows
         return block
@@ -229,6 +224,10 @@ def _short_text(cells: Any) -> Any:
     if not pa.types.is_integer(texts.type):
         texts = pc.utf8_slice_codeunits(texts, 0, _TEXT_CHARACTERS)
     return pc.take(pc.cast(texts, pa.string()), cells.indices)
+
+
+def _filled_text(cells: Any) -> Any:
+    return _short_text(cells).fill_null("")
 
 
 def _is_number(kind: Any) -> bool:

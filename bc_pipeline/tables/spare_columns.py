@@ -6,11 +6,40 @@ from typing import Any
 
 import numpy as np
 
+# So few that they stand in the first block of every reader.
+_FIRST_ROWS = 100
 _WHOLE = r"^[0-9]{1,15}(\.0*)?$"
 
 
-def used_cells(cells: Any, rows: np.ndarray) -> np.ndarray:
-    """Whether each cell holds something, neither nothing nor the next number of a running index.
+def used_cells(cells: Any, *, numbered: bool) -> np.ndarray:
+    """Whether each cell of a spare column holds something else than the column does.
+
+    Whether it numbers the rows is known from the first rows: a cell by itself then says whether it
+    is used, in whatever block of the file it is read. Numbers may start again, as where exports
+    were joined.
+
+    Parameters
+    ----------
+    cells : pyarrow.StringArray, shape (n,)
+    numbered : bool
+        As of `numbers_rows`; otherwise the column is empty.
+
+    Returns
+    -------
+    array of bool, shape (n,)
+    """
+    import pyarrow.compute as pc
+
+    text = pc.utf8_trim_whitespace(cells)
+    used = pc.not_equal(text, "")
+    if numbered:
+        used = pc.and_not(used, pc.match_substring_regex(text, _WHOLE))
+    found: np.ndarray = used.to_numpy(zero_copy_only=False)
+    return found
+
+
+def numbers_rows(cells: Any, rows: np.ndarray) -> bool | None:
+    """Whether a spare column numbers the rows, by its first cells; False where it is empty.
 
     Parameters
     ----------
@@ -21,23 +50,21 @@ def used_cells(cells: Any, rows: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    array of bool, shape (n,)
+    bool or None
+        None where most of the cells are neither nothing nor the next number.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    text = pc.utf8_trim_whitespace(cells)
-    filled: np.ndarray = pc.not_equal(text, "").to_numpy(zero_copy_only=False)
-    if not filled.all():
-        return filled
-    whole = pc.match_substring_regex(text, _WHOLE)
-    if not pc.all(whole).as_py():
-        return filled
-    numbers = pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False)
-    steps = np.diff(numbers)
-    used = np.zeros(len(numbers), dtype=bool)
-    used[1:] = (steps < 1) | (steps > np.diff(rows))
-    return used
+    text = pc.utf8_trim_whitespace(cells).slice(0, _FIRST_ROWS)
+    few = len(text) / 2
+    if used_cells(text, numbered=False).sum() <= few:
+        return False
+    if not pc.all(pc.match_substring_regex(text, _WHOLE)).as_py():
+        return None
+    steps = np.diff(pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False))
+    jumps = (steps < 1) | (steps > np.diff(rows[:_FIRST_ROWS]))
+    return True if jumps.sum() <= few else None
 
 
 def spare_defect(position: int) -> str:

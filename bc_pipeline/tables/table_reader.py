@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Self
 
 import numpy as np
@@ -12,7 +13,12 @@ from bc_pipeline.errors import Defect, SchemaMismatch
 from bc_pipeline.tables.blocks import NO_CODE, Block
 from bc_pipeline.tables.checks import RowDefects, read_codes, read_ids
 from bc_pipeline.tables.columns import ColumnFinder, Columns
-from bc_pipeline.tables.spare_columns import spare_defect, spare_notice, used_cells
+from bc_pipeline.tables.spare_columns import (
+    numbers_rows,
+    spare_defect,
+    spare_notice,
+    used_cells,
+)
 from bc_pipeline.tables.writer import Layout
 
 
@@ -44,8 +50,10 @@ class TableReader(ABC):
     def notices(self) -> tuple[str, ...]:
         return tuple(map(spare_notice, self.columns.spare))
 
-    def check_spare(self, columns: Columns, cells: Mapping[int, Any], rows: np.ndarray) -> None:
-        """Refuse spare columns most of whose first cells are used.
+    def examine_spare(
+        self, columns: Columns, cells: Mapping[int, Any], rows: np.ndarray
+    ) -> Columns:
+        """The columns with those that number the rows, by the first rows.
 
         Parameters
         ----------
@@ -56,11 +64,13 @@ class TableReader(ABC):
         Raises
         ------
         SchemaMismatch
+            Where they show that a spare column is none.
         """
+        numbers = {position: numbers_rows(cells[position], rows) for position in columns.spare}
         defects = tuple(
             Defect(spare_defect(position))
-            for position in columns.spare
-            if 2 * used_cells(cells[position], rows).sum() > len(rows)
+            for position, numbered in numbers.items()
+            if numbered is None
         )
         if defects:
             raise SchemaMismatch(
@@ -69,6 +79,15 @@ class TableReader(ABC):
                 source=self.source,
                 defects=defects,
             )
+        return replace(columns, numbered=tuple(filter(numbers.get, numbers)))
+
+    def add_spare_defects(
+        self, cells: Mapping[int, Any], rows: np.ndarray, defects: RowDefects
+    ) -> None:
+        """Add the rows in which a spare column is used; parameters as of `examine_spare`."""
+        for position in self.columns.spare:
+            used = used_cells(cells[position], numbered=position in self.columns.numbered)
+            defects.add(rows[used], None, spare_defect(position))
 
     @property
     def layout(self) -> Layout:

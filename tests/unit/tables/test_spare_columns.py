@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 from pyarrow import parquet
@@ -20,19 +21,22 @@ VALUES = WDBC.load_reference().values[:6]
 UNNAMED = ["", "Unnamed: 32", "Unnamed: 0.1", "X", "X.1", "__index_level_0__", "index", "...33"]
 
 
-def table(path: Path, name: str, cells: Sequence[Any], *, at: int = 30) -> TableReader:
+def table(
+    path: Path, name: str, cells: Sequence[Any], *, at: int = 30, block_bytes: int = 1 << 20
+) -> TableReader:
     names = [*NAMES[:at], name, *NAMES[at:]]
+    values = np.resize(VALUES, (len(cells), len(NAMES)))
     if path.suffix == ".csv":
         lines = [",".join(f'"{one}"' for one in names)]
-        for row, cell in zip(VALUES.tolist(), cells, strict=True):
+        for row, cell in zip(values.tolist(), cells, strict=True):
             texts = list(map(repr, row))
             lines.append(",".join([*texts[:at], "" if cell is None else str(cell), *texts[at:]]))
         path.write_text("\n".join(lines) + "\n")
     else:
-        columns = [pa.array(VALUES[:, index]) for index in range(len(NAMES))]
+        columns = [pa.array(values[:, index]) for index in range(len(NAMES))]
         columns.insert(at, pa.array(cells))
         parquet.write_table(pa.table(columns, names=names), path)
-    return open_table(path, WDBC.schema, WDBC.labels, read_labels=False)
+    return open_table(path, WDBC.schema, WDBC.labels, read_labels=False, block_bytes=block_bytes)
 
 
 @pytest.fixture(params=["csv", "parquet"])
@@ -74,6 +78,29 @@ def test_a_single_text_in_an_empty_column_is_a_defect_of_its_row(path: Path) -> 
         (block,) = reader
     assert list(block.defects) == [2]
     assert "neither empty nor a running number" in block.defects[2][0].reason
+
+
+@pytest.mark.parametrize("block_bytes", [1 << 10, 30 << 10, 1 << 20])
+@pytest.mark.parametrize(
+    ("cells", "bad"),
+    [
+        # A restart of the numbers, a gap, and a number that is left out.
+        ([*map(str, range(300)), *map(str, range(300))], []),
+        ([*map(str, range(300)), *map(str, range(900, 1200))], []),
+        ([*map(str, range(400)), "", *map(str, range(400, 599))], []),
+        ([*map(str, range(300)), "note", *map(str, range(300, 599))], [300]),
+        ([*map(str, range(300)), *map(str, np.arange(300) / 8 + 0.1)], list(range(300, 600))),
+        ([*[""] * 300, "7", *[""] * 299], [300]),
+        ([*[""] * 300, *map(str, range(300))], list(range(300, 600))),
+    ],
+)
+def test_the_first_rows_decide_what_a_spare_column_holds_whatever_the_blocks(
+    path: Path, cells: list[str], bad: list[int], block_bytes: int
+) -> None:
+    with table(path, "", cells, block_bytes=block_bytes) as reader:
+        found = [int(block.lines[row]) for block in reader for row in block.defects]
+    first = 2 if path.suffix == ".csv" else 1
+    assert found == [row + first for row in bad]
 
 
 def test_parquet_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
