@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 import msgspec
 
 from bc_pipeline.errors import Defect
+from bc_pipeline.sample_metadata import MetadataColumn
 
 if TYPE_CHECKING:
     import numpy as np
@@ -310,11 +311,18 @@ class RowRule:
 
 @dataclass(frozen=True)
 class FeatureSchema:
-    """The features in their fixed order, and the rules between them."""
+    """The features in their fixed order, the rules between them, and other columns of files.
+
+    Attributes
+    ----------
+    metadata : tuple of MetadataColumn
+        Not part of the fingerprint: no model depends on them.
+    """
 
     features: tuple[Feature, ...]
     rules: tuple[RowRule, ...] = ()
     id_aliases: tuple[str, ...] = field(default=(ID_COLUMN,))
+    metadata: tuple[MetadataColumn, ...] = ()
 
     @cached_property
     def names(self) -> tuple[str, ...]:
@@ -348,10 +356,23 @@ class FeatureSchema:
         }
 
     @cached_property
+    def _metadata_by_folded(self) -> dict[str, MetadataColumn]:
+        return {
+            fold(alias): column
+            for column in self.metadata
+            for alias in (column.name, *column.aliases)
+        }
+
+    def metadata_column(self, name: str) -> MetadataColumn | None:
+        """The column of metadata that a name means; None if it means none."""
+        return self._metadata_by_folded.get(fold(name)) if len(name) <= MAX_NAME_LENGTH else None
+
+    @cached_property
     def _words(self) -> frozenset[str]:
         """The parts of all names that the schema knows."""
         aliases = (alias for feature in self.features for alias in (feature.name, *feature.aliases))
-        names = " ".join((*aliases, *self.id_aliases)).lower()
+        columns = (name for column in self.metadata for name in (column.name, *column.aliases))
+        names = " ".join((*aliases, *self.id_aliases, *columns)).lower()
         return frozenset(re.findall("[a-z]+", names))
 
     def may_be_shown(self, name: str) -> bool:
@@ -449,6 +470,8 @@ class FeatureSchema:
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON form, as in a manifest."""
         plain = asdict(self)
+        if not self.metadata:
+            del plain["metadata"]
         for rule in plain["rules"]:
             # JSON has no infinity: a missing bound is null.
             rule.update({side: None for side in _UNBOUNDED if math.isinf(rule[side])})
@@ -466,12 +489,15 @@ class FeatureSchema:
             tuple(Feature(**one) for one in features),
             tuple(RowRule(**one) for one in rules),
             tuple(plain["id_aliases"]),
+            msgspec.convert(plain.get("metadata", ()), tuple[MetadataColumn, ...]),
         )
 
     @cached_property
     def fingerprint(self) -> str:
         """SHA-256 of features, their order, and rules: identifies what a model was trained for."""
-        return json_digest(self.to_dict())
+        plain = self.to_dict()
+        plain.pop("metadata", None)
+        return json_digest(plain)
 
 
 def json_digest(value: Any) -> str:

@@ -60,6 +60,8 @@ class SliceScore(Document, frozen=True):
     ----------
     sensitivity_interval, specificity_interval : Interval or None
         None in evaluations of release 0.1.
+    metadata : str
+        Column of metadata by which the rows were chosen; empty where it was a feature.
     """
 
     name: str
@@ -69,6 +71,7 @@ class SliceScore(Document, frozen=True):
     specificity: float | None
     sensitivity_interval: Interval | None = None
     specificity_interval: Interval | None = None
+    metadata: str = ""
 
 
 class Recalibration(Document, frozen=True):

@@ -16,6 +16,7 @@ import numpy as np
 from bc_pipeline.data.near_twins import find_groups
 from bc_pipeline.data.rows import LabelledRows, first_of_each
 from bc_pipeline.problems.base import NearTwinPolicy
+from bc_pipeline.sample_metadata import first_known, join_metadata
 
 
 class BatchRows(NamedTuple):
@@ -75,7 +76,7 @@ def choose_rows(policy: NearTwinPolicy | None, batches: Sequence[BatchRows]) -> 
     ----------
     batches : sequence of BatchRows
         One that counts, or more; a row that several of them have is taken from the first one, with
-        the first id that any of them gives.
+        the first id and metadata that any of them gives.
     """
     groups = _form_groups(policy, batches)
     joined = _join([batch for batch in batches if batch.counts])
@@ -97,6 +98,7 @@ def choose_rows(policy: NearTwinPolicy | None, batches: Sequence[BatchRows]) -> 
         values=rows.values,
         codes=rows.codes,
         groups=None if firsts == rows.keys else firsts,
+        metadata=first_known(joined.metadata, joined.keys, rows.keys),
     )
     return ChosenRows(labelled, len(ordered) - len(rows), len(ordered) - len(single))
 
@@ -121,4 +123,5 @@ def _join(batches: Sequence[BatchRows]) -> LabelledRows:
         ids=tuple(name for batch in batches for name in batch.rows.ids),
         values=np.concatenate([batch.rows.values for batch in batches]),
         codes=np.concatenate([batch.rows.codes for batch in batches]),
+        metadata=join_metadata([(batch.rows.metadata, len(batch.rows)) for batch in batches]),
     )

@@ -10,6 +10,7 @@ import numpy as np
 from bc_pipeline.data.rows import LabelledRows, row_keys
 from bc_pipeline.errors import Defect, FileRefused
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.sample_metadata import SampleMetadata, join_metadata
 from bc_pipeline.schema import Labels
 from bc_pipeline.tables.reader import open_table
 
@@ -54,6 +55,7 @@ def read_labelled(path: Path, problem: Problem, labels: Labels) -> FileRows:
     ids: list[str] = []
     values = [np.empty((0, len(problem.schema.names)))]
     codes = [np.empty(0, dtype=np.int64)]
+    metadata: list[tuple[SampleMetadata, int]] = []
     coded = [np.empty(0, dtype=bool)]
     defects: dict[int, list[Defect]] = {}
     with open_table(path, problem.schema, labels) as reader:
@@ -73,8 +75,15 @@ def read_labelled(path: Path, problem: Problem, labels: Labels) -> FileRows:
             values.append(block.values + 0.0)
             codes.append(block.codes)
             coded.append(block.coded)
+            metadata.append((block.metadata, len(block)))
         all_values = np.concatenate(values)
-        rows = LabelledRows(row_keys(all_values), tuple(ids), all_values, np.concatenate(codes))
+        rows = LabelledRows(
+            row_keys(all_values),
+            tuple(ids),
+            all_values,
+            np.concatenate(codes),
+            metadata=join_metadata(metadata),
+        )
         return FileRows(
             dialect=reader.columns.dialect,
             sha256=reader.sha256,

@@ -13,10 +13,12 @@ import numpy as np
 from bc_pipeline.artifacts.files import read_verified
 from bc_pipeline.errors import ArtifactCorrupt, Defect, SchemaMismatch
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.sample_metadata import SampleMetadata, take_metadata
 from bc_pipeline.schema import ID_COLUMN, row_key
 
 KEY_COLUMN = "key"
 GROUP_COLUMN = "group"
+_METADATA_PREFIX = "metadata."
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +37,8 @@ class LabelledRows:
         Outside label codes.
     groups : tuple of str, length n, optional
         Key of the first row of each row's group of near-twins; None where that is the row itself.
+    metadata : SampleMetadata
+        Declared columns beside the features.
     """
 
     keys: tuple[str, ...]
@@ -42,6 +46,7 @@ class LabelledRows:
     values: np.ndarray
     codes: np.ndarray
     groups: tuple[str, ...] | None = field(default=None, kw_only=True)
+    metadata: SampleMetadata = field(default_factory=dict, kw_only=True)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -55,6 +60,7 @@ class LabelledRows:
             values=self.values[chosen],
             codes=self.codes[chosen],
             groups=None if self.groups is None else tuple(self.groups[i] for i in chosen),
+            metadata=take_metadata(self.metadata, chosen),
         )
 
 
@@ -83,7 +89,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 def rows_digest(schema_fingerprint: str, rows: LabelledRows) -> str:
-    """SHA-256 of the schema, keys, label codes, exact values and groups.
+    """SHA-256 of the schema, keys, label codes, exact values, groups and metadata.
 
     Ids are left out, because the id of a row depends on which file came first.
     """
@@ -94,6 +100,8 @@ def rows_digest(schema_fingerprint: str, rows: LabelledRows) -> str:
     digest.update(np.ascontiguousarray(rows.values, dtype="<f8").tobytes())
     if rows.groups is not None:
         digest.update("\n".join(rows.groups).encode())
+    for name, cells in sorted(rows.metadata.items()):
+        digest.update(b"\0" + "\n".join((name, *cells)).encode())
     return digest.hexdigest()
 
 
@@ -111,6 +119,8 @@ def encode_rows(problem: Problem, rows: LabelledRows) -> bytes:
     columns[problem.labels.column] = pa.array(rows.codes, pa.int64())
     if rows.groups is not None:
         columns[GROUP_COLUMN] = pa.array(rows.groups, pa.string())
+    for name, cells in sorted(rows.metadata.items()):
+        columns[_METADATA_PREFIX + name] = pa.array(cells, pa.string())
     sink = pa.BufferOutputStream()
     pq.write_table(pa.table(columns), sink, compression="zstd")
     encoded: bytes = sink.getvalue().to_pybytes()
@@ -168,4 +178,9 @@ def decode_rows(problem: Problem, data: bytes, path: Path) -> LabelledRows:
         values=values,
         codes=table.column(problem.labels.column).to_numpy().astype(np.int64),
         groups=tuple(table.column(GROUP_COLUMN).to_pylist()) if has_groups else None,
+        metadata={
+            name.removeprefix(_METADATA_PREFIX): tuple(table.column(name).to_pylist())
+            for name in table.column_names
+            if name.startswith(_METADATA_PREFIX)
+        },
     )

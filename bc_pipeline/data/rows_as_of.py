@@ -111,6 +111,7 @@ def _join_batches(
         values=read_only(chosen.rows.values),
         codes=read_only(chosen.rows.codes),
         groups=chosen.rows.groups,
+        metadata=chosen.rows.metadata,
         batches=tuple(file.batch for file in files if file.counts),
         as_of=as_of,
         near_repeats=chosen.near_repeats,

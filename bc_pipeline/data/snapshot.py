@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -24,6 +24,7 @@ from bc_pipeline.data.rows import encode_rows, read_only, read_rows, rows_digest
 from bc_pipeline.data.rows_as_of import rows_as_of
 from bc_pipeline.errors import ArtifactCorrupt, NotStored
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.sample_metadata import SampleMetadata
 
 
 class DatasetDocument(Document, frozen=True, kw_only=True):
@@ -37,7 +38,7 @@ class DatasetDocument(Document, frozen=True, kw_only=True):
     dataset : str
         Name: the first 16 hex digits of `sha256`.
     sha256 : str
-        Over the schema, keys, label codes and exact values (`rows_digest`).
+        Over the schema, keys, label codes, exact values and metadata (`rows_digest`).
     parquet_sha256 : str
         Of the stored file, which also has the ids.
     near_twins : str
@@ -80,6 +81,8 @@ class Dataset:
         1 where the row is of the positive class.
     groups : tuple of str, length n, optional
         Key of the first row of each row's group of near-twins; None where that is the row itself.
+    metadata : SampleMetadata
+        Declared columns beside the features.
     repeats : frozenset of str
         Keys of rows that are near-twins of another row, and so on no side of a split; only
         datasets of earlier releases have such rows.
@@ -96,6 +99,7 @@ class Dataset:
     groups: tuple[str, ...] | None = None
     repeats: frozenset[str] = frozenset()
     erasures: tuple[str, ...] = ()
+    metadata: SampleMetadata = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -211,5 +215,6 @@ def _read_dataset(
             else find_repeats(problem.near_twins, rows.keys, rows.values)
         ),
         erasures=erasures,
+        metadata=rows.metadata,
     )
     return document, dataset

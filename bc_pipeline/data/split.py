@@ -9,7 +9,7 @@ others are on neither side.
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +20,7 @@ from bc_pipeline.data.rows import read_only, row_keys
 from bc_pipeline.data.snapshot import Dataset
 from bc_pipeline.errors import SplitChanged, SplitOverlap
 from bc_pipeline.problems.base import NearTwinPolicy, SplitPolicy
+from bc_pipeline.sample_metadata import SampleMetadata, take_metadata
 
 _HEX_DIGITS = 13  # 52 bits: exact in a float
 
@@ -34,11 +35,14 @@ class SplitSide:
     values : array of float64, shape (n, n_features)
     positive : array of int8, shape (n,)
         1 where the row is of the positive class.
+    metadata : SampleMetadata
+        What subgroups are formed by.
     """
 
     keys: tuple[str, ...]
     values: np.ndarray
     positive: np.ndarray
+    metadata: SampleMetadata = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.keys)
@@ -46,7 +50,10 @@ class SplitSide:
     def take(self, index: np.ndarray) -> SplitSide:
         """The rows at these positions, in this order."""
         return SplitSide(
-            tuple(self.keys[row] for row in index), self.values[index], self.positive[index]
+            tuple(self.keys[row] for row in index),
+            self.values[index],
+            self.positive[index],
+            take_metadata(self.metadata, index.tolist()),
         )
 
 
@@ -88,6 +95,7 @@ def split(policy: SplitPolicy, dataset: Dataset, near_twins: NearTwinPolicy | No
             keys=tuple(dataset.keys[row] for row in np.flatnonzero(side)),
             values=read_only(dataset.values[side]),
             positive=read_only(dataset.positive[side]),
+            metadata=take_metadata(dataset.metadata, np.flatnonzero(side).tolist()),
         )
         for side in (is_used & ~is_holdout, is_used & is_holdout)
     )

@@ -19,7 +19,7 @@ from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.evaluation.compare import holdout_comparisons, recipe_comparison
 from bc_pipeline.evaluation.scores import score_calls, score_rows
-from bc_pipeline.evaluation.slices import SliceBounds, resolve_slices
+from bc_pipeline.evaluation.slices import Part, find_parts
 from bc_pipeline.problems.base import Problem
 
 
@@ -74,9 +74,9 @@ def evaluate(
     import structlog
 
     started = time.perf_counter()
-    slices = resolve_slices(problem, train.values)
-    new = _score_side(problem, challenger, holdout, slices)
-    old = _score_side(problem, champion, holdout, slices) if champion is not None else None
+    parts = find_parts(problem, train)
+    new = _score_side(problem, challenger, holdout, parts)
+    old = _score_side(problem, champion, holdout, parts) if champion is not None else None
     comparisons: tuple[Comparison, ...] = ()
     if old is not None:
         comparisons = holdout_comparisons(
@@ -88,7 +88,7 @@ def evaluate(
         champion=old,
         champion_generation=champion_generation,
         cross_validation=score_rows(
-            problem, train, oof_probability, challenger.manifest.threshold, slices
+            problem, train, oof_probability, challenger.manifest.threshold, parts
         ),
         holdout_comparisons=comparisons,
         recipe_comparison=(
@@ -114,7 +114,7 @@ def evaluate(
 
 
 def _score_side(
-    problem: Problem, model: Predictor, holdout: SplitSide, slices: Sequence[SliceBounds]
+    problem: Problem, model: Predictor, holdout: SplitSide, parts: Sequence[Part]
 ) -> Side:
     manifest, probability = model.manifest, model.positive(holdout.values)
     return Side(
@@ -124,7 +124,7 @@ def _score_side(
         dataset=manifest.lineage.dataset,
         as_of=manifest.lineage.as_of,
         schema_fingerprint=manifest.schema_fingerprint,
-        holdout=score_rows(problem, holdout, probability, manifest.threshold, slices),
+        holdout=score_rows(problem, holdout, probability, manifest.threshold, parts),
     )
 
 

@@ -35,7 +35,7 @@ from bc_pipeline.evaluation.metrics import (
     finite_or_none,
 )
 from bc_pipeline.evaluation.recalibration import recalibrate
-from bc_pipeline.evaluation.slices import SliceBounds
+from bc_pipeline.evaluation.slices import Part
 from bc_pipeline.problems.base import Problem
 
 
@@ -44,7 +44,7 @@ def score_rows(
     rows: SplitSide,
     probability: np.ndarray,
     threshold: float,
-    slices: Sequence[SliceBounds],
+    parts: Sequence[Part],
 ) -> Score:
     """Score one model's probabilities on one set of rows.
 
@@ -53,13 +53,13 @@ def score_rows(
     problem : Problem
         Its gate policy has the coverage of the intervals.
     rows : SplitSide
-        One side of a split; the values decide which slices a row belongs to.
+        One side of a split; values and metadata decide which parts a row belongs to.
     probability : array of float64, shape (n,)
         Of malignant.
     threshold : float
         Set on other rows than these.
-    slices : sequence of SliceBounds
-        From `resolve_slices`.
+    parts : sequence of SliceBounds or Subgroup
+        From `find_parts`.
 
     Raises
     ------
@@ -88,10 +88,8 @@ def score_rows(
         ),
         calibration=_calibration(positive, probability),
         slices=tuple(
-            _slice_score(
-                bounds.name, bounds.contains(rows.values), positive, called, problem.gate.level
-            )
-            for bounds in slices
+            _slice_score(part, part.contains(rows), positive, called, problem.gate.level)
+            for part in parts
         ),
         recalibration=recalibrate(positive, probability),
         treat_all=_treat_all(positive, problem.decision_threshold_cost),
@@ -218,13 +216,14 @@ def _confusion(positive: np.ndarray, called: np.ndarray) -> Confusion:
 
 
 def _slice_score(
-    name: str, inside: np.ndarray, positive: np.ndarray, called: np.ndarray, level: float
+    part: Part, inside: np.ndarray, positive: np.ndarray, called: np.ndarray, level: float
 ) -> SliceScore:
     confusion = _confusion(positive[inside], called[inside])
     positives = confusion.true_positive + confusion.false_negative
     negatives = confusion.true_negative + confusion.false_positive
     return SliceScore(
-        name=name,
+        name=part.name,
+        metadata=part.metadata,
         rows=positives + negatives,
         positive_rows=positives,
         sensitivity=confusion.true_positive / positives if positives else None,

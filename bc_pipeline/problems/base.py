@@ -210,8 +210,10 @@ class GatePolicy:
         they are looked at, for all other recipes together. 0 where they are not counted.
     slice_minimum_rows : int
         Slices with fewer positive rows than this are shown but not checked.
+    subgroup_minimum_rows : int
+        The same for subgroups by metadata, of which there may be many.
     slice_sensitivity : float
-        Floor of the sensitivity of the worst checked slice.
+        Floor of the sensitivity of the worst checked slice and subgroup.
     parity_bound : float
         Largest allowed difference between exported and fitted probabilities.
     smoke_latency_ms : float
@@ -230,6 +232,7 @@ class GatePolicy:
     slice_sensitivity: float
     parity_bound: float
     smoke_latency_ms: float
+    subgroup_minimum_rows: int = 20
     anchor_margins: tuple[Margin, ...] = ()
     sequential_alpha: float = 0.0
     bootstrap_rounds: int = 2000

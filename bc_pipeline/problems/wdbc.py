@@ -26,6 +26,7 @@ from bc_pipeline.problems.base import (
     Study,
 )
 from bc_pipeline.problems.wdbc_profile import WDBC_PROFILE
+from bc_pipeline.sample_metadata import MetadataColumn
 from bc_pipeline.schema import Feature, FeatureSchema, Label, Labels, RowRule
 
 # measure: unit, then (minimum, maximum) of its mean, its standard error and its worst.
@@ -154,6 +155,16 @@ WDBC = Problem(
         ),
         rules=_rules(),
         id_aliases=("id", "sample_id", "patient_id"),
+        metadata=(
+            MetadataColumn("site", aliases=("center", "centre", "hospital")),
+            MetadataColumn("device", aliases=("scanner", "microscope")),
+            MetadataColumn(
+                "age_band",
+                r"[0-9]{1,3} ?- ?[0-9]{1,3}|[0-9]{1,3}\+|(<|<=|>|>=) ?[0-9]{1,3}",
+                "a range of years such as 40-49, <40 or 80+",
+                aliases=("age_group",),
+            ),
+        ),
     ),
     labels=Labels(
         column="diagnosis",

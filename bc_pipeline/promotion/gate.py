@@ -132,6 +132,10 @@ def _checks(
             yield model_checks.proven(floor, floor.proven, evaluation)
     yield model_checks.worst_slice(policy, challenger.holdout, "holdout")
     yield model_checks.worst_slice(policy, evaluation.cross_validation, "cross_validation")
+    # Only a problem's samples with metadata have subgroups.
+    if any(part.metadata for part in evaluation.cross_validation.slices):
+        yield model_checks.worst_subgroup(policy, challenger.holdout, "holdout")
+        yield model_checks.worst_subgroup(policy, evaluation.cross_validation, "cross_validation")
     if champion is not None:
         if kind == "switch":
             yield recipe_gain(policy, champion, evaluation)

@@ -7,7 +7,7 @@ missing or not finite fails every check that uses it.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from bc_pipeline.artifacts.evidence import (
     CallScore,
@@ -17,6 +17,7 @@ from bc_pipeline.artifacts.evidence import (
     Evaluation,
     Score,
     Side,
+    SliceScore,
 )
 from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import ConfigError
@@ -131,18 +132,36 @@ def _rows_needed(share: float, trials: int, bound: float) -> int | None:
 
 def worst_slice(policy: GatePolicy, score: Score, rows: Rows) -> Check:
     """Sensitivity of the worst slice that has enough positive rows to be judged."""
-    judged = [part for part in score.slices if part.positive_rows >= policy.slice_minimum_rows]
-    name = f"{rows}_worst_slice"
+    slices = [part for part in score.slices if not part.metadata]
+    return _worst_part(policy, slices, rows, "slice", policy.slice_minimum_rows)
+
+
+def worst_subgroup(policy: GatePolicy, score: Score, rows: Rows) -> Check:
+    """Sensitivity of the worst subgroup by metadata that has enough positive rows to be judged.
+
+    There may be many subgroups, so they need more rows than slices: at a sensitivity of .95, one of
+    20 positive rows is below .75 by chance with a probability of .0003.
+    """
+    subgroups = [part for part in score.slices if part.metadata]
+    return _worst_part(policy, subgroups, rows, "subgroup", policy.subgroup_minimum_rows)
+
+
+def _worst_part(
+    policy: GatePolicy, parts: Sequence[SliceScore], rows: Rows, kind: str, minimum: int
+) -> Check:
+    judged = [part for part in parts if part.positive_rows >= minimum]
+    name = f"{rows}_worst_{kind}"
     rule = (
-        f"sensitivity {_ROWS_TEXT[rows]} at least {policy.slice_sensitivity:g} in every slice "
-        f"of {policy.slice_minimum_rows} malignant rows or more"
+        f"sensitivity {_ROWS_TEXT[rows]} at least {policy.slice_sensitivity:g} in every {kind} "
+        f"of {minimum} malignant rows or more"
     )
-    too_small = [part for part in score.slices if part.positive_rows < policy.slice_minimum_rows]
     note = "".join(
-        f" Not judged: {part.name}, {part.positive_rows} malignant rows." for part in too_small
+        f" Not judged: {part.name}, {part.positive_rows} malignant rows."
+        for part in parts
+        if part.positive_rows < minimum
     )
     if not judged:
-        note = note.strip() or "There are no slices."
+        note = note.strip() or f"There are no {kind}s."
         return Check(name, rule, True, bound=policy.slice_sensitivity, note=note)
     worst = min(judged, key=lambda part: _sort_value(part.sensitivity))
     return Check(

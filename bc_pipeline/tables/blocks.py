@@ -34,6 +34,8 @@ class Block:
         Whether each label is a code, not a word; None where labels are not read.
     notices : tuple of str
         Columns of the file that are passed over.
+    metadata : dict of str to tuple of str, each of length n
+        Text of each row in each column of metadata; empty where it is not given.
     """
 
     lines: np.ndarray
@@ -43,6 +45,7 @@ class Block:
     defects: dict[int, list[Defect]] = field(default_factory=dict)
     coded: np.ndarray | None = None
     notices: tuple[str, ...] = ()
+    metadata: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.values)

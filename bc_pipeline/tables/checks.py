@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import Defect
+from bc_pipeline.sample_metadata import MetadataColumn
 from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, FeatureSchema, Labels, is_number
 from bc_pipeline.tables.blocks import NO_CODE
 from bc_pipeline.tables.numbers import EMPTY
@@ -122,3 +123,26 @@ def read_codes(
     defects.add(rows[(codes == NO_CODE) & ~empty[index]], labels.column, f"is not {names}")
     numeric = np.array([is_number(spelling) for spelling in spellings], dtype=bool)
     return codes, numeric[index]
+
+
+def read_metadata(
+    cells: Any, rows: np.ndarray, count: int, column: MetadataColumn, defects: RowDefects
+) -> tuple[str, ...]:
+    """Texts of a column of metadata, trimmed, one for each row of a block; empty where unknown.
+
+    Parameters
+    ----------
+    cells : pyarrow.StringArray, shape (n,)
+    rows : array of int64, shape (n,)
+        Index in the block of each cell's row.
+    count : int
+        Number of rows of the block.
+    """
+    encoded = cells.fill_null("").dictionary_encode()
+    texts = np.array([text.strip() for text in encoded.dictionary.to_pylist()], dtype=object)
+    is_bad = np.array([bool(text) and not column.accepts(text) for text in texts], dtype=bool)
+    index = encoded.indices.to_numpy(zero_copy_only=False)
+    defects.add(rows[is_bad[index]], column.name, f"is not {column.expected}")
+    complete = np.full(count, "", dtype=object)
+    complete[rows] = texts[index]
+    return tuple(complete.tolist())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from bc_pipeline.errors import Defect, SchemaMismatch
@@ -42,6 +42,8 @@ class Columns:
         Those of them that number the rows.
     dialect : Dialect
         How the file names its columns.
+    metadata, unread_metadata : dict of str to int
+        Columns of metadata by name; they are read together with labels, else passed over.
     """
 
     width: int
@@ -51,6 +53,15 @@ class Columns:
     spare: tuple[int, ...]
     dialect: Dialect
     numbered: tuple[int, ...] = ()
+    metadata: dict[str, int] = field(default_factory=dict)
+    unread_metadata: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def texts(self) -> tuple[int, ...]:
+        """The columns that are read as text."""
+        named = (self.identifier, self.label)
+        positions = (*named, *self.spare, *self.metadata.values())
+        return tuple(position for position in positions if position is not None)
 
 
 @dataclass(frozen=True)
@@ -78,13 +89,16 @@ class ColumnFinder:
         return any(self._column_of(name) is not None for name in names)
 
     def _column_of(self, name: str) -> str | None:
-        """The feature, id or label column that a name means; None if it means none."""
+        """The feature, id, label or metadata that a name means; None if it means none."""
         labels = self.labels
         if self.schema.is_id(name):
             return ID_COLUMN
         if labels and labels.is_column(name):
             return labels.column
-        return self.schema.canonical(name)
+        if feature := self.schema.canonical(name):
+            return feature
+        metadata = self.schema.metadata_column(name)
+        return metadata.name if metadata else None
 
     def find_by_name(self, names: Sequence[str]) -> Columns:
         """Find the columns by their names.
@@ -118,6 +132,11 @@ class ColumnFinder:
         if defects:
             raise self._mismatch(*defects)
         features = tuple(match.positions[name] for name in self.schema.names)
+        metadata = {
+            column.name: match.positions[column.name]
+            for column in self.schema.metadata
+            if column.name in match.positions
+        }
         return Columns(
             width=len(names),
             features=features,
@@ -125,6 +144,8 @@ class ColumnFinder:
             label=label if self.read_labels else None,
             spare=spare,
             dialect=_dialect([names[position] for position in features], self.schema),
+            metadata=metadata if self.read_labels else {},
+            unread_metadata={} if self.read_labels else metadata,
         )
 
     def header_line(self, lines: Sequence[str]) -> int | None:

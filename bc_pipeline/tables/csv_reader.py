@@ -172,11 +172,7 @@ class CsvReader(TableReader):
         import pyarrow as pa
 
         columns = self.columns
-        text: dict[int, Kind] = {
-            position: "text"
-            for position in (columns.identifier, columns.label, *columns.spare)
-            if position is not None
-        }
+        text: dict[int, Kind] = dict.fromkeys(columns.texts, "text")
         numbers: dict[int, Kind] = dict.fromkeys(columns.features, "number")
         try:
             split = split_rows(chunk, columns.width, text | numbers, self.source)

@@ -69,10 +69,9 @@ class ParquetReader(TableReader):
 
         names = self._file.schema_arrow.names
         columns = self.columns
-        positions = (*columns.features, columns.identifier, columns.label, *columns.spare)
         batches = self._file.iter_batches(
             batch_size=self._batch_rows,
-            columns=[names[position] for position in positions if position is not None],
+            columns=[names[position] for position in (*columns.features, *columns.texts)],
             use_threads=False,
         )
         try:
@@ -106,6 +105,7 @@ class ParquetReader(TableReader):
             for position, name, fits in (
                 (columns.identifier, ID_COLUMN, _is_text_or_integer),
                 (columns.label, labels.column if labels else "", _is_text_or_number),
+                *((place, name, _is_text_or_integer) for name, place in columns.metadata.items()),
             )
             if position is not None and not fits(fields[position].type)
         ]
@@ -122,14 +122,10 @@ class ParquetReader(TableReader):
                 source=self.source,
                 defects=tuple(defects),
             )
-        positions = (*columns.features, columns.identifier, columns.label, *columns.spare)
-        self._check_chunks(
-            file.metadata, [fields[place].name for place in positions if place is not None]
-        )
+        positions = (*columns.features, *columns.texts)
+        self._check_chunks(file.metadata, [fields[place].name for place in positions])
         texts = [
-            fields[place].name
-            for place in (columns.identifier, columns.label, *columns.spare)
-            if place is not None and not _is_number(fields[place].type)
+            fields[place].name for place in columns.texts if not _is_number(fields[place].type)
         ]
         # Each distinct text is stored once in a dictionary, instead of once for each row.
         file = parquet.ParquetFile(
@@ -201,8 +197,8 @@ class ParquetReader(TableReader):
             values[:, index] = np.where(infinite, np.nan, column)
         text = {
             position: _short_text(batch.column(names[position]))
-            for position in (self.columns.identifier, self.columns.label)
-            if position is not None
+            for position in self.columns.texts
+            if position not in self.columns.spare
         }
         spare = {place: _filled_text(batch.column(names[place])) for place in self.columns.spare}
         self.add_spare_defects(spare, rows, defects)

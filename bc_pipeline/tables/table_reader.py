@@ -11,7 +11,7 @@ import numpy as np
 
 from bc_pipeline.errors import Defect, SchemaMismatch
 from bc_pipeline.tables.blocks import NO_CODE, Block
-from bc_pipeline.tables.checks import RowDefects, read_codes, read_ids
+from bc_pipeline.tables.checks import RowDefects, read_codes, read_ids, read_metadata
 from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.spare_columns import (
     numbers_rows,
@@ -48,7 +48,13 @@ class TableReader(ABC):
 
     @property
     def notices(self) -> tuple[str, ...]:
-        return tuple(map(spare_notice, self.columns.spare))
+        return (
+            *map(spare_notice, self.columns.spare),
+            *(
+                f"column {name} is metadata, which no model uses, and was passed over"
+                for name in self.columns.unread_metadata
+            ),
+        )
 
     def examine_spare(
         self, columns: Columns, cells: Mapping[int, Any], rows: np.ndarray
@@ -135,7 +141,7 @@ class TableReader(ABC):
             Index in the block of each row of `text`.
         values : array of float64, shape (n, n_features)
         text : mapping of int to pyarrow.StringArray, each of shape (m,)
-            The columns of ids and labels, by position in the file.
+            The columns of ids, labels and metadata, by position in the file.
         """
         columns, labels = self.columns, self._finder.labels
         ids: list[str | None] = [None] * len(lines)
@@ -151,10 +157,17 @@ class TableReader(ABC):
             codes = np.full(len(lines), NO_CODE, dtype=np.int64)
             coded = np.zeros(len(lines), dtype=bool)
             codes[rows], coded[rows] = read_codes(text[columns.label], rows, labels, defects)
+        metadata = {
+            column.name: read_metadata(
+                text[columns.metadata[column.name]], rows, len(lines), column, defects
+            )
+            for column in self._finder.schema.metadata
+            if column.name in columns.metadata
+        }
         defects.check_values(self._finder.schema, values)
         by_row = {
             row: [Defect(defect.reason, int(lines[row]), defect.column) for defect in row_defects]
             for row, row_defects in defects.by_row().items()
         }
         self.rows_read += len(lines)
-        return Block(lines, ids, values, codes, by_row, coded, self.notices)
+        return Block(lines, ids, values, codes, by_row, coded, self.notices, metadata)

@@ -50,8 +50,8 @@ class RefusedRecord(NamedTuple):
 class RecordParser:
     """Parses records against one feature schema.
 
-    As in tables, a member with the true label is ignored, and so is one that is named like a column
-    without a name and holds nothing or a whole number.
+    As in tables, a member with the true label or with metadata is ignored, and so is one that is
+    named like a column without a name and holds nothing or a whole number.
 
     Parameters
     ----------
@@ -141,7 +141,7 @@ class RecordParser:
     def _is_passed_over(self, name: str, value: Any) -> bool:
         if name in self._features:
             return False
-        if self._passed_over(name):
+        if self._passed_over(name) or self._schema.metadata_column(name):
             return True
         is_number = type(value) is float and value.is_integer()
         return (value in (None, "") or is_number) and is_spare(name)

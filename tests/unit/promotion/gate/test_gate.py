@@ -327,6 +327,33 @@ def test_the_worst_slice_that_is_large_enough_decides(evidence, rows) -> None:
     assert judged(small).passed
 
 
+@pytest.mark.parametrize("rows", ["holdout", "cross_validation"])
+def test_the_worst_subgroup_by_metadata_decides_where_it_has_enough_rows(evidence, rows) -> None:
+    path = "challenger.holdout.slices" if rows == "holdout" else "cross_validation.slices"
+    north = SliceScore("site: north", 60, 30, 0.95, 1.0, metadata="site")
+    known = put(evidence.evaluation, "cross_validation.slices", (north,))
+
+    def judged(*slices: SliceScore) -> Verdict:
+        return decide(evidence.policy, put(known, path, slices), evidence.smoke)
+
+    small = SliceScore("site: west", 60, 19, 0.3, 1.0, metadata="site")
+    verdict = judged(north, small)
+    assert verdict.passed
+    check = check_of(verdict, f"{rows}_worst_subgroup")
+    assert check.note == (
+        "Worst: site: north, 30 malignant rows. Not judged: site: west, 19 malignant rows."
+    )
+    assert f"{rows}_worst_subgroup" in failed(judged(north, replace_rows(small, 20)))
+
+
+def test_samples_without_metadata_have_no_check_of_subgroups(evidence) -> None:
+    assert not [check for check in evidence.verdict.checks if "subgroup" in check.name]
+
+
+def replace_rows(part: SliceScore, positive_rows: int) -> SliceScore:
+    return msgspec.structs.replace(part, positive_rows=positive_rows)
+
+
 def test_another_schema_blocks(evidence) -> None:
     other = evidence.but(challenger_side={"schema_fingerprint": "other"})
     assert failed(other.verdict) == {"same_schema"}
@@ -460,6 +487,7 @@ OTHER: dict[str, Any] = {
     "margins": (Margin("f1", 0.03, "higher"),),
     "switch_alpha": 0.04,
     "slice_minimum_rows": 9,
+    "subgroup_minimum_rows": 30,
     "slice_sensitivity": 0.8,
     "parity_bound": 1e-9,
     "smoke_latency_ms": 40.0,

@@ -98,11 +98,12 @@ def test_a_byte_order_mark_is_skipped(row: list[float]) -> None:
         assert READER.read(b"\xef\xbb\xbf" + body) == READER.read(body)
 
 
-def test_a_label_and_columns_without_a_name_are_passed_over_as_in_csv(
+def test_a_label_metadata_and_columns_without_a_name_are_passed_over_as_in_csv(
     row: list[float], wdbc: Any
 ) -> None:
     parser = RecordParser(SCHEMA, wdbc.labels)
-    for extra in ({"diagnosis": "M"}, {"Target": 1}, {"Unnamed: 32": None}, {"": ""}, {"index": 4}):
+    extras: list[dict[str, Any]] = [{"diagnosis": "M"}, {"Target": 1}, {"Unnamed: 32": None}]
+    for extra in (*extras, {"": ""}, {"index": 4}, {"site": "north", "Age band": "40-49"}):
         for content in (named(row) | extra, {"features": row} | extra):
             assert parser.read(json.dumps(content).encode()).values == tuple(row)
     for extra in ({"Unnamed: 32": "x"}, {"X": 1.5}):
