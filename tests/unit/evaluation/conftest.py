@@ -17,15 +17,8 @@ from bc_pipeline.problems.base import Problem
 from tests.fake_predictor import FakePredictor, Predict
 
 
-@dataclass(frozen=True)
-class Rows:
-    keys: tuple[str, ...]
-    values: np.ndarray
-    positive: np.ndarray
-
-    @classmethod
-    def of(cls, values: np.ndarray, positive: np.ndarray, index: np.ndarray) -> Rows:
-        return cls(tuple(f"row{i}" for i in index), values[index], positive[index])
+def side_of(values: np.ndarray, positive: np.ndarray, index: np.ndarray) -> SplitSide:
+    return SplitSide(tuple(f"row{i}" for i in index), values[index], positive[index])
 
 
 @dataclass(frozen=True)
@@ -33,8 +26,8 @@ class Case:
     """A train and a holdout side, and what a logistic regression says of them."""
 
     problem: Problem
-    train: Rows
-    holdout: Rows
+    train: SplitSide
+    holdout: SplitSide
     oof: np.ndarray
     predict: Predict
 
@@ -74,7 +67,7 @@ def case(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> Case:
     values, codes = reference
     positive = wdbc.labels.to_positive(codes)
     order = np.random.default_rng(7).permutation(len(positive))
-    holdout, train = (Rows.of(values, positive, part) for part in (order[:110], order[110:]))
+    holdout, train = (side_of(values, positive, part) for part in (order[:110], order[110:]))
     recipe = wdbc.candidate("logistic")
     build = recipe.build(recipe.params, 0)
     oof = cross_val_predict(build, train.values, train.positive, cv=5, method="predict_proba")

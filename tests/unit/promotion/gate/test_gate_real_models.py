@@ -20,7 +20,7 @@ from bc_pipeline.artifacts.evidence import (
     Smoke,
     Verdict,
 )
-from bc_pipeline.data.split import hash_position
+from bc_pipeline.data.split import SplitSide, hash_position
 from bc_pipeline.evaluation.evaluate import evaluate
 from bc_pipeline.evaluation.importance import permutation_importance
 from bc_pipeline.problems.base import Problem
@@ -36,21 +36,10 @@ SEEDED = settings(max_examples=6, deadline=None, derandomize=True)
 
 
 @dataclass(frozen=True)
-class Rows:
-    keys: tuple[str, ...]
-    values: np.ndarray
-    positive: np.ndarray
-
-    def of(self, index: np.ndarray) -> Rows:
-        keys = tuple(self.keys[i] for i in index)
-        return Rows(keys, self.values[index], self.positive[index])
-
-
-@dataclass(frozen=True)
 class Model:
     under_test: FakePredictor
     oof: np.ndarray
-    train: Rows
+    train: SplitSide
 
     def but(self, **changes: Any) -> Model:
         return replace(self, under_test=replace(self.under_test, **changes))
@@ -61,10 +50,10 @@ class Wdbc:
     """The public rows under the pinned split, with the problem's own bounds."""
 
     problem: Problem
-    train: Rows
-    holdout: Rows
+    train: SplitSide
+    holdout: SplitSide
 
-    def fit(self, rows: Rows, candidate: str = "logistic") -> Model:
+    def fit(self, rows: SplitSide, candidate: str = "logistic") -> Model:
         """Fit with one round of cross-validation, and set the threshold on it."""
         from sklearn.model_selection import StratifiedKFold, cross_val_predict
         from threadpoolctl import threadpool_limits
@@ -113,12 +102,12 @@ class Wdbc:
 def world(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> Wdbc:
     values, codes = reference
     keys = tuple(row_key(row) for row in values)
-    rows = Rows(keys, values, wdbc.labels.to_positive(codes))
+    rows = SplitSide(keys, values, wdbc.labels.to_positive(codes))
     policy = wdbc.split
     held = np.array([hash_position(policy.salt, key) < policy.holdout_share for key in keys])
     # Fewer resamples than in production: the tests ask for many verdicts.
     problem = replace(wdbc, gate=replace(wdbc.gate, bootstrap_rounds=500))
-    return Wdbc(problem, rows.of(np.flatnonzero(~held)), rows.of(np.flatnonzero(held)))
+    return Wdbc(problem, rows.take(np.flatnonzero(~held)), rows.take(np.flatnonzero(held)))
 
 
 @pytest.fixture(scope="module")
@@ -146,7 +135,7 @@ def test_an_identical_model_passes_as_equal(world: Wdbc, champion: Model) -> Non
 @given(st.integers(0, 2**32 - 1))
 def test_an_equal_refresh_passes(world: Wdbc, champion: Model, seed: int) -> None:
     kept = np.random.default_rng(seed).permutation(len(world.train.keys))[:-8]
-    before = world.fit(world.train.of(np.sort(kept)))
+    before = world.fit(world.train.take(np.sort(kept)))
     verdict = world.judge(before, champion)
     assert verdict.passed, verdict.reasons
 
