@@ -29,7 +29,7 @@ from tests.e2e.cluster.broker import PROGRAM
 from tests.e2e.cluster.cluster import WORKERS, Cluster
 from tests.waiting import wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 RETRAIN = "wdbc_retrain"
 # Long enough that whatever waits for a server tries it, and fails, more than once.
 OUTAGE_SECONDS = 8.0

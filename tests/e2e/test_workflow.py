@@ -29,7 +29,7 @@ from tests.e2e.running import Stack, run_command
 from tests.unit.backup.age_keys import make_key
 from tests.waiting import PATIENCE, wait_until
 
-pytestmark = pytest.mark.timeout(900)
+pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).parents[2]
 RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
 
