@@ -65,13 +65,10 @@ def _is_countable(kind: str, kwargs: Mapping[str, Any]) -> bool:
     )
 
 
-def requires_unique_ids(suite: SuiteFile) -> bool:
-    """Whether ids must be unique; repeats are counted where all ids come together."""
-    return any(entry["type"] == suites.UNIQUE for entry in suite.declared)
-
-
 class SuiteCounter:
     """Counts the rows that break each expectation of a suite, portion by portion.
+
+    Ids are not compared: the rows of repeated ids are rejected before.
 
     Parameters
     ----------
@@ -118,21 +115,15 @@ class SuiteCounter:
             for name, value in other.items():
                 mine[name] = mine.get(name, 0) + value if name.endswith("_count") else value
 
-    def suite_result(self, repeated: int) -> SuiteResult:
-        """The result of the suite on all rows.
-
-        Parameters
-        ----------
-        repeated : int
-            Number of rows whose id another row has too.
-        """
+    def suite_result(self) -> SuiteResult:
+        """The result of the suite on all rows."""
         results = []
         for entry, counted in zip(self._suite.declared, self.counts, strict=True):
             kind, result = entry["type"], dict(counted)
             if kind == suites.ROW_COUNT:
                 result = {"observed_value": self.rows}
             elif kind == suites.UNIQUE:
-                result = {"element_count": self.rows, "unexpected_count": repeated}
+                result = {"element_count": self.rows, "unexpected_count": 0}
             elif not self.rows or result.pop("unchecked", False):
                 result = {}
             results.append(

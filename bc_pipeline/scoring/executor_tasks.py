@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, TextIO
+from typing import Any, BinaryIO
 
 import msgspec
 import numpy as np
@@ -16,8 +16,10 @@ from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.errors import DataError, PipelineError, TransientError
 from bc_pipeline.scoring.batch_plan import source_changed
 from bc_pipeline.scoring.model_package import ModelPackage, open_model_package
+from bc_pipeline.scoring.repeated_ids import hash_ids
 from bc_pipeline.scoring.table_scoring import ScoreReport, score_table
 from bc_pipeline.settings import Settings
+from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.columns import Columns
 from bc_pipeline.tables.locations import FileLocation, copy_to
 from bc_pipeline.tables.parts import FilePart, Scan, scan
@@ -67,7 +69,7 @@ class PartTask(Document, frozen=True, kw_only=True):
     stem : str
         Of the output's names.
     return_ids : bool
-        Whether the ids of the rows are returned too, to find repeated ones.
+        Whether hashes of the rows' ids are returned too, to find repeated ones.
     """
 
     file: int
@@ -128,24 +130,32 @@ def score_part(
     task: PartTask,
     package: ModelPackage,
     new_counter: Callable[[], SuiteCounter],
-) -> Iterator[list[str] | PartReport]:
-    """Score a part: yields the ids of its rows in portions, then the report.
+    repeated: np.ndarray | None = None,
+) -> Iterator[np.ndarray | PartReport]:
+    """Score a part: yields hashes of the ids of its rows in portions, then the report.
 
     The same task writes the same bytes under the same names: a part that two executors
     score, because one was lost or slow, is stored once.
+
+    Parameters
+    ----------
+    repeated : array of int64, optional
+        Hashes of ids whose rows are rejected, sorted.
     """
     with TemporaryDirectory() as name:
         ids = Path(name) / "ids"
         try:
-            with ids.open("w", encoding="utf-8") as spool:
-                report = _write_part(settings, task, package, new_counter(), Path(name), spool)
+            with ids.open("wb") as spool:
+                report = _write_part(
+                    settings, task, package, new_counter(), repeated, Path(name), spool
+                )
         except (OSError, PipelineError) as error:
             fields = _error_fields(task.location, error)
             report = PartReport(file=task.file, part=task.part, **fields)
         else:
-            with ids.open(encoding="utf-8", newline="\n") as stream:
-                while lines := stream.readlines(_IDS_BYTES):
-                    yield [line[:-1] for line in lines]
+            with ids.open("rb") as stream:
+                while data := stream.read(_IDS_BYTES):
+                    yield np.frombuffer(data, np.int64)
         yield report
 
 
@@ -154,17 +164,15 @@ def _write_part(
     task: PartTask,
     package: ModelPackage,
     counter: SuiteCounter,
+    repeated: np.ndarray | None,
     folder: Path,
-    ids: TextIO,
+    ids: BinaryIO,
 ) -> PartReport:
     predictor = open_model_package(settings, package)
     manifest = predictor.manifest
 
-    def validate(names: Sequence[str], values: np.ndarray) -> None:
-        counter(names, values)
-        if task.return_ids:
-            # An id is printable, so it contains no line end.
-            ids.writelines(f"{row}\n" for row in names)
+    def write_ids(block: Block) -> None:
+        ids.write(hash_ids(block).tobytes())
 
     with open_table(
         task.location,
@@ -176,7 +184,13 @@ def _write_part(
     ) as reader:
         target = folder / f"scores.{reader.layout}"
         report, reasons = score_table(
-            reader, predictor, target, validate=validate, may_be_empty=True
+            reader,
+            predictor,
+            target,
+            validate=counter,
+            on_block=write_ids if task.return_ids else None,
+            repeated=repeated,
+            may_be_empty=True,
         )
     if report.source_sha256 != task.span.sha256:
         raise source_changed(task.location.name)

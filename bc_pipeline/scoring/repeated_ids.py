@@ -3,8 +3,8 @@
 Which of them is meant cannot be known, so none of them is scored. Whether an id is repeated shows
 at the end of the table. A table without repeats is read once; one with repeats is read again, first
 to find all of them, and then to score the other rows. Memory grows by 8 bytes a row: ids are
-compared by 64-bit hashes. Of ten million different ids, two have the same hash in one of 400,000
-tables.
+compared by 64-bit hashes, which are the same in every process. Of ten million different ids, two
+have the same hash in one of 400,000 tables.
 """
 
 from __future__ import annotations
@@ -32,8 +32,7 @@ class IdCheck:
         self._hashes: list[np.ndarray] = []
 
     def add(self, block: Block) -> None:
-        hashes, has_id = _hash_ids(block.ids)
-        self._hashes.append(hashes[has_id])
+        self._hashes.append(hash_ids(block))
 
     def require_unique(self) -> None:
         """Require that no id of the table was repeated.
@@ -53,6 +52,12 @@ class IdCheck:
         return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
 
+def hash_ids(block: Block) -> np.ndarray:
+    """Hashes of the ids of a block, of accepted and rejected rows: array of int64."""
+    hashes, has_id = _hash_rows(block.ids)
+    return np.compress(has_id, hashes)
+
+
 def find_repeated(reader: TableReader) -> np.ndarray:
     """Read a table to its end; hashes of its repeated ids, sorted."""
     check = IdCheck()
@@ -62,14 +67,23 @@ def find_repeated(reader: TableReader) -> np.ndarray:
 
 
 def reject_repeated(block: Block, repeated: np.ndarray) -> None:
-    """Add a defect to each row of a block whose id is repeated."""
-    hashes, has_id = _hash_ids(block.ids)
-    for row in np.flatnonzero(has_id & np.isin(hashes, repeated)).tolist():
+    """Add a defect to each row of a block whose id is repeated.
+
+    Parameters
+    ----------
+    repeated : array of int64
+        Hashes, sorted.
+    """
+    if not len(repeated):
+        return
+    hashes, has_id = _hash_rows(block.ids)
+    nearest = np.searchsorted(repeated, hashes).clip(max=len(repeated) - 1)
+    for row in np.flatnonzero(has_id & (repeated[nearest] == hashes)).tolist():
         defect = Defect(REPEATED_ID, int(block.lines[row]), ID_COLUMN)
         block.defects.setdefault(row, []).append(defect)
 
 
-def _hash_ids(ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
+def _hash_rows(ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """Hash of each row's id, and whether it has one.
 
     Returns
@@ -77,5 +91,10 @@ def _hash_ids(ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     array of int64, shape (n,)
     array of bool, shape (n,)
     """
-    has_id = np.fromiter((name is not None for name in ids), bool, len(ids))
-    return np.fromiter(map(hash, ids), np.int64, len(ids)), has_id
+    from pandas.util import hash_array
+
+    names = np.empty(len(ids), dtype=object)
+    names[:] = ids
+    # Python's own hash differs between processes, and Spark compares ids over all executors.
+    hashes = hash_array(names, categorize=False).view(np.int64)
+    return hashes, np.fromiter((name is not None for name in ids), bool, len(ids))

@@ -6,11 +6,12 @@ Executors read, validate, score and write parts of files with the code that one 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import numpy as np
 
 from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.errors import TransientError
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 _SCAN_SCHEMA = "report binary"
-_SCORE_SCHEMA = "file int, name string, report binary"
+_SCORE_SCHEMA = "file int, id long, report binary"
 _SHUFFLE_PARTITIONS = "spark.sql.shuffle.partitions"
 _MAX_SHUFFLE_PARTITIONS = 200
 _MESSAGE_LENGTH = 300
@@ -72,7 +73,7 @@ class SparkCluster:
     def scan(self, tasks: Sequence[FileTask], package: ModelPackage) -> list[FileScan]:
         """Scan files, in the order of the tasks."""
         scan = partial(_scan, self._session.sparkContext.broadcast(package))
-        rows = self._collect(self._distribute(tasks).mapInArrow(scan, _SCAN_SCHEMA))
+        rows = self._run(self._distribute(tasks).mapInArrow(scan, _SCAN_SCHEMA).collect)
         scans = [msgspec.json.decode(row.report, type=FileScan) for row in rows]
         return sorted(scans, key=lambda scan: scan.file)
 
@@ -81,20 +82,23 @@ class SparkCluster:
         tasks: Sequence[PartTask],
         package: ModelPackage,
         new_counter: Callable[[], SuiteCounter],
-    ) -> tuple[list[PartReport], dict[int, int]]:
+        repeated: Mapping[int, np.ndarray] | None = None,
+    ) -> tuple[list[PartReport], dict[int, np.ndarray]]:
         """Score parts.
 
         Parameters
         ----------
         new_counter : callable
             Makes the counter of one part's findings; it is pickled.
+        repeated : dict of int to array of int64, optional
+            For each file, sorted hashes of ids whose rows are rejected.
 
         Returns
         -------
         list of PartReport
             By file and part.
-        dict of int to int
-            For each file with repeated ids, the number of its rows that have one.
+        dict of int to array of int64
+            For each file with repeated ids, their hashes, sorted: of those whose task returns ids.
         """
         from pyspark.sql import functions
 
@@ -102,25 +106,28 @@ class SparkCluster:
             return [], {}
         # Few ids need no more partitions than there are tasks; each one costs time.
         self._session.conf.set(_SHUFFLE_PARTITIONS, str(min(len(tasks), _MAX_SHUFFLE_PARTITIONS)))
-        broadcast = self._session.sparkContext.broadcast(package)
+        broadcast = self._session.sparkContext.broadcast((package, repeated or {}))
         score = partial(_score, broadcast, new_counter)
         rows = self._distribute(tasks).mapInArrow(score, _SCORE_SCHEMA)
         # Reports pass through the shuffle of the ids: one pass over the rows is enough, and
         # the report of a part comes out only when the part is complete.
         counted = (
-            rows.groupBy("file", "name", "report")
+            rows.groupBy("file", "id", "report")
             .agg(functions.count("*").alias("row_count"))
-            .where("name is null or row_count > 1")
-            .groupBy("file", "report")
-            .agg(functions.sum("row_count").alias("row_count"))
+            .where("id is null or row_count > 1")
+            .select("file", "id", "report")
         )
-        reports, repeated = [], {}
-        for row in self._collect(counted):
-            if row.report is None:
-                repeated[row.file] = row.row_count
-            else:
-                reports.append(msgspec.json.decode(row.report, type=PartReport))
-        return sorted(reports, key=lambda report: (report.file, report.part)), repeated
+        # Columns of numbers: some 16 bytes for a repeated id.
+        table = self._run(counted.toArrow)
+        reports = [
+            msgspec.json.decode(report, type=PartReport)
+            for report in table["report"].drop_null().to_pylist()
+        ]
+        named = table["id"].is_valid()
+        files = table["file"].filter(named).to_numpy()
+        ids = table["id"].filter(named).to_numpy()
+        found = {int(file): np.sort(ids[files == file]) for file in np.unique(files)}
+        return sorted(reports, key=lambda report: (report.file, report.part)), found
 
     def _distribute(self, tasks: Sequence[msgspec.Struct]) -> Any:
         """One row and one partition for each task."""
@@ -128,12 +135,11 @@ class SparkCluster:
         distributed = self._session.sparkContext.parallelize(rows, len(rows))
         return self._session.createDataFrame(distributed, "task binary")
 
-    def _collect(self, frame: Any) -> list[Any]:
+    def _run(self, action: Callable[[], Any]) -> Any:
         try:
-            rows: list[Any] = frame.collect()
+            return action()
         except Exception as error:
             raise _spark_failed("The Spark job failed", error) from error
-        return rows
 
 
 def _scan(broadcast: Any, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -153,20 +159,19 @@ def _score(
     import pyarrow as pa
 
     settings = load_settings()
+    package, repeated = broadcast.value
     for data in _read_tasks(batches):
         task = msgspec.json.decode(data, type=PartTask)
-        for result in score_part(settings, task, broadcast.value, new_counter):
-            names: list[str | None] = [None]
-            report = None
+        for result in score_part(settings, task, package, new_counter, repeated.get(task.file)):
             if isinstance(result, PartReport):
-                report = msgspec.json.encode(result)
+                ids, report = pa.nulls(1, pa.int64()), msgspec.json.encode(result)
             else:
-                names = [*result]
+                ids, report = pa.array(result), None
             yield pa.record_batch(
                 {
-                    "file": pa.array([task.file] * len(names), pa.int32()),
-                    "name": pa.array(names, pa.string()),
-                    "report": pa.array([report] * len(names), pa.binary()),
+                    "file": pa.array(np.full(len(ids), task.file, np.int32)),
+                    "id": ids,
+                    "report": pa.array([report] * len(ids), pa.binary()),
                 }
             )
 

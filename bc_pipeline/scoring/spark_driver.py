@@ -19,7 +19,7 @@ import structlog
 from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.versions import open_stored
-from bc_pipeline.data.suite_counts import SuiteCounter, require_countable, requires_unique_ids
+from bc_pipeline.data.suite_counts import SuiteCounter, require_countable
 from bc_pipeline.data.suite_result import require_passed, store_validation
 from bc_pipeline.data.suites import SuiteFile, read_suite
 from bc_pipeline.errors import (
@@ -97,14 +97,13 @@ def score(settings: Settings, job: BatchJob, package: ModelPackage | None = None
         manifest = read_manifest(workspace.store, output)
         if manifest is None:
             with stage(output) as staged:
-                tasks = _part_tasks(job, scans, staged, requires_unique_ids(suite))
-                reports, repeated = cluster.score(tasks, package, partial(SuiteCounter, suite))
-                _raise_failure(reports)
+                tasks = _part_tasks(job, scans, staged)
+                reports = _score_parts(cluster, tasks, package, suite)
                 results = _BatchResults(workspace, suite, job.version)
                 for scan in scans:
                     parts = [report for report in reports if report.file == scan.file]
                     name = job.inputs[scan.file].name
-                    results.add(name, scan, parts, repeated.get(scan.file, 0))
+                    results.add(name, scan, parts)
                 manifest = make_manifest(
                     job, digests, results.reports, results.refused, results.validations
                 )
@@ -118,9 +117,25 @@ def _open_model(workspace: Workspace, job: BatchJob) -> VersionFiles:
     return files
 
 
-def _part_tasks(
-    job: BatchJob, scans: Sequence[FileScan], folder: str, unique_ids: bool
-) -> list[PartTask]:
+def _score_parts(
+    cluster: SparkCluster, tasks: Sequence[PartTask], package: ModelPackage, suite: SuiteFile
+) -> list[PartReport]:
+    """Score parts; those of a file with repeated ids again, without the rows of these."""
+    new_counter = partial(SuiteCounter, suite)
+    reports, repeated = cluster.score(tasks, package, new_counter)
+    _raise_failure(reports)
+    for report in reports:
+        if report.refused is not None:
+            repeated.pop(report.file, None)
+    again = [
+        msgspec.structs.replace(task, return_ids=False) for task in tasks if task.file in repeated
+    ]
+    corrected, _ = cluster.score(again, package, new_counter, repeated)
+    _raise_failure(corrected)
+    return [report for report in reports if report.file not in repeated] + corrected
+
+
+def _part_tasks(job: BatchJob, scans: Sequence[FileScan], folder: str) -> list[PartTask]:
     stems = output_stems([location.name for location in job.inputs])
     return [
         PartTask(
@@ -131,7 +146,7 @@ def _part_tasks(
             columns=scan.columns if number else None,
             folder=folder,
             stem=stems[scan.file],
-            return_ids=unique_ids and scan.columns.identifier is not None,
+            return_ids=scan.columns.identifier is not None,
         )
         for scan in scans
         if scan.scan is not None and scan.columns is not None
@@ -158,30 +173,26 @@ class _BatchResults:
         self.validations: list[str] = []
         self.reports: list[dict[str, Any]] = []
 
-    def add(self, name: str, scan: FileScan, parts: Sequence[PartReport], repeated: int) -> None:
+    def add(self, name: str, scan: FileScan, parts: Sequence[PartReport]) -> None:
         """Add a file.
 
         Parameters
         ----------
         parts : sequence of PartReport
             In order.
-        repeated : int
-            Number of rows whose id another row of the file has too.
         """
         reasons = [scan.refused, *(part.refused for part in parts)]
         refused = next((reason for reason in reasons if reason is not None), None)
         if refused is None:
             try:
-                self.reports.append(self._merge(name, scan, parts, repeated))
+                self.reports.append(self._merge(name, scan, parts))
             except DataError as error:
                 refused = str(error)
         if refused is not None:
             # The other files of the batch keep their scores.
             self.refused[name] = refused
 
-    def _merge(
-        self, name: str, scan: FileScan, parts: Sequence[PartReport], repeated: int
-    ) -> dict[str, Any]:
+    def _merge(self, name: str, scan: FileScan, parts: Sequence[PartReport]) -> dict[str, Any]:
         if scan.scan is None or len(parts) != len(scan.scan.parts):
             raise TransientError(f"Spark reported {len(parts)} parts of {name}, and not all.")
         counts: Counter[str] = Counter()
@@ -196,7 +207,7 @@ class _BatchResults:
             counter.add(report.scored, part.counts)
         if not counts["scored"]:
             raise no_valid_rows(name, counts["rejected"], reasons)
-        self._validate(scan.scan.sha256, counter, repeated)
+        self._validate(scan.scan.sha256, counter)
         scores = [part.scores for part in parts if part.scores]
         rejects = [part.rejects for part in parts if part.rejects]
         merged = msgspec.structs.replace(
@@ -217,7 +228,7 @@ class _BatchResults:
             "rejected_parts": msgspec.to_builtins(rejects),
         }
 
-    def _validate(self, source_sha256: str, counter: SuiteCounter, repeated: int) -> None:
+    def _validate(self, source_sha256: str, counter: SuiteCounter) -> None:
         """Store the suite's findings in a file's rows.
 
         Raises
@@ -227,7 +238,7 @@ class _BatchResults:
         inputs = f"spark {self._suite.sha256} {self._version} {source_sha256}"
         validation = sha256_bytes(inputs.encode())[:16]
         report = self._store.validation_results(validation)
-        result = counter.suite_result(repeated)
+        result = counter.suite_result()
         document = store_validation(
             self._store, self._suite, validation, counter.rows, result, report
         )

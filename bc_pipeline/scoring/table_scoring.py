@@ -24,6 +24,7 @@ from bc_pipeline.scoring.repeated_ids import (
     reject_repeated,
 )
 from bc_pipeline.scoring.row_scoring import RejectsWriter, RowScorer, Validate, ValidationBuffer
+from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.locations import Openable
 from bc_pipeline.tables.reader import BLOCK_BYTES, open_table
 from bc_pipeline.tables.table_reader import TableReader
@@ -152,6 +153,7 @@ def score_table(
     progress: Progress | None = None,
     validate: Validate | None = None,
     ids: IdCheck | None = None,
+    on_block: Callable[[Block], None] | None = None,
     repeated: np.ndarray | None = None,
     may_be_empty: bool = False,
 ) -> tuple[ScoreReport, Counter[str]]:
@@ -161,8 +163,10 @@ def score_table(
     ----------
     ids : IdCheck, optional
         Ends the run where an id is repeated.
+    on_block : callable, optional
+        Called with each block as it was read.
     repeated : array of int64, optional
-        Hashes of ids whose rows are rejected.
+        Hashes of ids whose rows are rejected, sorted.
     may_be_empty : bool
         Whether a table without any valid row is accepted.
 
@@ -189,6 +193,8 @@ def score_table(
                 for block in reader:
                     if ids is not None:
                         ids.add(block)
+                    if on_block is not None:
+                        on_block(block)
                     if repeated is not None:
                         reject_repeated(block, repeated)
                     rejects.add(block)

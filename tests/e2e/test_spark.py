@@ -30,6 +30,7 @@ from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.errors import FileRefused
 from bc_pipeline.problems import get_problem
 from bc_pipeline.scoring.batch_plan import BatchJob
+from bc_pipeline.scoring.repeated_ids import REPEATED_ID
 from bc_pipeline.scoring.spark_submit import SparkResult, run_driver
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps import Run
@@ -99,6 +100,19 @@ def write_csv(path: Path, values: np.ndarray, *, spoilt: int = 0, ids: bool = Tr
             cells[-1] = "much"
         lines.append(",".join(cells))
     path.write_text("\r\n".join(lines))
+    return path
+
+
+def rename(path: Path, names: dict[int, str]) -> None:
+    """Give rows of `write_csv` other ids."""
+    new = {f"p{row}": name for row, name in names.items()}
+    lines = path.read_text().splitlines()
+    cells = (line.partition(",") for line in lines)
+    path.write_text("\n".join(new.get(name, name) + comma + rest for name, comma, rest in cells))
+
+
+def write_parquet(path: Path, values: np.ndarray, names: list[str]) -> Path:
+    parquet.write_table(pa.table({"id": names} | dict(zip(NAMES, values.T, strict=True))), path)
     return path
 
 
@@ -218,16 +232,54 @@ def test_a_folder_of_nasty_files_comes_out_as_on_one_machine(tmp_path: Path) -> 
     assert snapshot_of(there["folder"].parents[1]) == before
 
 
-def test_a_file_with_a_repeated_id_is_refused_as_a_whole(tmp_path: Path) -> None:
-    again = write_csv(tmp_path / "repeated.csv", rows_of(40))
-    with again.open("a") as stream:
-        stream.write("\n" + again.read_text().splitlines()[-1])
-    write_csv(tmp_path / "sound.csv", rows_of(50))
-    here, there = batch(tmp_path, "local", 21), batch(tmp_path, "spark", 22)
-    # One machine reads the file again, and rejects the two rows alone.
-    assert (here["scored"], here["rejected"], here["refused"]) == (89, 2, {})
-    assert (there["scored"], list(there["refused"])) == (50, ["repeated.csv"])
-    assert "2 of 41 values are not unique" in there["refused"]["repeated.csv"]
+def test_rows_of_repeated_ids_are_rejected_as_on_one_machine(
+    tmp_path: Path, home: Path, cluster: SparkCluster
+) -> None:
+    """Also where the rows of an id lie in parts of their own, or one of them is defective."""
+    source = tmp_path / "in"
+    source.mkdir()
+    # p0 is the first and the last row; p997 is defective, and sound in another part.
+    far = {4_000: "p0", 3_999: "p997", 2_500: "p2499", 1_200: "p3000"}
+    rename(write_csv(source / "far.csv", rows_of(4_001), spoilt=997), far)
+    # All ids but one twice; one id alone; every other row without an id.
+    rename(write_csv(source / "all.csv", rows_of(2_001)), {n: f"p{n // 2}" for n in range(2_000)})
+    rename(write_csv(source / "one.csv", rows_of(5)), dict.fromkeys(range(5), "p"))
+    empty = dict.fromkeys(range(1, 2_000, 2), "") | {1_998: "p0"}
+    rename(write_csv(source / "empty.csv", rows_of(2_000)), empty)
+    write_parquet(source / "ids.parquet", rows_of(300), [f"p{max(n, 3)}" for n in range(300)])
+    # The same ids in two files are not repeated.
+    write_csv(source / "sound.csv", rows_of(50))
+    here = batch(source, "local", 21)
+    answer = run_driver(PYTHON, job(home, cluster.master, source, 22, part_bytes=1))
+    assert answer.error is None
+    folder = Path(answer.output)
+    there = json.loads((folder / MANIFEST).read_text()) | {"folder": folder}
+
+    assert_alike(here, there)
+    assert list(there["refused"]) == ["one.csv"]
+    assert "5 x id: stands for several rows of the file" in there["refused"]["one.csv"]
+    reports = {report["source"]: report for report in there["reports"]}
+    assert len(reports["far.csv"]["parts"]) > 3
+    told = [
+        (int(row["line"]), row["id"])
+        for row in read(folder / reports["far.csv"]["rejected_file"])
+        if row["reason"] == REPEATED_ID
+    ]
+    assert [name for _, name in told] == (
+        ["p0", "p997", "p3000", "p2499", "p2499", "p3000", "p997", "p0"]
+    )
+    assert told[0][0] < 5 < 4_000 < told[-1][0]
+    rejected = {name: report["rejected"] for name, report in reports.items()}
+    assert rejected["all.csv"] == 2_000
+    assert (rejected["ids.parquet"], rejected["empty.csv"]) == (4, 1_002)
+    assert rejected["sound.csv"] == 0
+    # What was written before the repeats were known is gone.
+    named = {
+        part["name"]
+        for report in there["reports"]
+        for part in (*report["parts"], *report["rejected_parts"])
+    }
+    assert {name for name in snapshot_of(folder) if "/" in name} == named
 
 
 def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
@@ -238,10 +290,7 @@ def test_a_pattern_of_parquet_files_at_a_url_comes_out_at_a_url(
         folder.mkdir(parents=True)
         values = rows_of(300, number)
         values[7 * number, 0] = np.nan
-        columns = {"id": [f"p{row}" for row in range(300)]} | dict(
-            zip(NAMES, values.T, strict=True)
-        )
-        parquet.write_table(pa.table(columns), folder / "part-0.parquet")
+        write_parquet(folder / "part-0.parquet", values, [f"p{row}" for row in range(300)])
     pattern = str(tmp_path / "in" / "*" / "part-?.parquet")
     here = batch(pattern, "local", 3)
     monkeypatch.setenv("BC_SPARK_SCORES", f"file://{tmp_path}/out")

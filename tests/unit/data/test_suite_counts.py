@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from bc_pipeline.data.suite_counts import SuiteCounter, require_countable, requires_unique_ids
+from bc_pipeline.data.suite_counts import SuiteCounter, require_countable
 from bc_pipeline.data.suites import SuiteFile, build_frame, read_suite
 from bc_pipeline.data.validation import run_suite
 from bc_pipeline.errors import SuiteBroken
@@ -65,19 +65,19 @@ def test_counts_agree_with_great_expectations(
     values = reference[0][:150].copy()
     for column in columns:
         values[20:60:3, column_index(wdbc, column)] *= factor
-    keys = [f"p{row}" for row in range(149)] + ["p5"]
+    keys = [f"p{row}" for row in range(150)]
     expected = run_suite(wdbc, suite, build_frame(wdbc, values, keys, None))
-    result = counted(suite, keys, values, portion).suite_result(repeated=2)
+    result = counted(suite, keys, values, portion).suite_result()
     assert result.failed == expected.failed
     assert result.warnings == expected.warnings
-    assert result.failed
+    assert bool(result.failed) == bool(columns)
     successes = [(each["type"], each["success"]) for each in result.results]
     assert successes == [(each["type"], each["success"]) for each in expected.results]
 
 
 def test_a_table_without_rows_fails(suite: SuiteFile) -> None:
     assert "table: number of rows is 0, below 1" in [
-        failure.text for failure in SuiteCounter(suite).suite_result(0).failed
+        failure.text for failure in SuiteCounter(suite).suite_result().failed
     ]
 
 
@@ -102,4 +102,3 @@ def test_a_suite_whose_counts_do_not_add_up_is_refused(
 
 def test_the_suite_of_the_project_can_be_counted(suite: SuiteFile) -> None:
     require_countable(suite)
-    assert requires_unique_ids(suite)
