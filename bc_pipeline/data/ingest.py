@@ -1,17 +1,15 @@
-"""From a landed file to a batch: accepted rows are stored, rejected rows listed with reasons.
+"""From a landed file to a batch: the file is read, its labels are checked, its rows are stored.
 
 The landed file itself is never changed or moved, so a quarantined row can be read again
-at its line. The document is written last: until then the batch does not exist, so a killed
-run can be repeated.
+at its line.
 """
 
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,31 +19,22 @@ import structlog
 from bc_pipeline.artifacts.declared_codes import read_declared_codes
 from bc_pipeline.artifacts.files import (
     locked,
-    sha256_bytes,
     sha256_file,
-    staged_file,
-    write_atomic,
 )
-from bc_pipeline.artifacts.signed_document import write_signature, write_signed_document
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.clock import checked_time, file_time_defect, format_time
+from bc_pipeline.clock import checked_time, file_time_defect
 from bc_pipeline.data.batch_history import is_withdrawn
-from bc_pipeline.data.batches import BatchDocument, DefectDocument, find_batch, list_batches
-from bc_pipeline.data.conflicts import AcceptedRows, arrival_after_withdrawals, find_conflicts
-from bc_pipeline.data.erasure_notes import erased_lines
+from bc_pipeline.data.batch_storage import store_batch
+from bc_pipeline.data.batches import BatchDocument, find_batch
+from bc_pipeline.data.conflicts import AcceptedRows
 from bc_pipeline.data.label_check import check_labels, require_same_codes
-from bc_pipeline.data.labelled_file import FileRows, read_labelled
-from bc_pipeline.data.rows import encode_rows
-from bc_pipeline.errors import DataError, Defect, FileRefused, RowsRejected
+from bc_pipeline.data.labelled_file import read_labelled
+from bc_pipeline.errors import DataError, FileRefused
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.problems.class_profile import ClassProfile
 from bc_pipeline.tables.file_names import name_defect, printable_name
 from bc_pipeline.tables.input_file import irregular
 from bc_pipeline.tables.locations import TABLE_SUFFIXES
-from bc_pipeline.tables.writer import DEFECT_COLUMNS, TableWriter, defect_columns
-
-_DEFECTS_LISTED = 100
-ERASED = "was erased at a person's request"
 
 
 @dataclass(frozen=True)
@@ -160,7 +149,7 @@ def take_file(
             return TakenFile(known, known=True)
         accepted.refresh()
         codes = labels.codes if read.coded.any() else {}
-        document = _store_batch(
+        document = store_batch(
             path.name, arrival, read, codes, problem, store, accepted, needs_check=needs_check
         )
     structlog.get_logger().info(
@@ -257,105 +246,3 @@ def _time_of_arrival(path: Path) -> datetime:
             path, defect, "Or name the time: `bc-pipeline ingest FILE --arrived-at TIME`."
         )
     return datetime.fromtimestamp(modified, UTC)
-
-
-def _store_batch(
-    source: str,
-    arrival: datetime,
-    read: FileRows,
-    label_codes: dict[str, str],
-    problem: Problem,
-    store: Store,
-    accepted: AcceptedRows,
-    *,
-    needs_check: bool,
-) -> BatchDocument:
-    """Divide the rows into accepted and quarantined, and store both; the caller has the lock."""
-    batch = read.sha256[:16]
-    read = _without_erased(store, read)
-    valid = read.valid
-    conflicts = find_conflicts(problem, read.rows.take(valid), accepted)
-    defects = read.defects | {valid[row]: row_defects for row, row_defects in conflicts.items()}
-    located = [
-        (read.rows.ids[row] or None, Defect(defect.reason, read.lines[row], defect.column))
-        for row in sorted(defects)
-        for defect in defects[row]
-    ]
-    rows = read.rows.take(row for row in valid if row not in defects)
-
-    quarantine = store.quarantined(batch)
-    _write_quarantine(store, quarantine, located)
-    if not len(rows):
-        raise RowsRejected(
-            f"None of the {len(read.rows)} rows of {source} was accepted.",
-            f"Each row's reasons are in {quarantine}.",
-            read=len(read.rows),
-        )
-    arrival = arrival_after_withdrawals(problem, store, rows, arrival)
-    repeats, near_repeats = accepted.count_repeats(rows)
-    data = encode_rows(problem, rows)
-    document = BatchDocument(
-        batch=batch,
-        problem=problem.name,
-        source=source,
-        source_sha256=read.sha256,
-        arrived_at=format_time(arrival),
-        dialect=read.dialect,
-        schema_fingerprint=problem.schema.fingerprint,
-        read=len(read.rows),
-        accepted=len(rows),
-        quarantined=len(defects),
-        reasons=_count_reasons(defects),
-        problems=tuple(
-            DefectDocument(defect.line, defect.column, defect.reason)
-            for _, defect in located[:_DEFECTS_LISTED]
-        ),
-        parquet_sha256=sha256_bytes(data),
-        repeats=repeats,
-        near_repeats=near_repeats,
-        label_codes=label_codes,
-        number=1 + max((stored.number for stored in list_batches(store)), default=0),
-        notices=read.notices,
-        check="required" if needs_check else "",
-    )
-    write_atomic(store.batch_rows(batch), data)
-    write_signed_document(store, store.batch_document(batch), document)
-    accepted.add(batch, rows)
-    return document
-
-
-def _without_erased(store: Store, read: FileRows) -> FileRows:
-    """The rows of a file, of which those that were erased have a defect and no id."""
-    lines = erased_lines(store, read.sha256)
-    erased = {row for row, line in enumerate(read.lines) if line in lines}
-    if not erased:
-        return read
-    ids = tuple("" if row in erased else name for row, name in enumerate(read.rows.ids))
-    return replace(
-        read,
-        rows=replace(read.rows, ids=ids),
-        defects=read.defects | {row: [Defect(ERASED)] for row in erased},
-    )
-
-
-def _write_quarantine(
-    store: Store, path: Path, defects: Sequence[tuple[str | None, Defect]]
-) -> None:
-    """Write and sign one line for each defect; without any, remove the file of an earlier try."""
-    if not defects:
-        path.unlink(missing_ok=True)
-        return
-    with staged_file(path) as staged:
-        with TableWriter(staged, DEFECT_COLUMNS, "csv") as writer:
-            writer.write(defect_columns(defects))
-        write_signature(store, path, sha256_file(staged))
-
-
-def _count_reasons(defects: Mapping[int, Sequence[Defect]]) -> dict[str, int]:
-    """Number of rows with each reason, the most frequent first."""
-    counts = Counter(
-        reason
-        for row_defects in defects.values()
-        for reason in {defect.reason for defect in row_defects}
-    )
-    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))

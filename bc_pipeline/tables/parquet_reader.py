@@ -94,6 +94,22 @@ class ParquetReader(TableReader):
         if not file.metadata.num_rows:
             raise refusal(self.source, "has no rows")
         columns = self._finder.find_by_name([field.name for field in fields])
+        self._check_types(fields, columns)
+        positions = (*columns.features, *columns.texts)
+        self._check_chunks(file.metadata, [fields[place].name for place in positions])
+        texts = [
+            fields[place].name for place in columns.texts if not _is_number(fields[place].type)
+        ]
+        # Each distinct text is stored once in a dictionary, instead of once for each row.
+        file = parquet.ParquetFile(
+            self._stream, metadata=file.metadata, read_dictionary=texts, **_BY_PAGE
+        )
+        if columns.spare:
+            columns = self._examine_spare(file, columns)
+        return file, replace(columns, dialect="parquet")
+
+    def _check_types(self, fields: list[Any], columns: Columns) -> None:
+        """Refuse columns of another type than their content has."""
         labels = self._finder.labels
         defects = [
             Defect(f"holds {fields[position].type}, not numbers", column=name)
@@ -122,18 +138,6 @@ class ParquetReader(TableReader):
                 source=self.source,
                 defects=tuple(defects),
             )
-        positions = (*columns.features, *columns.texts)
-        self._check_chunks(file.metadata, [fields[place].name for place in positions])
-        texts = [
-            fields[place].name for place in columns.texts if not _is_number(fields[place].type)
-        ]
-        # Each distinct text is stored once in a dictionary, instead of once for each row.
-        file = parquet.ParquetFile(
-            self._stream, metadata=file.metadata, read_dictionary=texts, **_BY_PAGE
-        )
-        if columns.spare:
-            columns = self._examine_spare(file, columns)
-        return file, replace(columns, dialect="parquet")
 
     def _check_footer(self) -> None:
         """Refuse large metadata before it is parsed: its objects take many times its bytes."""

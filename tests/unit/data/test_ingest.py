@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from bc_pipeline.artifacts.files import sha256_bytes, sha256_file
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.data import ingest, labelled_file
+from bc_pipeline.data import batch_storage, labelled_file
 from bc_pipeline.data.batches import BatchDocument, list_batches, read_batch
 from bc_pipeline.data.ingest import ingest_file, ingest_landing
 from bc_pipeline.data.rows_as_of import rows_as_of
@@ -272,7 +272,7 @@ def test_a_run_killed_before_the_document_makes_no_batch_and_a_rerun_succeeds(
         def die(*_: object) -> None:
             raise KeyboardInterrupt
 
-        killed.setattr(ingest, "write_signed_document", die)
+        killed.setattr(batch_storage, "write_signed_document", die)
         with pytest.raises(KeyboardInterrupt):
             ingest_file(path, wdbc, store)
     assert [name.rpartition(".")[2] for name in stored(store.batches)] == ["parquet"]
