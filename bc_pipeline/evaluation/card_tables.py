@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from bc_pipeline.artifacts.coefficients import Coefficients
 from bc_pipeline.artifacts.evidence import (
+    AnchorComparison,
     CallScore,
     Comparison,
     Evaluation,
@@ -137,14 +138,33 @@ def slices(evaluation: Evaluation, positive: str) -> str:
 
 def comparisons(evaluation: Evaluation) -> str:
     """Gains on the holdout without an interval: that of few differing calls covers too little."""
-    lines = [
-        [f"`{entry.metric}`, holdout", *_gain(entry), "-"]
-        for entry in evaluation.holdout_comparisons
-    ]
+    lines = _gains(evaluation.holdout_comparisons, "holdout")
     if recipes := evaluation.recipe_comparison:
         name = f"`{recipes.metric}`, recipes in cross-validation"
         lines.append([name, *_gain(recipes), _interval(recipes.interval)])
     return _table(["Metric", "Champion", "This version", "Gain", "Interval"], lines)
+
+
+def anchor_comparisons(anchor: AnchorComparison) -> str:
+    """Gains since the anchor, or why there are none."""
+    if anchor.note:
+        return f"Not compared: {anchor.note}"
+    return (
+        "The anchor is the fixed version that bounds what many releases may lose together. "
+        "Cross-validation is that of the two recipes, out of fold, on the "
+        f"{anchor.shared_rows} train rows that both were trained on.\n\n"
+        + _table(
+            ["Metric", "Anchor", "This version", "Gain", "Interval"],
+            [
+                *_gains(anchor.holdout, "holdout"),
+                *_gains(anchor.cross_validation, "cross-validation"),
+            ],
+        )
+    )
+
+
+def _gains(entries: Iterable[Comparison], rows: str) -> list[list[str]]:
+    return [[f"`{entry.metric}`, {rows}", *_gain(entry), "-"] for entry in entries]
 
 
 def _gain(entry: Comparison) -> list[str]:

@@ -6,6 +6,7 @@ from bc_pipeline.artifacts.coefficients import Coefficients
 from bc_pipeline.artifacts.evidence import Evaluation, Importance, Score
 from bc_pipeline.artifacts.manifest import DagCode, Manifest
 from bc_pipeline.evaluation.card_tables import (
+    anchor_comparisons,
     bullets,
     calibration,
     coefficient_table,
@@ -97,6 +98,11 @@ def model_card(
             f"## Against the champion `{champion.version}` ({champion.title})",
             "The same holdout rows; a positive gain means that this version is better.",
             comparisons(evaluation),
+        ]
+    if evaluation.anchor is not None:
+        sections += [
+            f"## Against the anchor `{evaluation.anchor.version}`",
+            anchor_comparisons(evaluation.anchor),
         ]
     sections += ["## Feature importance", importance_list(importance)]
     if coefficients is not None:

@@ -4,9 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from msgspec import structs
 
 from bc_pipeline.artifacts.coefficients import Coefficients
-from bc_pipeline.artifacts.evidence import FeatureImportance, Importance
+from bc_pipeline.artifacts.evidence import AnchorComparison, FeatureImportance, Importance
 from bc_pipeline.evaluation.metrics import METRICS
 from bc_pipeline.evaluation.model_card import model_card
 
@@ -116,6 +117,28 @@ def test_the_champion_is_in_it_only_where_there_is_one(card, case) -> None:
     losses = {name: np.linspace(0.02, 0.03, 50).reshape(10, 5) for name in ("logistic-1", "svm")}
     switch = card(case.model("v1", recipe="svm"), losses=losses)
     assert "| `brier`, recipes in cross-validation |" in switch
+
+
+def test_the_anchor_is_named_and_compared(case, releases) -> None:
+    evaluation = case.evaluate(case.model("v2"), case.model("v1"))
+    compared = tuple(evaluation.holdout_comparisons)
+    (brier,) = [entry for entry in compared if entry.metric == "brier"]
+    anchor = AnchorComparison(
+        version="v0", holdout=compared, cross_validation=(brier,), shared_rows=300
+    )
+
+    def text(anchor: AnchorComparison | None) -> str:
+        judged = structs.replace(evaluation, anchor=anchor)
+        return model_card(case.problem, releases.draft("v2"), judged, IMPORTANCE)
+
+    assert "anchor" not in text(None)
+    section = text(anchor).split("## Against the anchor `v0`")[1].split("##")[0]
+    assert "300 train rows" in section
+    assert "| Metric | Anchor | This version | Gain | Interval |" in section
+    assert f"| `brier`, holdout | {brier.champion:.4f} | {brier.challenger:.4f} |" in section
+    assert "| `brier`, cross-validation |" in section
+    section = text(AnchorComparison(version="v0", note="Its files are gone.")).split("`v0`")[1]
+    assert section.startswith("\n\nNot compared: Its files are gone.")
 
 
 def test_it_holds_no_verdict(card, case) -> None:
