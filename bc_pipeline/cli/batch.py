@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from getpass import getuser
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,17 +12,17 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.settings import load_settings
 
+if TYPE_CHECKING:
+    from bc_pipeline.data.batch_history import Decision
+
 app = typer.Typer(help="The batches of accepted rows, and the decisions about them.")
 
+_BECAUSE = "quarantined_because_of_it"
 Batch = Annotated[str, typer.Argument(help="A batch, as `ingest` and `batch list` name it.")]
 Reason = Annotated[
     str,
     typer.Option("--reason", metavar="TEXT", help="Why, for the audit log; no data of patients."),
 ]
-
-
-def _actor() -> str:
-    return f"cli:{getuser()}"
 
 
 @app.command("list")
@@ -56,8 +56,7 @@ def accept(
 
     Example: `bc-pipeline batch accept 3f2a9c1b7d5e8a40 --reason "all from screening"`
     """
-    result = steps.accept_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
-    _show("Accepted" if result["changed"] else "Is not held", result, as_json=as_json)
+    _decide("accepted", "Is not held", problem, batch, reason, as_json=as_json)
 
 
 @app.command("withdraw")
@@ -71,8 +70,7 @@ def withdraw(
 
     Example: `bc-pipeline batch withdraw 3f2a9c1b7d5e8a40 --reason "labels of another clinic"`
     """
-    result = steps.withdraw_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
-    _show("Withdrawn" if result["changed"] else "Was withdrawn before", result, as_json=as_json)
+    _decide("withdrawn", "Was withdrawn before", problem, batch, reason, as_json=as_json)
 
 
 @app.command("restore")
@@ -85,8 +83,16 @@ def restore(
 
     Example: `bc-pipeline batch restore 3f2a9c1b7d5e8a40 --reason "labels were right"`
     """
-    result = steps.restore_batch(load_settings(), problem, batch, actor=_actor(), reason=reason)
-    _show("Restored" if result["changed"] else "Is not withdrawn", result, as_json=as_json)
+    _decide("restored", "Is not withdrawn", problem, batch, reason, as_json=as_json)
+
+
+def _decide(
+    decision: Decision, unchanged: str, problem: str, batch: str, reason: str, *, as_json: bool
+) -> None:
+    result = steps.decide_batch(
+        load_settings(), problem, batch, decision, actor=f"cli:{getuser()}", reason=reason
+    )
+    _show(decision.capitalize() if result["changed"] else unchanged, result, as_json=as_json)
 
 
 def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
@@ -105,9 +111,6 @@ def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
         rows = [[decision[column] for column in columns] for decision in decisions]
         tables.append(output.table("Decisions", columns, rows))
     output.show(result, *tables, as_json=as_json)
-
-
-_BECAUSE = "quarantined_because_of_it"
 
 
 def _counted(counts: dict[str, int]) -> list[str]:

@@ -6,13 +6,7 @@ are imported inside the steps, so that importing this package is fast.
 """
 
 from bc_pipeline.steps.anchor_steps import anchor, set_anchor
-from bc_pipeline.steps.batch_steps import (
-    accept_batch,
-    list_batches,
-    restore_batch,
-    show_batch,
-    withdraw_batch,
-)
+from bc_pipeline.steps.batch_steps import decide_batch, list_batches, show_batch
 from bc_pipeline.steps.data_steps import (
     ingest,
     ingest_one,
@@ -41,7 +35,6 @@ from bc_pipeline.steps.score_steps import batch_score, newest_scores, score
 from bc_pipeline.workspace import Result, Run
 
 __all__ = [
-    "accept_batch",
     "Result",
     "Run",
     "anchor",
@@ -68,7 +61,6 @@ __all__ = [
     "quarantine_file",
     "record",
     "registry",
-    "restore_batch",
     "rollback",
     "score",
     "select",
@@ -79,5 +71,5 @@ __all__ = [
     "validate",
     "verdict",
     "verify_repro",
-    "withdraw_batch",
+    "decide_batch",
 ]

@@ -14,7 +14,7 @@ from bc_pipeline.workspace import Result, Workspace, open_workspace
 if TYPE_CHECKING:
     from bc_pipeline.artifacts.audit_log import Event
     from bc_pipeline.artifacts.store import Store
-    from bc_pipeline.data.batch_history import BatchCheck, BatchEvent
+    from bc_pipeline.data.batch_history import BatchCheck, BatchEvent, Decision
     from bc_pipeline.data.batches import BatchDocument
 
 _AUDIT_EVENTS: dict[str, Event] = {
@@ -40,8 +40,8 @@ def show_batch(settings: Settings, problem: str, batch: str) -> Result:
     NotStored
     """
     from bc_pipeline.data import batches
+    from bc_pipeline.data.batch_decisions import quarantined_because_of
     from bc_pipeline.data.batch_history import read_history
-    from bc_pipeline.data.withdrawals import quarantined_because_of
     from bc_pipeline.steps.hold_notes import describe_check
 
     workspace = open_workspace(settings, problem)
@@ -63,36 +63,15 @@ def show_batch(settings: Settings, problem: str, batch: str) -> Result:
     }
 
 
-def withdraw_batch(
-    settings: Settings, problem: str, batch: str, *, actor: str, reason: str
+def decide_batch(
+    settings: Settings, problem: str, batch: str, decision: Decision, *, actor: str, reason: str
 ) -> Result:
-    """Let a batch not count as of now or later, with a line in the audit log.
+    """Let a batch count, or not count, as of now or later, with a line in the audit log.
 
-    Raises
-    ------
-    ConfigError
-        Where there is no reason.
-    NotStored
-    AuditBroken
-        Then the batch still counts.
-    """
-    from bc_pipeline.data import withdrawals
-
-    workspace = open_workspace(settings, problem)
-    decided = withdrawals.withdraw_batch(
-        workspace.store,
-        batch,
-        actor=actor,
-        reason=reason,
-        record=lambda event: _append_audit_line(workspace, batch, event),
-    )
-    return show_batch(settings, problem, batch) | {"changed": decided is not None}
-
-
-def restore_batch(
-    settings: Settings, problem: str, batch: str, *, actor: str, reason: str
-) -> Result:
-    """Let a withdrawn batch count again as of now or later, with a line in the audit log.
+    Returns
+    -------
+    dict
+        As of `show_batch`; `changed` says whether the decision changed anything.
 
     Raises
     ------
@@ -100,46 +79,18 @@ def restore_batch(
         Where there is no reason.
     NotStored
     BatchConflict
-        Where batches that count contradict its rows.
+        Where the batch is to count, and batches that count contradict its rows.
     AuditBroken
-        Then the batch stays withdrawn.
+        Then nothing is decided.
     """
-    from bc_pipeline.data import withdrawals
+    from bc_pipeline.data import batch_decisions
 
     workspace = open_workspace(settings, problem)
-    decided = withdrawals.restore_batch(
+    decided = batch_decisions.decide_batch(
         workspace.problem,
         workspace.store,
         batch,
-        actor=actor,
-        reason=reason,
-        record=lambda event: _append_audit_line(workspace, batch, event),
-    )
-    return show_batch(settings, problem, batch) | {"changed": decided is not None}
-
-
-def accept_batch(
-    settings: Settings, problem: str, batch: str, *, actor: str, reason: str
-) -> Result:
-    """Let a held batch count as of now or later, with a line in the audit log.
-
-    Raises
-    ------
-    ConfigError
-        Where there is no reason.
-    NotStored
-    BatchConflict
-        Where batches that count contradict its rows.
-    AuditBroken
-        Then the batch stays held.
-    """
-    from bc_pipeline.data import withdrawals
-
-    workspace = open_workspace(settings, problem)
-    decided = withdrawals.accept_batch(
-        workspace.problem,
-        workspace.store,
-        batch,
+        decision,
         actor=actor,
         reason=reason,
         record=lambda event: _append_audit_line(workspace, batch, event),

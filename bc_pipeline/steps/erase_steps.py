@@ -77,7 +77,7 @@ def erase(
     ArtifactCorrupt, SignatureInvalid, AuditBroken, RecordsAway
     """
     from bc_pipeline.data import erasure
-    from bc_pipeline.data.withdrawals import checked_reason
+    from bc_pipeline.data.batch_decisions import checked_reason
 
     settings = settings.model_copy(update={"service_problem": problem})
     workspace = open_workspace(settings, problem)

@@ -7,12 +7,12 @@ import pytest
 
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
+from bc_pipeline.data.batch_decisions import decide_batch
 from bc_pipeline.data.batch_history import batch_state, counting_batches, read_history
 from bc_pipeline.data.batch_holds import check_new_batches
 from bc_pipeline.data.batches import list_batches
 from bc_pipeline.data.ingest import ingest_file, take_file
 from bc_pipeline.data.snapshot import load_dataset, make_snapshot
-from bc_pipeline.data.withdrawals import accept_batch, withdraw_batch
 from bc_pipeline.problems.base import Problem
 
 NOW = "2026-11-30T00:00:00Z"
@@ -119,10 +119,10 @@ def test_only_a_decision_lets_a_held_batch_count_and_from_then_on(
     check()
     lines = []
     decide = {"actor": "cli:ada", "reason": "a referral clinic", "record": lines.append}
-    event = accept_batch(wdbc, store, one, **decide)
+    event = decide_batch(wdbc, store, one, "accepted", **decide)
     assert lines == [event]
-    assert accept_batch(wdbc, store, one, **decide) is None
-    withdraw_batch(store, other, **decide)
+    assert decide_batch(wdbc, store, one, "accepted", **decide) is None
+    decide_batch(wdbc, store, other, "withdrawn", **decide)
     assert states(store) == {one: "accepted", other: "withdrawn"}
     assert counting(store, event.at) == {one}
     assert counting(store, "2026-11-30T00:00:00Z") == set()

@@ -152,7 +152,9 @@ def test_a_corrected_outcome_is_rejected_until_its_batch_is_withdrawn(
     refused = steps.ingest(settings, run())["refused"]
     assert [entry["file"] for entry in refused] == second["files"]
     (batch,) = list_batches(volume)
-    steps.withdraw_batch(settings, "wdbc", batch.batch, actor="test", reason="one corrected")
+    steps.decide_batch(
+        settings, "wdbc", batch.batch, "withdrawn", actor="test", reason="one corrected"
+    )
     # A withdrawn batch does not come back by itself.
     assert land(settings)["landed"] == 1
     assert land(settings, again=True)["landed"] == 40

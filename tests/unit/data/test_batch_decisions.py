@@ -10,7 +10,7 @@ import pytest
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time
-from bc_pipeline.data import withdrawals
+from bc_pipeline.data import batch_decisions
 from bc_pipeline.data.batch_history import BatchEvent, is_withdrawn, read_history
 from bc_pipeline.data.batches import list_batches
 from bc_pipeline.data.ingest import ingest_file, ingest_landing
@@ -31,19 +31,31 @@ def lines() -> list[BatchEvent]:
 
 
 @pytest.fixture
-def withdraw(store: Store, lines, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(withdrawals, "now", lambda: W)
+def withdraw(wdbc: Problem, store: Store, lines, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(batch_decisions, "now", lambda: W)
     return partial(
-        withdrawals.withdraw_batch, store, actor="cli:ada", reason="wrong", record=lines.append
+        batch_decisions.decide_batch,
+        wdbc,
+        store,
+        decision="withdrawn",
+        actor="cli:ada",
+        reason="wrong",
+        record=lines.append,
     )
 
 
 @pytest.fixture
 def restore(wdbc: Problem, store: Store, lines, monkeypatch: pytest.MonkeyPatch):
     def call(batch: str) -> BatchEvent | None:
-        monkeypatch.setattr(withdrawals, "now", lambda: W + timedelta(days=1))
-        return withdrawals.restore_batch(
-            wdbc, store, batch, actor="cli:ada", reason="was right", record=lines.append
+        monkeypatch.setattr(batch_decisions, "now", lambda: W + timedelta(days=1))
+        return batch_decisions.decide_batch(
+            wdbc,
+            store,
+            batch,
+            "restored",
+            actor="cli:ada",
+            reason="was right",
+            record=lines.append,
         )
 
     return call
@@ -125,7 +137,7 @@ def test_batches_with_rows_that_were_quarantined_because_of_it_are_named(
     )
     partly = ingest_file(make_file("partly.csv", range(10)), wdbc, store)
     assert partly.quarantined == 3
-    assert withdrawals.quarantined_because_of(store, wrong.batch) == {partly.batch: 3}
+    assert batch_decisions.quarantined_because_of(store, wrong.batch) == {partly.batch: 3}
     withdraw(wrong.batch)
     again = ingest_file(make_file("again.csv", range(3)), wdbc, store)
     assert (again.accepted, again.quarantined) == (3, 0)
@@ -154,7 +166,7 @@ def test_without_an_audit_line_or_a_reason_nothing_is_withdrawn(
     def fail(_: BatchEvent) -> None:
         raise OSError(28, "No space left on device")
 
-    call = partial(withdrawals.withdraw_batch, store, actor="cli:ada")
+    call = partial(batch_decisions.decide_batch, wdbc, store, decision="withdrawn", actor="cli:ada")
     with pytest.raises(OSError, match="No space"):
         call(batch, reason="wrong", record=fail)
     for reason in ("", "  \n", "a\x1bb", "x" * 1001):

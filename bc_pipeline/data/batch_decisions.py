@@ -1,4 +1,4 @@
-"""Decides about batches: withdraws them, restores them, and accepts held ones."""
+"""Decisions about batches: they are withdrawn, restored, or accepted where they are held."""
 
 from __future__ import annotations
 
@@ -35,27 +35,19 @@ Record = Callable[[BatchEvent], object]
 """Writes the audit line of a decision, before the decision takes effect."""
 
 
-def withdraw_batch(
-    store: Store, batch: str, *, actor: str, reason: str, record: Record
+def decide_batch(
+    problem: Problem,
+    store: Store,
+    batch: str,
+    decision: Decision,
+    *,
+    actor: str,
+    reason: str,
+    record: Record,
 ) -> BatchEvent | None:
-    """Let a batch not count as of now or later; None where it is withdrawn already.
+    """Let a batch count, or not count, as of now or later; None where that changes nothing.
 
-    Its landed file does not bring it back: the same bytes are the same batch.
-
-    Raises
-    ------
-    ConfigError
-        Where there is no reason.
-    NotStored
-        Where there is no such batch.
-    """
-    return _append(store, batch, "withdrawn", actor, reason, record)
-
-
-def restore_batch(
-    problem: Problem, store: Store, batch: str, *, actor: str, reason: str, record: Record
-) -> BatchEvent | None:
-    """Let a withdrawn batch count again as of now or later; None where it is not withdrawn.
+    A withdrawn batch does not come back by its landed file: the same bytes are the same batch.
 
     Raises
     ------
@@ -64,34 +56,34 @@ def restore_batch(
     NotStored
         Where there is no such batch.
     BatchConflict
-        Where batches that count have other labels for its rows, or other values for its ids.
+        Where the batch is to count, and batches that count have other labels for its rows, or other
+        values for its ids.
     """
-
-    def check(document: BatchDocument) -> None:
-        _require_no_conflicts(problem, store, document)
-
-    return _append(store, batch, "restored", actor, reason, record, check)
-
-
-def accept_batch(
-    problem: Problem, store: Store, batch: str, *, actor: str, reason: str, record: Record
-) -> BatchEvent | None:
-    """Let a batch that is held, or not checked, count as of now or later; None for another one.
-
-    Raises
-    ------
-    ConfigError
-        Where there is no reason.
-    NotStored
-        Where there is no such batch.
-    BatchConflict
-        Where batches that count have other labels for its rows, or other values for its ids.
-    """
-
-    def check(document: BatchDocument) -> None:
-        _require_no_conflicts(problem, store, document)
-
-    return _append(store, batch, "accepted", actor, reason, record, check)
+    reason = checked_reason(reason)
+    with locked(store.lock(store.batches)):
+        document = find_batch(store, batch)
+        if document is None:
+            raise NotStored(
+                f"There is no batch {batch!r} of {store.problem}.",
+                "`bc-pipeline batch list` names them.",
+            )
+        history = read_history(store, batch)
+        last = history.last_event()
+        if batch_state(document, history) not in _DECIDABLE[decision]:
+            return None
+        if decision != "withdrawn":
+            _require_no_conflicts(problem, store, document)
+        # A clock that was set back does not change the order of decisions.
+        at = max(format_time(now()), last.at if last else "")
+        decided = BatchEvent(decision, at, actor, reason)
+        record(decided)
+        write_signed_document(
+            store,
+            store.batch_history(batch),
+            msgspec.structs.replace(history, events=(*history.events, decided)),
+        )
+    structlog.get_logger().info(f"batch {decision}", problem=store.problem, batch=batch, at=at)
+    return decided
 
 
 def quarantined_because_of(store: Store, batch: str) -> dict[str, int]:
@@ -108,41 +100,6 @@ def quarantined_because_of(store: Store, batch: str) -> dict[str, int]:
         if rows:
             found[other.batch] = rows
     return found
-
-
-def _append(
-    store: Store,
-    batch: str,
-    event: Decision,
-    actor: str,
-    reason: str,
-    record: Record,
-    check: Callable[[BatchDocument], None] = lambda _: None,
-) -> BatchEvent | None:
-    reason = checked_reason(reason)
-    with locked(store.lock(store.batches)):
-        document = find_batch(store, batch)
-        if document is None:
-            raise NotStored(
-                f"There is no batch {batch!r} of {store.problem}.",
-                "`bc-pipeline batch list` names them.",
-            )
-        history = read_history(store, batch)
-        last = history.last_event()
-        if batch_state(document, history) not in _DECIDABLE[event]:
-            return None
-        check(document)
-        # A clock that was set back does not change the order of decisions.
-        at = max(format_time(now()), last.at if last else "")
-        decided = BatchEvent(event, at, actor, reason)
-        record(decided)
-        write_signed_document(
-            store,
-            store.batch_history(batch),
-            msgspec.structs.replace(history, events=(*history.events, decided)),
-        )
-    structlog.get_logger().info(f"batch {event}", problem=store.problem, batch=batch, at=at)
-    return decided
 
 
 def checked_reason(reason: str) -> str:
