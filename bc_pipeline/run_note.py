@@ -14,8 +14,8 @@ def add_lines(written: str | None, lines: Sequence[str]) -> str | None:
     """The note with our lines, below what people wrote; the same lines again change nothing."""
     if not lines:
         return written
-    kept = [line for line in (written or "").splitlines() if not line.startswith(_PREFIX)]
-    text = "\n".join([*kept, *(f"{_PREFIX}{line}" for line in lines)])
+    others = [line for line in (written or "").splitlines() if not line.startswith(_PREFIX)]
+    text = "\n".join([*others, *(f"{_PREFIX}{line}" for line in lines)])
     return text if len(text) <= _LENGTH else text[: _LENGTH - len(_MORE)] + _MORE
 
 

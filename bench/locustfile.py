@@ -77,8 +77,8 @@ def judge(environment: Any, **_: Any) -> None:
         f"p95 {p95:.0f} ms, p99 {total.get_response_time_percentile(0.99) or 0:.0f} ms"
     )
     seed = environment.user_classes == [Seed]
-    kept = total.num_requests and not total.num_failures and (p95 < P95_MS or not seed)
-    environment.process_exit_code = 0 if kept else 1
+    succeeded = total.num_requests and not total.num_failures and (p95 < P95_MS or not seed)
+    environment.process_exit_code = 0 if succeeded else 1
 
 
 def main() -> int:

@@ -209,9 +209,9 @@ def remove_signatures(path: Path, *, keep: tuple[bytes, ...]) -> None:
     keep : tuple of bytes
         Contents of the file whose signatures stay.
     """
-    kept = {signature_name(path.name, sha256_bytes(data)) for data in keep}
+    needed = {signature_name(path.name, sha256_bytes(data)) for data in keep}
     for signature in path.parent.glob(f"{path.name}.*{SIGNATURE_SUFFIX}"):
-        if signature.name not in kept:
+        if signature.name not in needed:
             signature.unlink(missing_ok=True)
 
 

@@ -50,7 +50,7 @@ def backup(
             if verify:
                 require_file(path, "FILE_OR_FOLDER")
                 checked = verify_backup(path, settings, report=update)
-                size, aside = path.stat().st_size, False
+                size, to_stderr = path.stat().st_size, False
             else:
                 with _backup_file(path, force=force, ask=not as_json) as out:
                     created = create_backup(
@@ -58,10 +58,10 @@ def backup(
                     )
                     checked, size = created.checked, created.path.stat().st_size
                 path = path if out.copied else created.path
-                aside = out.is_standard_output
+                to_stderr = out.is_standard_output
         result = {"file": str(path), "size": size, "seconds": _since(started)}
         title = "Backup is complete" if verify else "Backup"
-        _show(title, result | checked.summary(), as_json=as_json, aside=aside)
+        _show(title, result | checked.summary(), as_json=as_json, to_stderr=to_stderr)
 
 
 def restore(
@@ -145,12 +145,12 @@ def _backup_file(path: Path, *, force: bool, ask: bool) -> AbstractContextManage
     return output_file(path, force=force, ask=ask, setting="FILE_OR_FOLDER")
 
 
-def _show(title: str, result: dict[str, Any], *, as_json: bool, aside: bool = False) -> None:
+def _show(title: str, result: dict[str, Any], *, as_json: bool, to_stderr: bool = False) -> None:
     lists = {
         name: [f"{key}: {value}" for key, value in result[name].items()]
         for name in ("files", "generations", "databases")
     }
-    output.show(result, output.fields(title, result | lists), as_json=as_json, aside=aside)
+    output.show(result, output.fields(title, result | lists), as_json=as_json, to_stderr=to_stderr)
 
 
 def register(app: typer.Typer) -> None:

@@ -57,8 +57,8 @@ def say(text: str) -> None:
     _err.print(escape(text), highlight=False)
 
 
-def show_json(value: Any, *, aside: bool = False) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str), err=aside)
+def show_json(value: Any, *, to_stderr: bool = False) -> None:
+    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str), err=to_stderr)
 
 
 def show_line(value: Any) -> None:
@@ -96,23 +96,25 @@ def cell_text(value: Any) -> str:
     return str(value)
 
 
-def show(result: Any, *tables: Table, as_json: bool, aside: bool = False) -> None:
+def show(result: Any, *tables: Table, as_json: bool, to_stderr: bool = False) -> None:
     """Show a result as JSON, or the tables that describe it to people.
 
     Parameters
     ----------
-    aside : bool
+    to_stderr : bool
         Whether it goes to standard error, because standard output holds something else.
     """
     if as_json:
-        show_json(result, aside=aside)
+        show_json(result, to_stderr=to_stderr)
     else:
-        (_err if aside else _out).print(*tables)
+        (_err if to_stderr else _out).print(*tables)
 
 
-def report(title: str, result: Mapping[str, Any], *, as_json: bool, aside: bool = False) -> None:
-    """Show a result as JSON or as a table of its fields; `aside` as of `show`."""
-    show(result, fields(title, result), as_json=as_json, aside=aside)
+def report(
+    title: str, result: Mapping[str, Any], *, as_json: bool, to_stderr: bool = False
+) -> None:
+    """Show a result as JSON or as a table of its fields; `to_stderr` as of `show`."""
+    show(result, fields(title, result), as_json=as_json, to_stderr=to_stderr)
 
 
 @contextmanager

@@ -124,7 +124,7 @@ def records_export(
             with_outcomes=with_outcomes,
         )
     result = {"file": str(path)} | msgspec.to_builtins(done)
-    output.report("Export", result, as_json=as_json, aside=out.is_standard_output)
+    output.report("Export", result, as_json=as_json, to_stderr=out.is_standard_output)
 
 
 @records_app.command("land")

@@ -225,7 +225,7 @@ def score(
         if out.copied and result["rejected_file"]:
             result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
             output.say(f"The rejected rows are in {result['rejected_file']}.")
-    output.report("Scores", result, as_json=as_json, aside=out.is_standard_output)
+    output.report("Scores", result, as_json=as_json, to_stderr=out.is_standard_output)
 
 
 def batch_score(

@@ -277,8 +277,8 @@ def count_decimals(values: np.ndarray) -> np.ndarray:
     """Decimal places of each value, negative for multiples of ten; array of int, any shape."""
     places = np.full(values.shape, _DECIMALS.stop)
     for decimals in reversed(_DECIMALS):
-        kept = np.abs(np.round(values, decimals) - values) <= _ROUNDING * np.abs(values)
-        places[kept] = decimals
+        exact = np.abs(np.round(values, decimals) - values) <= _ROUNDING * np.abs(values)
+        places[exact] = decimals
     return places
 
 

@@ -145,11 +145,10 @@ def plan_rows(
         except SchemaMismatch:
             unread.append(store.relative(path))
             continue
-        kept = ~matcher(rows.ids, rows.values)
-        if not kept.all():
-            after = sha256_bytes(_encode_kept(problem, rows, kept))
-            erased = int((~kept).sum())
-            planned.append(ErasedRows(store.relative(path), erased, int(kept.sum()), after))
+        found = matcher(rows.ids, rows.values)
+        if count := int(found.sum()):
+            after = sha256_bytes(_encode_without(problem, rows, found))
+            planned.append(ErasedRows(store.relative(path), count, len(found) - count, after))
     return planned, unread
 
 
@@ -162,11 +161,11 @@ def erase_rows(
         after = wanted.get(store.relative(path))
         if after is not None and sha256 != after:
             rows = read_rows(problem, path, sha256)
-            write_atomic(path, _encode_kept(problem, rows, ~matcher(rows.ids, rows.values)))
+            write_atomic(path, _encode_without(problem, rows, matcher(rows.ids, rows.values)))
 
 
-def _encode_kept(problem: Problem, rows: LabelledRows, kept: np.ndarray) -> bytes:
-    return encode_rows(problem, rows.take(np.flatnonzero(kept).tolist()))
+def _encode_without(problem: Problem, rows: LabelledRows, found: np.ndarray) -> bytes:
+    return encode_rows(problem, rows.take(np.flatnonzero(~found).tolist()))
 
 
 def _row_files(store: Store) -> Iterator[tuple[Path, str]]:
@@ -219,15 +218,15 @@ def erase_quarantined(
         name_at, line_at = header.index(ID_COLUMN), header.index("line")
         is_ours = matcher.by_id([row[name_at] for row in rows]).tolist()
         erased = lines_of.get(path.stem, frozenset())
-        kept = [
+        others = [
             row
             for row, ours in zip(rows, is_ours, strict=True)
             if not ours and not (row[line_at].isdigit() and int(row[line_at]) in erased)
         ]
-        removed += len(rows) - len(kept)
-        if len(kept) < len(rows) and not dry_run:
+        removed += len(rows) - len(others)
+        if len(others) < len(rows) and not dry_run:
             out = io.StringIO()
-            csv.writer(out, lineterminator="\n").writerows([header, *kept])
+            csv.writer(out, lineterminator="\n").writerows([header, *others])
             data = out.getvalue().encode()
             write_signed(store, path, data)
             remove_signatures(path, keep=(data,))

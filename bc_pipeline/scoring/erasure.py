@@ -81,9 +81,9 @@ def _csv_without(path: Path, named: Named) -> tuple[bytes, int]:
         return b"", 0
     at = table[0].index(ID_COLUMN)
     found = named([row[at] or None for row in table[1:]]).tolist()
-    kept = [row for row, mine in zip(table[1:], found, strict=True) if not mine]
+    others = [row for row, mine in zip(table[1:], found, strict=True) if not mine]
     out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([table[0], *kept])
+    csv.writer(out, lineterminator="\n").writerows([table[0], *others])
     return out.getvalue().encode(), sum(found)
 
 

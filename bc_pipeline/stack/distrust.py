@@ -17,6 +17,7 @@ from datetime import datetime
 from itertools import takewhile
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine, AuditLog, read_audit_log
@@ -116,7 +117,7 @@ class _Plan:
 
     key_id: str
     log: AuditLog
-    kept: list[AuditLine]
+    trusted_lines: list[AuditLine]
     declared: AuditLine | None
     trusted: tuple[str, ...]
     distrusted: tuple[str, ...]
@@ -126,18 +127,18 @@ def _plan(store: Store, key_id: str, since: datetime, tip: AuditTip | None) -> _
     log = read_audit_log(store)
     declared = log.distrusted_keys.get(key_id)
     if declared is not None:
-        kept = log.lines[: declared.details["trusted_sequence"]]
+        lines = log.lines[: declared.details["trusted_sequence"]]
     else:
-        kept = list(takewhile(lambda line: parse_time(line.at) < since, log.lines))
-        kept = kept[: tip.sequence] if tip else kept
-    known = {(line.version, line.details.get("manifest_sha256")) for line in kept}
+        lines = list(takewhile(lambda line: parse_time(line.at) < since, log.lines))
+        lines = lines[: tip.sequence] if tip else lines
+    known = {(line.version, line.details.get("manifest_sha256")) for line in lines}
     trusted: list[str] = []
     distrusted: list[str] = []
     for version in list_versions(store):
         signer, sha256 = bundle_signer(store, store.version(version))
         if signer == key_id:
             (trusted if (version, sha256) in known else distrusted).append(version)
-    return _Plan(key_id, log, kept, declared, tuple(trusted), tuple(distrusted))
+    return _Plan(key_id, log, lines, declared, tuple(trusted), tuple(distrusted))
 
 
 def _distrust(store: Store, plan: _Plan, since: datetime, reason: str, actor: str) -> Distrusted:
@@ -165,8 +166,8 @@ def _distrust(store: Store, plan: _Plan, since: datetime, reason: str, actor: st
     )
     return Distrusted(
         problem=store.problem,
-        last_trusted_line=len(plan.kept),
-        last_trusted_at=plan.kept[-1].at if plan.kept else None,
+        last_trusted_line=len(plan.trusted_lines),
+        last_trusted_at=plan.trusted_lines[-1].at if plan.trusted_lines else None,
         trusted=plan.trusted,
         distrusted=plan.distrusted,
         champion_before=registry.production.version if registry.production else None,
@@ -199,8 +200,8 @@ def _declare(
             "key_id": plan.key_id,
             "since": format_time(since),
             "reason": reason,
-            "trusted_sequence": len(plan.kept),
-            "trusted_sha256": plan.kept[-1].sha256 if plan.kept else "",
+            "trusted_sequence": len(plan.trusted_lines),
+            "trusted_sha256": plan.trusted_lines[-1].sha256 if plan.trusted_lines else "",
             "trusted_versions": versions,
             "distrusted_versions": list(plan.distrusted),
         },
@@ -249,17 +250,10 @@ def _trusted_registry(store: Store, plan: _Plan, registry: Registry, actor: str)
         if registry.generation or store.registry.exists():
             write_registry(store, after)
         return after
-    after = Registry(
-        problem=store.problem,
-        generation=registry.generation + 1,
-        production=production,
-        staging=after.staging,
-        previous=previous,
-    )
     return change_champion(
         store,
         registry,
-        after,
+        msgspec.structs.replace(after, generation=registry.generation + 1),
         "rollback" if production else "withdrawal",
         actor=actor,
         at=format_time(now()),
@@ -270,7 +264,7 @@ def _trusted_registry(store: Store, plan: _Plan, registry: Registry, actor: str)
 def _earlier_champions(store: Store, plan: _Plan) -> Iterator[Pointer]:
     """Champions of the trusted part of the log, the last one first, each once."""
     seen: set[str] = set()
-    for line in reversed(plan.kept):
+    for line in reversed(plan.trusted_lines):
         if line.event not in OUTCOMES or line.champion is None or line.version in seen:
             continue
         seen.add(line.version)

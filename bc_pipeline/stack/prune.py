@@ -2,9 +2,9 @@
 
 Kept are: the versions of the registry, the anchor, the newest versions that were in production,
 which a rollback can bring back, and every version that the audit log names within the age; the
-newest dataset; and datasets and validations that kept versions were made of. Batches, the landing
-folder, notes of erasures and the audit log are never pruned. The prediction log has a retention of
-its own.
+newest dataset; and datasets and validations that these versions were made of. Batches, the
+landing folder, notes of erasures and the audit log are never pruned. The prediction log has a
+retention of its own.
 
 The line in the audit log is written before the first version goes. What is a folder gets a hidden
 name before its files go, and a document goes before its rows: at each moment what is visible is
@@ -107,7 +107,7 @@ def _items(
             manifests.append(open_stored(store, version, store.verify_key).manifest)
         yield _Item("version", version, (store.version(version),), why)
     lineages = [manifest.lineage for manifest in manifests]
-    datasets = {lineage.dataset: "a kept version was made of it" for lineage in lineages}
+    datasets = {lineage.dataset: "a version that stays was made of it" for lineage in lineages}
     documents = sorted(store.datasets.glob("[!.]*.json"), key=_modified)
     if documents:
         datasets.setdefault(documents[-1].stem, "the newest")
@@ -132,7 +132,7 @@ def _items(
         yield _Item("scores", name, (path.parent,), why)
     for path in sorted(store.validations.glob("[!.]*.json")):
         details = store.validation_results(path.stem)
-        why = "kept rows or scores were validated" if path.stem in needed else ""
+        why = "rows or scores that stay were validated" if path.stem in needed else ""
         parts = (path, *_signatures(path), details, *_signatures(details))
         page = store.validation_page(path.stem)
         yield _Item("validation", path.stem, (*parts, page), why or _young(path, oldest))

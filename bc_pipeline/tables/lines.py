@@ -65,7 +65,7 @@ class LineSource:
     r"""Reads a file once, in chunks of about `block_bytes`.
 
     ``\n``, ``\r\n`` and a lone ``\r`` all end a line. Blank lines at the end of the file
-    are dropped; those between rows are kept. The chunks never break a line, so row and line
+    are dropped; those between rows are not. The chunks never break a line, so row and line
     numbers do not depend on `block_bytes`, nor on the parts in which the file is read.
     """
 
@@ -103,7 +103,7 @@ class LineSource:
             if len(carry) - cut > MAX_LINE_BYTES:
                 self._refuse_length(line + blank + carry[:cut].count(b"\n"))
             whole, carry = carry[:cut], carry[cut:]
-            # Blank lines are kept back until a row follows: those at the end are dropped.
+            # Blank lines are held back until a row follows: those at the end are dropped.
             rows = whole.rstrip(b"\n")
             if not rows:
                 blank += len(whole)

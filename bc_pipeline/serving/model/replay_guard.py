@@ -5,7 +5,7 @@ with it a champion that was replaced for a reason. So the service keeps, in a fo
 the registry with the highest generation that it served, and refuses earlier ones. A rollback
 is a new generation and passes.
 
-What is kept is the signed registry itself, which the service can verify and not make: a file
+What is stored is the signed registry itself, which the service can verify and not make: a file
 that was edited, or that the key of now did not sign, counts as none, and locks no release out.
 """
 
@@ -73,14 +73,14 @@ class ServedGeneration:
 
 
 def read_last_served(store: Store, path: Path) -> ServedGeneration | None:
-    """Read and verify the kept registry; None where there is no file.
+    """Read and verify the stored registry; None where there is no file.
 
     Raises
     ------
     SignatureInvalid
         Where its signature is not valid.
     ArtifactCorrupt
-        Where the file cannot be read: it may have kept any generation.
+        Where the file cannot be read: it may have held any generation.
     """
     try:
         served = decode_document(path.read_bytes(), ServedRegistry, path, FORMAT)
@@ -148,7 +148,7 @@ class ReplayGuard:
     Parameters
     ----------
     store : Store
-        Its key verifies the kept registry.
+        Its key verifies the stored registry.
     folder : Path
         The service's own, writable folder. While it cannot be written, the worker relies on
         its memory.
@@ -175,7 +175,7 @@ class ReplayGuard:
         return self._highest
 
     def record(self, signed: SignedRegistry) -> None:
-        """Keep a registry that is served, unless a higher generation is kept.
+        """Keep a registry that is served, unless a higher generation is stored.
 
         Raises
         ------
@@ -203,7 +203,7 @@ class ReplayGuard:
         self._remember(served)
 
     def _read_file(self) -> ServedGeneration | None:
-        """The kept generation; None also where its signature is not valid, with a warning."""
+        """The stored generation; None also where its signature is not valid, with a warning."""
         try:
             stored = read_last_served(self._store, self.path)
         except SignatureInvalid as error:
