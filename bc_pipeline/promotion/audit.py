@@ -4,17 +4,12 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from datetime import timedelta
-from itertools import pairwise
 from typing import Any
 
 import msgspec
 
 from bc_pipeline.artifacts import signing
 from bc_pipeline.artifacts.audit_log import (
-    AUDIT_REMEDY,
-    OUTCOMES,
-    RELEASES,
     AuditLine,
     AuditLog,
     Event,
@@ -30,11 +25,15 @@ from bc_pipeline.artifacts.files import (
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry, read_unsigned_registry
-from bc_pipeline.clock import format_time, now, parse_time
-from bc_pipeline.errors import AuditBroken, ConfigError
-
-# Clocks of machines that wrote unsigned lines of earlier releases may have differed by this much.
-UNSIGNED_CLOCKS = timedelta(days=1)
+from bc_pipeline.clock import format_time, now
+from bc_pipeline.errors import ConfigError
+from bc_pipeline.promotion.audit_rules import (
+    is_earlier,
+    last_release,
+    require_agreement,
+    require_times,
+    unfinished_release,
+)
 
 
 @dataclass(frozen=True)
@@ -171,7 +170,7 @@ def _follow(line: AuditLine, last: AuditLine | None) -> AuditLine:
     if last is None:
         return line
     details, at = line.details, line.at
-    if _is_earlier(at, last.at):
+    if is_earlier(at, last.at):
         details, at = details | {"clock": at}, last.at
     return msgspec.structs.replace(
         line,
@@ -255,7 +254,7 @@ def verify(store: Store, tip: AuditTip | None = None, *, signed: bool = True) ->
 
 
 def _check(log: AuditLog, registry: Registry) -> AuditReport:
-    _require_times(log.lines)
+    require_times(log.lines)
     require_agreement(registry, log.lines)
     started = unfinished_release(log.lines)
     return AuditReport(
@@ -263,73 +262,7 @@ def _check(log: AuditLog, registry: Registry) -> AuditReport:
         unsigned_lines=len(log.lines) - log.signed_lines,
         distrusted_lines=len(log.distrusted),
         tip=log.tip,
-        generation=_last_release(log.lines)[0],
+        generation=last_release(log.lines)[0],
         unfinished_line=log.has_incomplete_line,
         unfinished_release=started.version if started else None,
     )
-
-
-def _is_earlier(at: str, than: str, allowed: timedelta = timedelta(0)) -> bool:
-    """Whether a time is before another one by more than what is allowed, or one of them is none."""
-    try:
-        return parse_time(at) < parse_time(than) - allowed
-    except (ConfigError, OverflowError):
-        return True
-
-
-def _require_times(lines: list[AuditLine]) -> None:
-    """Check that no line is older than the one before it."""
-    for before, after in pairwise(lines):
-        allowed = timedelta(0) if after.is_signed else UNSIGNED_CLOCKS
-        if _is_earlier(after.at, before.at, allowed):
-            raise AuditBroken(
-                f"Line {after.sequence} of {after.problem}'s audit log is of {after.at}, and the "
-                f"line before it is of {before.at}.",
-                AUDIT_REMEDY,
-                line=after.sequence,
-            )
-
-
-def require_agreement(registry: Registry, lines: list[AuditLine]) -> None:
-    """Compare the registry with the last release in the log, or with an unfinished one.
-
-    Raises
-    ------
-    AuditBroken
-    """
-    generation, champion = _last_release(lines)
-    states = {(generation, champion)}
-    started = unfinished_release(lines)
-    if started is not None:
-        states.add((started.generation, started.champion))
-    production = registry.production.version if registry.production else None
-    if (registry.generation, production) not in states:
-        raise AuditBroken(
-            f"The registry has {production} at generation {registry.generation}; the audit log of "
-            f"{registry.problem} ends with {champion} at generation {generation}.",
-            "One of the two was changed by something else than a release: `bc-pipeline registry "
-            "--repair` makes the registry again from the log, or restore both from a backup.",
-            line=len(lines),
-        )
-
-
-def unfinished_release(lines: list[AuditLine]) -> AuditLine | None:
-    """The start of a release that has no outcome yet; it can only be the last release."""
-    releases = [line for line in lines if line.event in RELEASES]
-    return releases[-1] if releases and releases[-1].event == "release_started" else None
-
-
-def _last_release(lines: list[AuditLine]) -> tuple[int, str | None]:
-    """Generation and version of the last release; no generation may be missing before it."""
-    outcomes = [line for line in lines if line.event in OUTCOMES]
-    for before, after in pairwise(outcomes):
-        if after.generation != before.generation + 1:
-            raise AuditBroken(
-                f"Generation {after.generation} follows generation {before.generation} in the "
-                f"audit log of {after.problem}.",
-                AUDIT_REMEDY,
-                line=after.sequence,
-            )
-    if not outcomes:
-        return 0, None
-    return outcomes[-1].generation, outcomes[-1].champion

@@ -11,7 +11,7 @@ from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import open_verified, read_registry, write_registry
 from bc_pipeline.errors import StoreError
-from bc_pipeline.promotion.audit import require_agreement, unfinished_release
+from bc_pipeline.promotion.audit_rules import require_agreement, unfinished_release
 from bc_pipeline.promotion.eligibility import (
     compared_with_champion,
     release_blockers,

@@ -29,7 +29,8 @@ from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import read_registry, write_registry
-from bc_pipeline.promotion.audit import append, require_agreement, unfinished_release
+from bc_pipeline.promotion.audit import append
+from bc_pipeline.promotion.audit_rules import require_agreement, unfinished_release
 
 PIPELINE = "pipeline"
 

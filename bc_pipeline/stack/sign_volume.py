@@ -25,7 +25,8 @@ from bc_pipeline.data.snapshot import DatasetDocument
 from bc_pipeline.data.suite_result import ValidationDocument
 from bc_pipeline.errors import ArtifactCorrupt, ConfigError, PipelineError, StoreUnfit
 from bc_pipeline.problems import get_problem
-from bc_pipeline.promotion.audit import cover_unsigned_lines, require_agreement
+from bc_pipeline.promotion.audit import cover_unsigned_lines
+from bc_pipeline.promotion.audit_rules import require_agreement
 from bc_pipeline.scoring.scores_manifest import MANIFEST, ScoresManifest
 from bc_pipeline.settings import Settings
 from bc_pipeline.training.results import PROBABILITY_FILE, RESULT_FILE, CandidateDocument
