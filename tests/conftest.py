@@ -92,7 +92,8 @@ def fitted(wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]) -> tuple[Fit
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    from bc_pipeline.artifacts.export import export_onnx, model_files
+    from bc_pipeline.artifacts.export import export_onnx
+    from bc_pipeline.artifacts.model_files import model_files
 
     values, codes = reference
     made = []

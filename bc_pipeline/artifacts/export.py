@@ -1,4 +1,4 @@
-"""Exports fitted scikit-learn estimators as ONNX graphs in double precision.
+"""Exports fitted scikit-learn estimators as ONNX graphs in double precision, and as coefficients.
 
 The graphs are built here because the usual converter, skl2onnx, stores tree thresholds in
 single precision even for double inputs, which changes the probabilities of forests by up to
@@ -7,7 +7,6 @@ single precision even for double inputs, which changes the probabilities of fore
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,9 +14,7 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.artifacts.coefficients import Coefficients
-from bc_pipeline.artifacts.files import encode_document
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT
-from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, ESTIMATOR, MODEL, VersionFiles
 from bc_pipeline.errors import ModelError
 
 # Pinned, so that the bytes depend on the estimator alone.
@@ -275,25 +272,6 @@ def _node_table(tree: Any, first_node: int, first_leaf: int) -> dict[str, np.nda
     }
 
 
-# Other files of the model ---------------------------------------------------------------------
-
-
-def model_files(estimator: Any, graph: bytes) -> dict[str, bytes]:
-    """The files of a version that contain the model, by name.
-
-    Parameters
-    ----------
-    estimator : scikit-learn classifier
-    graph : bytes
-        As returned by `export_onnx`.
-    """
-    files = {MODEL: graph, ESTIMATOR: dump_estimator(estimator)}
-    coefficients = export_coefficients(estimator)
-    if coefficients is not None:
-        files[COEFFICIENTS] = encode_document(coefficients)
-    return files
-
-
 def export_coefficients(estimator: Any) -> Coefficients | None:
     """Coefficients of a pipeline of StandardScaler and LogisticRegression; else None."""
     from sklearn.linear_model import LogisticRegression
@@ -309,27 +287,3 @@ def export_coefficients(estimator: Any) -> Coefficients | None:
         weights=tuple(weights),
         intercept=float(model.intercept_[0]),
     )
-
-
-def dump_estimator(estimator: Any) -> bytes:
-    """The bytes of ``model.joblib``; the same estimator gives the same bytes."""
-    import joblib
-
-    stream = io.BytesIO()
-    joblib.dump(estimator, stream, compress=0, protocol=5)
-    return stream.getvalue()
-
-
-def load_estimator(files: VersionFiles) -> Any:
-    """Unpickle a version's estimator, in the pipeline only.
-
-    The signature covers the bytes, but unpickling runs code: everything else that reads the
-    volume uses the graph.
-
-    Raises
-    ------
-    ArtifactCorrupt
-    """
-    import joblib
-
-    return joblib.load(io.BytesIO(files.read(ESTIMATOR)))

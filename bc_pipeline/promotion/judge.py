@@ -30,7 +30,7 @@ def judge(
     golden_values : array of float64, shape (m, n_features)
         Rows for the smoke test, which compares the service with the fitted estimator.
     """
-    from bc_pipeline.artifacts.export import load_estimator
+    from bc_pipeline.artifacts.model_files import load_estimator
 
     settings, policy = workspace.settings, workspace.problem.gate
     evaluation = challenger.read_document(signed_bundle.EVALUATION, Evaluation)

@@ -223,7 +223,7 @@ def export(
         As `snapshot` returned them with the dataset. Without them all batches are read again.
     """
     from bc_pipeline.artifacts import signed_bundle, work_folder
-    from bc_pipeline.artifacts.export import model_files
+    from bc_pipeline.artifacts.model_files import model_files
     from bc_pipeline.artifacts.parity import check_parity
     from bc_pipeline.training.challenger import draft_manifest, fit_and_export
 

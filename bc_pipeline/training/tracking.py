@@ -10,8 +10,8 @@ from importlib.metadata import version as library_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bc_pipeline.artifacts.export import load_estimator
 from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.model_files import load_estimator
 from bc_pipeline.artifacts.signed_bundle import CARD
 from bc_pipeline.training.mlflow_tags import (
     ROLE_TAG,

@@ -13,9 +13,10 @@ import pandas as pd
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Verdict
-from bc_pipeline.artifacts.export import export_onnx, model_files
+from bc_pipeline.artifacts.export import export_onnx
 from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
+from bc_pipeline.artifacts.model_files import model_files
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.auth.api_keys import import_key

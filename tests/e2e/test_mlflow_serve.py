@@ -21,8 +21,8 @@ import pytest
 
 from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.evidence import Confusion, Evaluation, Parity, Score, Side
-from bc_pipeline.artifacts.export import dump_estimator
 from bc_pipeline.artifacts.files import write_document
+from bc_pipeline.artifacts.model_files import dump_estimator
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.training.mirror import mirror
 from tests.e2e.running import free_ports

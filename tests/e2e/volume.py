@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bc_pipeline.artifacts.export import export_onnx, model_files
+from bc_pipeline.artifacts.export import export_onnx
+from bc_pipeline.artifacts.model_files import model_files
 from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings

@@ -17,11 +17,8 @@ from sklearn.preprocessing import MinMaxScaler, StandardScaler
 from sklearn.svm import SVC
 
 from bc_pipeline.artifacts import signed_bundle
-from bc_pipeline.artifacts.export import (
-    dump_estimator,
-    export_onnx,
-    load_estimator,
-)
+from bc_pipeline.artifacts.export import export_onnx
+from bc_pipeline.artifacts.model_files import dump_estimator, load_estimator
 from bc_pipeline.artifacts.parity import check_parity
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
 from bc_pipeline.errors import ArtifactCorrupt, ModelError

@@ -21,9 +21,9 @@ from bc_pipeline.artifacts.evidence import (
     Side,
     Verdict,
 )
-from bc_pipeline.artifacts.export import dump_estimator
 from bc_pipeline.artifacts.files import encode_document, locked
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
+from bc_pipeline.artifacts.model_files import dump_estimator
 from bc_pipeline.artifacts.signed_bundle import encrypt_if_model
 from bc_pipeline.artifacts.signing import make_keys
 from bc_pipeline.artifacts.store import Store
