@@ -15,6 +15,7 @@ from bc_pipeline.errors import EvidenceMismatch, NotStored
 from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
 from bc_pipeline.training.fit import fit, positive_probability
 from bc_pipeline.training.folds import assign_folds
+from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows
 from bc_pipeline.training.results import CandidateResult, load_result, store_result
 from bc_pipeline.training.threshold import sensitivity_threshold
 
@@ -58,11 +59,13 @@ def cross_validate(
         result = load_result(store, problem, dataset, candidate)
         is_repeat = True
     except NotStored:
-        probability = out_of_fold(problem.selection, candidate, train, threads)
-        nested = nested_threshold(problem.selection, candidate, train, threads)
-        result = store_result(
-            store, problem, dataset, candidate, train.keys, train.positive, probability, nested
+        rows = OutOfFoldRows(
+            keys=train.keys,
+            positive=train.positive,
+            probability=out_of_fold(problem.selection, candidate, train, threads),
+            nested_threshold=nested_threshold(problem.selection, candidate, train, threads),
         )
+        result = store_result(store, problem, dataset, candidate, rows)
         is_repeat = False
     if result.document.rows_digest != labelled_rows_digest(train.keys, train.positive):
         raise EvidenceMismatch(

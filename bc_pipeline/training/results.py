@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,6 +23,7 @@ from bc_pipeline.errors import ArtifactCorrupt, NotReproducible, NotStored
 from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
 from bc_pipeline.schema import json_digest
 from bc_pipeline.training.folds import assign_folds
+from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows
 from bc_pipeline.training.threshold import sensitivity_threshold
 
 RESULT_FILE = "result.json"
@@ -41,7 +41,7 @@ class CandidateDocument(Document, frozen=True, kw_only=True):
         Mean Brier loss of each fold, by repeat; input of the corrected t-test.
     metrics : dict of str to float
         ``brier roc_auc sensitivity specificity``: means over the repeats, with calls at .5.
-        ``nested_sensitivity nested_specificity``: of `CandidateResult.nested_call`.
+        ``nested_sensitivity nested_specificity``: of `OutOfFoldRows.nested_call`.
     out_of_fold_sha256 : str
         Of the file with the probabilities.
     """
@@ -65,37 +65,11 @@ class CandidateDocument(Document, frozen=True, kw_only=True):
     out_of_fold_sha256: str
 
 
-@dataclass(frozen=True, eq=False)
-class CandidateResult:
-    """A candidate's document and its out-of-fold probabilities.
-
-    Attributes
-    ----------
-    document : CandidateDocument
-    keys : tuple of str, length n
-        Row keys in ascending order; the arrays follow it.
-    positive : array of int8, shape (n,)
-    probability : array of float64, shape (repeats, n)
-        Of malignant; each from the fit of its repeat that was not trained on the row.
-    nested_threshold : array of float64, shape (n,)
-        For the row's fold of the first repeat: set by a cross-validation within the other folds.
-    """
+@dataclass(frozen=True, eq=False, kw_only=True)
+class CandidateResult(OutOfFoldRows):
+    """A candidate's document and its out-of-fold probabilities."""
 
     document: CandidateDocument
-    keys: tuple[str, ...]
-    positive: np.ndarray
-    probability: np.ndarray
-    nested_threshold: np.ndarray
-
-    @property
-    def nested_call(self) -> np.ndarray:
-        """Whether each row is called positive by a model and a threshold that it had no part in.
-
-        Returns
-        -------
-        array of bool, shape (n,)
-        """
-        return np.asarray(self.probability[0] > self.nested_threshold)
 
     def threshold(self, target: float) -> float:
         """The threshold that `sensitivity_threshold` sets on the pooled probabilities."""
@@ -105,11 +79,6 @@ class CandidateResult:
     def losses(self) -> np.ndarray:
         """Mean Brier loss of each fold, shape (repeats, folds)."""
         return np.asarray(self.document.losses, dtype=np.float64)
-
-    @property
-    def pooled(self) -> np.ndarray:
-        """Mean over the repeats of each row's out-of-fold probability, shape (n,)."""
-        return np.asarray(self.probability.mean(axis=0))
 
 
 def load_result(
@@ -147,12 +116,10 @@ def load_result(
         raise corrupt("lacks its probabilities") from None
     if sha256_bytes(data) != stored.out_of_fold_sha256:
         raise corrupt("differs from its digest")
-    keys, positive, probability, nested_threshold = _decode(data)
-    if len(probability) != problem.selection.repeats:
+    rows = OutOfFoldRows.decode(data)
+    if len(rows.probability) != problem.selection.repeats:
         raise corrupt("has another number of repeats")
-    result = _result(
-        problem, candidate, dataset, keys, positive, probability, nested_threshold, data
-    )
+    result = _result(problem, candidate, dataset, rows, data)
     # The document is computed again: its figures must follow from the probabilities.
     if not _equal_up_to_rounding(stored, result.document):
         raise corrupt("does not follow from its probabilities and inputs")
@@ -193,32 +160,19 @@ def store_result(
     problem: Problem,
     dataset: str,
     candidate: Candidate,
-    keys: tuple[str, ...],
-    positive: np.ndarray,
-    probability: np.ndarray,
-    nested_threshold: np.ndarray,
+    rows: OutOfFoldRows,
 ) -> CandidateResult:
     """Make a result of out-of-fold probabilities, and store it.
 
     An equal result that another process stored in the meantime is accepted.
-
-    Parameters
-    ----------
-    keys : tuple of str, length n
-        In ascending order.
-    positive : array of int8, shape (n,)
-    probability : array of float64, shape (repeats, n)
-    nested_threshold : array of float64, shape (n,)
 
     Raises
     ------
     NotReproducible
         Where another process stored a different result of the same inputs.
     """
-    encoded = _encode(keys, positive, probability, nested_threshold)
-    result = _result(
-        problem, candidate, dataset, keys, positive, probability, nested_threshold, encoded
-    )
+    encoded = rows.encode()
+    result = _result(problem, candidate, dataset, rows, encoded)
     folder = _folder(store, problem, dataset, candidate)
     try:
         with staged_directory(folder) as staged:
@@ -257,18 +211,15 @@ def _result(
     problem: Problem,
     candidate: Candidate,
     dataset: str,
-    keys: tuple[str, ...],
-    positive: np.ndarray,
-    probability: np.ndarray,
-    nested_threshold: np.ndarray,
+    rows: OutOfFoldRows,
     encoded: bytes,
 ) -> CandidateResult:
     """Compute a result from out-of-fold probabilities; `encoded` are their bytes."""
     from sklearn.metrics import roc_auc_score
 
-    policy = problem.selection
-    losses = fold_losses(keys, positive, probability, policy)
-    calls, nested = probability > 0.5, probability[0] > nested_threshold
+    policy, positive = problem.selection, rows.positive
+    losses = fold_losses(rows.keys, positive, rows.probability, policy)
+    calls, nested = rows.probability > 0.5, rows.nested_call
     document = CandidateDocument(
         problem=problem.name,
         candidate=candidate.name,
@@ -280,13 +231,13 @@ def _result(
         code_version=code_version(),
         folds=policy.folds,
         repeats=policy.repeats,
-        rows=len(keys),
+        rows=len(rows.keys),
         positive_rows=int(positive.sum()),
-        rows_digest=labelled_rows_digest(keys, positive),
+        rows_digest=labelled_rows_digest(rows.keys, positive),
         losses=tuple(tuple(float(loss) for loss in repeat) for repeat in losses),
         metrics={
             "brier": float(losses.mean()),
-            "roc_auc": float(np.mean([roc_auc_score(positive, row) for row in probability])),
+            "roc_auc": float(np.mean([roc_auc_score(positive, row) for row in rows.probability])),
             "sensitivity": float(calls[:, positive == 1].mean()),
             "specificity": float(1.0 - calls[:, positive == 0].mean()),
             "nested_sensitivity": float(nested[positive == 1].mean()),
@@ -294,44 +245,7 @@ def _result(
         },
         out_of_fold_sha256=sha256_bytes(encoded),
     )
-    return CandidateResult(document, keys, positive, probability, nested_threshold)
-
-
-def _encode(
-    keys: Sequence[str],
-    positive: np.ndarray,
-    probability: np.ndarray,
-    nested_threshold: np.ndarray,
-) -> bytes:
-    """Parquet bytes: key, label, nested threshold, and one column of probabilities per repeat."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    table = pa.table(
-        {
-            "key": pa.array(keys, pa.string()),
-            "positive": pa.array(positive, pa.int8()),
-            "nested_threshold": pa.array(nested_threshold, pa.float64()),
-        }
-        | {f"repeat_{number}": row for number, row in enumerate(probability)}
-    )
-    stream = io.BytesIO()
-    pq.write_table(table, stream, use_dictionary=False)
-    return stream.getvalue()
-
-
-def _decode(data: bytes) -> tuple[tuple[str, ...], np.ndarray, np.ndarray, np.ndarray]:
-    import pyarrow.parquet as pq
-
-    table = pq.read_table(io.BytesIO(data))
-    repeats = range(table.num_columns - 3)
-    probability = np.stack([table[f"repeat_{number}"].to_numpy() for number in repeats])
-    return (
-        tuple(table["key"].to_pylist()),
-        table["positive"].to_numpy(),
-        probability,
-        table["nested_threshold"].to_numpy(),
-    )
+    return CandidateResult(document=document, **vars(rows))
 
 
 def _equal_up_to_rounding(one: CandidateDocument, other: CandidateDocument) -> bool:

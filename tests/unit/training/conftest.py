@@ -109,11 +109,11 @@ def result_of(quick: Problem) -> Callable[..., CandidateResult]:
             "out_of_fold_sha256": "0" * 64,
         }
         return CandidateResult(
-            CandidateDocument(**(fields | changes)),
-            keys,
-            np.array(positive, dtype=np.int8),
-            np.array(probability, dtype=np.float64),
-            np.full(len(positive), 0.5),
+            document=CandidateDocument(**(fields | changes)),
+            keys=keys,
+            positive=np.array(positive, dtype=np.int8),
+            probability=np.array(probability, dtype=np.float64),
+            nested_threshold=np.full(len(positive), 0.5),
         )
 
     return make

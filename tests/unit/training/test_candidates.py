@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -24,6 +24,7 @@ from bc_pipeline.problems.base import Candidate, Problem
 from bc_pipeline.training import results
 from bc_pipeline.training.candidates import cross_validate, nested_threshold
 from bc_pipeline.training.folds import assign_folds
+from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows
 from bc_pipeline.training.results import (
     CandidateDocument,
     CandidateResult,
@@ -204,22 +205,19 @@ def test_a_stored_result_is_not_returned_for_other_rows(
         run(quick, quick.candidate("logistic"), flipped, store)
 
 
+def only_rows(result: CandidateResult) -> OutOfFoldRows:
+    return OutOfFoldRows(
+        **{each.name: getattr(result, each.name) for each in fields(OutOfFoldRows)}
+    )
+
+
 def test_an_equal_result_of_a_faster_process_is_accepted(
     quick: Problem, rows: SplitSide, store: Store
 ) -> None:
     candidate = quick.candidate("logistic")
     first = run(quick, candidate, rows, store)
 
-    again = store_result(
-        store,
-        quick,
-        DATASET,
-        candidate,
-        first.keys,
-        first.positive,
-        first.probability,
-        first.nested_threshold,
-    )
+    again = store_result(store, quick, DATASET, candidate, only_rows(first))
 
     assert again.document == first.document
     assert len(list(only_folder(store).parent.iterdir())) == 1
@@ -231,17 +229,9 @@ def test_another_result_of_a_faster_process_is_an_error(
     candidate = quick.candidate("logistic")
     first = run(quick, candidate, rows, store)
 
+    other = replace(only_rows(first), probability=first.probability / 2)
     with pytest.raises(NotReproducible):
-        store_result(
-            store,
-            quick,
-            DATASET,
-            candidate,
-            first.keys,
-            first.positive,
-            first.probability / 2,
-            first.nested_threshold,
-        )
+        store_result(store, quick, DATASET, candidate, other)
     assert load_result(store, quick, DATASET, candidate).document == first.document
 
 
