@@ -16,7 +16,8 @@ from bc_pipeline.steps.data_steps import (
     validate,
 )
 from bc_pipeline.steps.erase_steps import erase, erasures
-from bc_pipeline.steps.gate_steps import choose, decide, evaluate
+from bc_pipeline.steps.evaluation_steps import evaluate
+from bc_pipeline.steps.gate_steps import choose, decide
 from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
 from bc_pipeline.steps.outcome_steps import land_outcomes
 from bc_pipeline.steps.release_steps import (
