@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from typing import Annotated
 
 import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.settings import load_settings
 
@@ -38,7 +38,5 @@ def set_(
 
     Example: `bc-pipeline anchor set 20260601T000000Z-logistic-3f2a9c1b7d --reason "new clinic"`
     """
-    result = steps.set_anchor(
-        load_settings(), problem, version, actor=f"cli:{getuser()}", reason=reason
-    )
+    result = steps.set_anchor(load_settings(), problem, version, actor=actor(), reason=reason)
     output.report("Anchor", result, as_json=as_json)

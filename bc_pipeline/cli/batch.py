@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.settings import load_settings
 
@@ -90,7 +90,7 @@ def _decide(
     decision: Decision, unchanged: str, problem: str, batch: str, reason: str, *, as_json: bool
 ) -> None:
     result = steps.decide_batch(
-        load_settings(), problem, batch, decision, actor=f"cli:{getuser()}", reason=reason
+        load_settings(), problem, batch, decision, actor=actor(), reason=reason
     )
     _show(decision.capitalize() if result["changed"] else unchanged, result, as_json=as_json)
 

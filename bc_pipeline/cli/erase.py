@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +13,7 @@ from rich.table import Table
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import load_settings
@@ -57,9 +57,8 @@ def erase(
     Examples: `bc-pipeline erase --id 842302 --reason "request of 3 May" --dry-run`,
     `bc-pipeline erase --list`
     """
-    settings = load_settings()
     if list_notes:
-        _list(steps.erasures(settings, problem), as_json=as_json)
+        _list(steps.erasures(load_settings(), problem), as_json=as_json)
         return
     if bool(sample_id) == (values is not None):
         raise ConfigError("Name the person's id or values, one of the two.", setting="--id")
@@ -73,21 +72,30 @@ def erase(
             "sample_id": sample_id or None,
             "sample_file": sample_file,
             "reason": reason,
-            "actor": f"cli:{getuser()}",
+            "actor": actor(),
         }
-        with output.progress("searching", quiet=as_json):
-            result = steps.erase(settings, problem, **request, dry_run=True)
-        if not dry_run:
-            if not yes:
-                _show("To be erased", result, as_json=False)
-                typer.confirm("Erase this for ever?", abort=True, err=True)
-            with output.progress("erasing", quiet=as_json):
-                result = steps.erase(settings, problem, **request)
+        result = _erase(problem, request, dry_run=dry_run, yes=yes, quiet=as_json)
     _show("Would be erased" if dry_run else "Erased", result, as_json=as_json)
     if not dry_run:
         _say_what_is_left(result)
         if result["landed_files"] or result["worklist_files"] or result["not_searched"]:
             raise typer.Exit(output.UNHEALTHY)
+
+
+def _erase(
+    problem: str, request: dict[str, Any], *, dry_run: bool, yes: bool, quiet: bool
+) -> dict[str, Any]:
+    """Search, and erase what was found after a question."""
+    settings = load_settings()
+    with output.progress("searching", quiet=quiet):
+        found = steps.erase(settings, problem, **request, dry_run=True)
+    if dry_run:
+        return found
+    if not yes:
+        _show("To be erased", found, as_json=False)
+        typer.confirm("Erase this for ever?", abort=True, err=True)
+    with output.progress("erasing", quiet=quiet):
+        return steps.erase(settings, problem, **request)
 
 
 def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
@@ -147,16 +155,16 @@ def prune(
     """
     from bc_pipeline.stack.prune import prune as run
 
-    settings, actor = load_settings(), f"cli:{getuser()}"
+    settings, caller = load_settings(), actor()
     open_workspace(settings, problem)
     if as_json and not (yes or dry_run):
         raise ConfigError("With --json nothing asks: give --yes or --dry-run.", setting="--yes")
-    entries = run(settings, problem, actor=actor, dry_run=True)
+    entries = run(settings, problem, actor=caller, dry_run=True)
     if not dry_run:
         if not yes:
             output.show(None, _pruning("To be pruned", entries), as_json=False)
             typer.confirm("Remove what is marked for ever?", abort=True, err=True)
-        entries = run(settings, problem, actor=actor)
+        entries = run(settings, problem, actor=caller)
     title = "Would be pruned" if dry_run else "Pruned"
     freed = sum(entry.bytes for entry in entries if entry.pruned)
     result = {"freed_bytes": freed, "entries": [asdict(entry) for entry in entries]}

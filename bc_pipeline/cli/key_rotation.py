@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import asdict
-from getpass import getuser
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -12,6 +11,7 @@ import typer
 from bc_pipeline.artifacts.signing import load_public_keys
 from bc_pipeline.cli import output
 from bc_pipeline.cli.audit import read_tip
+from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import parse_time
 from bc_pipeline.settings import Settings, load_settings
@@ -51,7 +51,7 @@ def rotate_signing(
     """
     from bc_pipeline.stack.signing_keys import rotate_signing_key
 
-    rotation = rotate_signing_key(load_settings(), actor=_actor(), out=out)
+    rotation = rotate_signing_key(load_settings(), actor=actor(), out=out)
     result = {
         "key_id": rotation.key_id,
         "replaces": rotation.replaces,
@@ -84,7 +84,7 @@ def retire(key_id: KeyId, as_json: AsJson = False) -> None:
     from bc_pipeline.stack.signing_keys import retire_key
 
     settings = load_settings()
-    signed = retire_key(settings, key_id, actor=_actor())
+    signed = retire_key(settings, key_id, actor=actor())
     result = {"retired": key_id, "signed_again": signed, "next": _removal(settings, key_id)}
     output.report("Retired", result, as_json=as_json)
 
@@ -125,7 +125,7 @@ def distrust(
         key_id,
         parse_time(since),
         reason=reason,
-        actor=_actor(),
+        actor=actor(),
         tips={one.problem: one for one in known},
     )
     stop_trusting(settings, key_id)
@@ -179,10 +179,6 @@ def _removal(settings: Settings, key_id: str) -> list[str]:
         return [f"Give {path} to readers that have a copy of their own."]
     place = f"key {keys.index(key_id) + 1} of the {len(keys)} there"
     return [f"{path} cannot be written: remove {place}, for all readers; restart them."]
-
-
-def _actor() -> str:
-    return f"cli:{getuser()}"
 
 
 def register(app: typer.Typer) -> None:

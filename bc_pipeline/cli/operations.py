@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from getpass import getuser
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,6 +11,7 @@ from rich.table import Table
 from bc_pipeline import steps
 from bc_pipeline.artifacts.evaluated_rows import ROWS_TITLES
 from bc_pipeline.cli import audit, key_rotation, keys, output
+from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.clock import checked_time
 from bc_pipeline.settings import Settings, load_settings
@@ -92,7 +92,7 @@ def rollback(
     """
     with output.progress("rolling back and mirroring in MLflow", quiet=as_json):
         settings = load_settings()
-        result = steps.rollback(settings, problem, version or None, actor=f"cli:{getuser()}")
+        result = steps.rollback(settings, problem, version or None, actor=actor())
         mirrored = steps.mirror(settings, problem)
     output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
 

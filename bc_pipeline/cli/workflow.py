@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from getpass import getuser
 from pathlib import Path
 from typing import Annotated, Any
-from uuid import uuid4
 
 import typer
 
 from bc_pipeline import steps
-from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
-from bc_pipeline.cli.output_file import keep, output_file
-from bc_pipeline.clock import checked_time, format_time, now
+from bc_pipeline.cli import output, scores
+from bc_pipeline.cli.caller import actor, new_run
+from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
+from bc_pipeline.clock import checked_time
 from bc_pipeline.settings import Settings, load_settings
 from bc_pipeline.steps import Run
 from bc_pipeline.tables.file_names import printable_name
@@ -23,15 +21,6 @@ Version = Annotated[str, typer.Argument(help="A model version, as `evaluate` nam
 DatasetName = Annotated[
     str, typer.Option("--dataset", "-d", help="A dataset, as `snapshot` names it.")
 ]
-
-
-def _actor() -> str:
-    return f"cli:{getuser()}"
-
-
-def _run(problem: str, as_of: str = "") -> Run:
-    moment = checked_time(as_of, "--as-of") if as_of else now()
-    return Run(problem=problem, run_id=f"cli__{uuid4().hex[:12]}", as_of=format_time(moment))
 
 
 def ingest(
@@ -77,7 +66,7 @@ def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
     """
     settings = load_settings()
     with output.progress("validating", quiet=as_json):
-        result = steps.validate(settings, _run(problem, as_of))
+        result = steps.validate(settings, new_run(problem, as_of))
     result |= {"passed": True, "report": str(settings.home / result["report"])}
     output.report("Validation", result, as_json=as_json)
 
@@ -88,7 +77,7 @@ def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
     Example: `bc-pipeline snapshot --as-of 2026-06-01 --json`
     """
     with output.progress("collecting rows", quiet=as_json):
-        result = steps.snapshot(load_settings(), _run(problem, as_of), validation="")
+        result = steps.snapshot(load_settings(), new_run(problem, as_of), validation="")
     del result["validation"], result["batches"]
     output.report("Dataset", result, as_json=as_json)
 
@@ -105,7 +94,7 @@ def train(
 
     Example: `bc-pipeline train --dataset 3f2a9c1b7d5e8a40 --candidate logistic`
     """
-    results = _train(load_settings(), _run(problem), dataset, candidate, quiet=as_json)
+    results = _train(load_settings(), new_run(problem), dataset, candidate, quiet=as_json)
     rows = [list(result.values()) for result in results]
     table = output.table("Cross-validation on the train rows", tuple(results[0]), rows)
     output.show(results, table, as_json=as_json)
@@ -137,7 +126,7 @@ def evaluate(
 
     Example: `bc-pipeline evaluate --dataset 3f2a9c1b7d5e8a40 --as-of 2026-06-01`
     """
-    settings, run = load_settings(), _run(problem, as_of)
+    settings, run = load_settings(), new_run(problem, as_of)
     with output.progress("evaluating", quiet=as_json):
         validation = steps.validate(settings, run)["validation"]
         selected, evaluated = _evaluate(settings, run, dataset, validation)
@@ -169,7 +158,7 @@ def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = Fa
     Example: `bc-pipeline decide 20260601T000000Z-logistic-3f2a9c1b7d`
     """
     with output.progress("smoke test and gate", quiet=as_json):
-        result = steps.decide(load_settings(), _run(problem), version)
+        result = steps.decide(load_settings(), new_run(problem), version)
     output.report("Verdict", result, as_json=as_json)
 
 
@@ -184,68 +173,9 @@ def promote(
     Example: `bc-pipeline promote 20260601T000000Z-logistic-3f2a9c1b7d`
     """
     result = steps.promote(
-        load_settings(), _run(problem), version, approved_by or None, actor=_actor()
+        load_settings(), new_run(problem), version, approved_by or None, actor=actor()
     )
     output.report("Promotion", result, as_json=as_json)
-
-
-def score(
-    source: Annotated[Path, typer.Argument(metavar="IN", help="CSV or Parquet; no labels needed.")],
-    target: Annotated[
-        Path, typer.Argument(metavar="OUT", help="File to write, or a pipe or device.")
-    ],
-    problem: ProblemName = "wdbc",
-    force: Force = False,
-    as_json: AsJson = False,
-) -> None:
-    """Score a file with the champion; rejected rows go to `OUT`'s neighbour `.rejected.csv`.
-
-    OUT is replaced as a whole, after a question or with `--force`. Both may be pipes.
-
-    Examples: `bc-pipeline score patients.csv scores.csv`,
-    `zcat patients.csv.gz | bc-pipeline score /dev/stdin scores.csv --force`
-    """
-    from bc_pipeline.scoring.table_scoring import rejected_file_of
-
-    settings = load_settings()
-    with output_file(
-        target, force=force, ask=not as_json, side=rejected_file_of, source=source
-    ) as out:
-        with (
-            output.progress(f"scoring {printable_name(source.name)}", quiet=as_json) as update,
-            input_file(source, "IN") as regular,
-        ):
-            result = steps.score(
-                settings,
-                problem,
-                regular,
-                out.path,
-                lambda rows, done, size: update(f"{rows} rows", done / size if size else None),
-            )
-        if out.copied and result["rejected_file"]:
-            result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
-            output.say(f"The rejected rows are in {result['rejected_file']}.")
-    output.report("Scores", result, as_json=as_json, to_stderr=out.is_standard_output)
-
-
-def batch_score(
-    source: Annotated[
-        str, typer.Argument(help="File, folder, pattern or URL. Default: the worklist.")
-    ] = "",
-    engine: Annotated[
-        str, typer.Option(metavar="auto|local|spark", help="This machine, or a Spark cluster.")
-    ] = "auto",
-    as_of: AsOf = "",
-    problem: ProblemName = "wdbc",
-    as_json: AsJson = False,
-) -> None:
-    """Score files with the champion into a folder of the volume, as the DAG does.
-
-    Example: `bc-pipeline batch-score 's3://bucket/patients/*.parquet' --engine spark`
-    """
-    with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
-        result = steps.batch_score(load_settings(), _run(problem, as_of), source or None, engine)
-    output.report("Scores", result, as_json=as_json)
 
 
 def run(
@@ -263,7 +193,7 @@ def run(
     settings = load_settings()
     if demo:
         steps.land_demo(settings, problem)
-    result = _run_all(settings, _run(problem, as_of), quiet=as_json)
+    result = _run_all(settings, new_run(problem, as_of), quiet=as_json)
     judged = [list(each.values()) for each in result["challengers"]]
     shown = {name: value for name, value in result.items() if name != "challengers"}
     output.show(
@@ -292,7 +222,7 @@ def _run_all(settings: Settings, run: Run, *, quiet: bool) -> dict[str, Any]:
         verdict = steps.choose(settings, run, decided)
         promotion: dict[str, Any] = {"changed": False}
         if verdict["passed"]:
-            promotion = steps.promote(settings, run, verdict["version"], actor=_actor())
+            promotion = steps.promote(settings, run, verdict["version"], actor=actor())
         update("mirroring in MLflow", None)
         mirrored = steps.record(settings, run)
     winner = next(each for each in evaluated if each["version"] == verdict["version"])
@@ -337,8 +267,8 @@ def register(app: typer.Typer) -> None:
         evaluate,
         decide,
         promote,
-        score,
-        batch_score,
+        scores.score,
+        scores.batch_score,
         run,
     ):
         app.command(rich_help_panel="Workflow")(command)

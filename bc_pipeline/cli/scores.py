@@ -1,0 +1,76 @@
+"""Commands that score files with the champion."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bc_pipeline import steps
+from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import new_run
+from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
+from bc_pipeline.cli.output_file import keep, output_file
+from bc_pipeline.settings import load_settings
+from bc_pipeline.tables.file_names import printable_name
+from bc_pipeline.tables.input_file import input_file
+
+
+def score(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="CSV or Parquet; no labels needed.")],
+    target: Annotated[
+        Path, typer.Argument(metavar="OUT", help="File to write, or a pipe or device.")
+    ],
+    problem: ProblemName = "wdbc",
+    force: Force = False,
+    as_json: AsJson = False,
+) -> None:
+    """Score a file with the champion; rejected rows go to `OUT`'s neighbour `.rejected.csv`.
+
+    OUT is replaced as a whole, after a question or with `--force`. Both may be pipes.
+
+    Examples: `bc-pipeline score patients.csv scores.csv`,
+    `zcat patients.csv.gz | bc-pipeline score /dev/stdin scores.csv --force`
+    """
+    from bc_pipeline.scoring.table_scoring import rejected_file_of
+
+    settings = load_settings()
+    with output_file(
+        target, force=force, ask=not as_json, side=rejected_file_of, source=source
+    ) as out:
+        with (
+            output.progress(f"scoring {printable_name(source.name)}", quiet=as_json) as update,
+            input_file(source, "IN") as regular,
+        ):
+            result = steps.score(
+                settings,
+                problem,
+                regular,
+                out.path,
+                lambda rows, done, size: update(f"{rows} rows", done / size if size else None),
+            )
+        if out.copied and result["rejected_file"]:
+            result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
+            output.say(f"The rejected rows are in {result['rejected_file']}.")
+    output.report("Scores", result, as_json=as_json, to_stderr=out.is_standard_output)
+
+
+def batch_score(
+    source: Annotated[
+        str, typer.Argument(help="File, folder, pattern or URL. Default: the worklist.")
+    ] = "",
+    engine: Annotated[
+        str, typer.Option(metavar="auto|local|spark", help="This machine, or a Spark cluster.")
+    ] = "auto",
+    as_of: AsOf = "",
+    problem: ProblemName = "wdbc",
+    as_json: AsJson = False,
+) -> None:
+    """Score files with the champion into a folder of the volume, as the DAG does.
+
+    Example: `bc-pipeline batch-score 's3://bucket/patients/*.parquet' --engine spark`
+    """
+    with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
+        result = steps.batch_score(load_settings(), new_run(problem, as_of), source or None, engine)
+    output.report("Scores", result, as_json=as_json)
