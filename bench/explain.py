@@ -15,6 +15,7 @@ import argparse
 import statistics
 import sys
 import time
+from collections.abc import Callable
 
 import numpy as np
 
@@ -59,27 +60,7 @@ def main() -> int:
             began = time.perf_counter()
             explainer.explain(row)
             seconds.append(time.perf_counter() - began)
-        largest = error = reported = 0.0
-        orders = 0
-        for row in values[chosen]:
-            found = explainer.explain(row.tolist())
-            contributions = np.array(list(found.contributions.values()))
-            largest = max(largest, float(np.abs(contributions).max()))
-            if found.standard_errors is None:
-                continue
-            orders = found.permutations or 0
-            ends = positive(np.stack([centre, row]))
-            more = shapley.sample(
-                positive,
-                centre,
-                # Other digits far behind the point: the same record with other orders.
-                row * (1 + 1e-15),
-                (float(ends[0]), float(ends[1])),
-                explainer.bound,
-                pairs=TIMES_MORE * orders // 2,
-            )
-            error = max(error, float(np.abs(contributions - more.contributions).max()))
-            reported = max(reported, *found.standard_errors.values())
+        orders, largest, reported, error = _deviations(explainer, positive, centre, values[chosen])
         median = 1000 * statistics.median(seconds)
         slow = slow or median > BOUNDS_MS[explainer.method]
         print(
@@ -88,6 +69,37 @@ def main() -> int:
             f"{reported:9.4f} {error:6.4f}"
         )
     return int(slow)
+
+
+def _deviations(
+    explainer: Explainer,
+    positive: Callable[[np.ndarray], np.ndarray],
+    centre: np.ndarray,
+    rows: np.ndarray,
+) -> tuple[int, float, float, float]:
+    """Orders, largest contribution, reported standard error, and error against more orders."""
+    largest = error = reported = 0.0
+    orders = 0
+    for row in rows:
+        found = explainer.explain(row.tolist())
+        contributions = np.array(list(found.contributions.values()))
+        largest = max(largest, float(np.abs(contributions).max()))
+        if found.standard_errors is None:
+            continue
+        orders = found.permutations or 0
+        ends = positive(np.stack([centre, row]))
+        more = shapley.sample(
+            positive,
+            centre,
+            # Other digits far behind the point: the same record with other orders.
+            row * (1 + 1e-15),
+            (float(ends[0]), float(ends[1])),
+            explainer.bound,
+            pairs=TIMES_MORE * orders // 2,
+        )
+        error = max(error, float(np.abs(contributions - more.contributions).max()))
+        reported = max(reported, *found.standard_errors.values())
+    return orders, largest, reported, error
 
 
 if __name__ == "__main__":

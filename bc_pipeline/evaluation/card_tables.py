@@ -10,10 +10,10 @@ from bc_pipeline.artifacts.evidence import (
     CallScore,
     Comparison,
     Evaluation,
-    Importance,
     Interval,
     Score,
 )
+from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.evaluation.metrics import METRICS
 from bc_pipeline.problems.base import Problem
 

@@ -71,17 +71,10 @@ def evaluate(
     DegenerateModel
         Where a model gives values that are not probabilities.
     """
-    import structlog
-
     started = time.perf_counter()
     parts = find_parts(problem, train)
     new = _score_side(problem, challenger, holdout, parts)
     old = _score_side(problem, champion, holdout, parts) if champion is not None else None
-    comparisons: tuple[Comparison, ...] = ()
-    if old is not None:
-        comparisons = holdout_comparisons(
-            problem.gate, old.holdout, new.holdout, problem.decision_threshold_cost
-        )
     evaluation = Evaluation(
         problem=problem.name,
         challenger=new,
@@ -90,7 +83,7 @@ def evaluate(
         cross_validation=score_rows(
             problem, train, oof_probability, challenger.manifest.threshold, parts
         ),
-        holdout_comparisons=comparisons,
+        holdout_comparisons=_compare_holdout(problem, old, new),
         recipe_comparison=(
             _compare_recipes(problem, old, new, losses)
             if recipe_identity is None or recipe_identity.same
@@ -101,16 +94,31 @@ def evaluate(
         nested=score_calls(problem, train, nested_call),
         sequential=sequential,
     )
+    _log(evaluation, time.perf_counter() - started)
+    return evaluation
+
+
+def _log(evaluation: Evaluation, seconds: float) -> None:
+    import structlog
+
+    champion, holdout = evaluation.champion, evaluation.challenger.holdout
     structlog.get_logger().info(
         "evaluated",
-        problem=problem.name,
-        challenger=new.version,
-        champion=old.version if old is not None else None,
-        train_rows=len(train.keys),
+        problem=evaluation.problem,
+        challenger=evaluation.challenger.version,
+        champion=champion.version if champion is not None else None,
+        train_rows=len(evaluation.cross_validation.keys),
         holdout_rows=len(holdout.keys),
-        seconds=round(time.perf_counter() - started, 2),
+        seconds=round(seconds, 2),
     )
-    return evaluation
+
+
+def _compare_holdout(problem: Problem, old: Side | None, new: Side) -> tuple[Comparison, ...]:
+    if old is None:
+        return ()
+    return holdout_comparisons(
+        problem.gate, old.holdout, new.holdout, problem.decision_threshold_cost
+    )
 
 
 def _score_side(

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from bc_pipeline.artifacts.evidence import FeatureImportance, Importance
+from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.errors import EvidenceMismatch
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from bc_pipeline.artifacts.coefficients import Coefficients
-from bc_pipeline.artifacts.evidence import Evaluation, Importance, Score
+from bc_pipeline.artifacts.evidence import Evaluation, Score
+from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.manifest import DagCode, Manifest
 from bc_pipeline.evaluation.card_tables import (
     anchor_comparisons,
@@ -65,8 +68,7 @@ def model_card(
     coefficients : Coefficients, optional
         Where the model is a logistic regression.
     """
-    challenger, champion = evaluation.challenger, evaluation.champion
-    positive = problem.labels.positive.name
+    challenger, positive = evaluation.challenger, problem.labels.positive.name
     sections = [
         f"# {problem.title}: {challenger.title}",
         f"Version `{challenger.version}`, one of the models of problem `{problem.name}`.",
@@ -93,18 +95,7 @@ def model_card(
         "## Slices",
         slices(evaluation, positive),
     ]
-    if champion is not None:
-        sections += [
-            f"## Against the champion `{champion.version}` ({champion.title})",
-            "The same holdout rows; a positive gain means that this version is better.",
-            comparisons(evaluation),
-        ]
-    if evaluation.anchor is not None:
-        sections += [
-            f"## Against the anchor `{evaluation.anchor.version}`",
-            anchor_comparisons(evaluation.anchor),
-        ]
-    sections += ["## Feature importance", importance_list(importance)]
+    sections += [*_compared(evaluation), "## Feature importance", importance_list(importance)]
     if coefficients is not None:
         sections += ["## Coefficients", coefficient_table(problem, coefficients)]
     sections += ["## Poor inputs", _POOR_INPUTS, "## Limits", _limits(problem, evaluation)]
@@ -179,6 +170,17 @@ def _results_legend(problem: Problem) -> str:
         f"Net benefit weighs the calls at t = {cost:.4g}: one missed case costs as much as "
         f"{(1 - cost) / cost:.3g} false alarms; calling every row is the figure to beat."
     )
+
+
+def _compared(evaluation: Evaluation) -> Iterator[str]:
+    champion, anchor = evaluation.champion, evaluation.anchor
+    if champion is not None:
+        yield f"## Against the champion `{champion.version}` ({champion.title})"
+        yield "The same holdout rows; a positive gain means that this version is better."
+        yield comparisons(evaluation)
+    if anchor is not None:
+        yield f"## Against the anchor `{anchor.version}`"
+        yield anchor_comparisons(anchor)
 
 
 def _limits(problem: Problem, evaluation: Evaluation) -> str:

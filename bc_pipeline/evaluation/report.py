@@ -11,8 +11,9 @@ import io
 from typing import Any
 
 from bc_pipeline.artifacts.coefficients import Coefficients
-from bc_pipeline.artifacts.evidence import Evaluation, Importance, Score, Side
+from bc_pipeline.artifacts.evidence import Evaluation, Score, Side
 from bc_pipeline.artifacts.files import encode_document
+from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.artifacts.signed_bundle import CARD, FIGURES, IMPORTANCE
 from bc_pipeline.data.split import SplitSide

@@ -113,6 +113,7 @@ class RowScorer:
 
     def __init__(self, predictor: Predictor) -> None:
         self.rows = self.positive = 0
+        self.version = predictor.manifest.version
         self.range_check = RangeCheck(predictor.manifest)
         self._predictor = predictor
         self._labels = predictor.manifest.label_set

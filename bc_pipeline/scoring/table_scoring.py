@@ -211,24 +211,30 @@ def score_table(
                 raise no_valid_rows(reader.source, rejects.rows, rejects.reasons)
         if not rejects.rows:
             rejected_file.unlink(missing_ok=True)
-        report = ScoreReport(
-            read=reader.rows_read,
-            scored=scorer.rows,
-            rejected=rejects.rows,
-            positive=scorer.positive,
-            version=predictor.manifest.version,
-            dialect=reader.columns.dialect,
-            source=reader.source,
-            source_sha256=reader.sha256,
-            output=target.name,
-            output_sha256=sha256_file(staged),
-            rejected_file=rejected_file.name if rejects.rows else None,
-            notices=reader.notices,
-            outside_training_range=scorer.range_check.rows,
-            outside_by_feature=scorer.range_check.by_feature,
-        )
+        report = _report(reader, scorer, rejects.rows, target, sha256_file(staged))
     _log_report(report, perf_counter() - started)
     return report, rejects.reasons
+
+
+def _report(
+    reader: TableReader, scorer: RowScorer, rejected: int, target: Path, output_sha256: str
+) -> ScoreReport:
+    return ScoreReport(
+        read=reader.rows_read,
+        scored=scorer.rows,
+        rejected=rejected,
+        positive=scorer.positive,
+        version=scorer.version,
+        dialect=reader.columns.dialect,
+        source=reader.source,
+        source_sha256=reader.sha256,
+        output=target.name,
+        output_sha256=output_sha256,
+        rejected_file=rejected_file_of(target).name if rejected else None,
+        notices=reader.notices,
+        outside_training_range=scorer.range_check.rows,
+        outside_by_feature=scorer.range_check.by_feature,
+    )
 
 
 def _log_report(report: ScoreReport, seconds: float) -> None:

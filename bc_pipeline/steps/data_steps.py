@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,6 +11,7 @@ import msgspec
 import structlog
 
 from bc_pipeline.artifacts.signed_document import require_signed
+from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, DataError, RowsErased, StoreError
 from bc_pipeline.settings import Settings
@@ -43,7 +45,6 @@ def ingest_one(
     The result's ``notes`` say what was not done as asked: a known file keeps its time, and stays
     withdrawn where it is.
     """
-    from bc_pipeline.data.batch_history import read_history
     from bc_pipeline.data.ingest import take_file
     from bc_pipeline.label_codes import read_label_codes
     from bc_pipeline.steps.hold_notes import hold_notes
@@ -61,19 +62,6 @@ def ingest_one(
     )
     batch = taken.document
     held = [pair for pair in _check_batches(workspace) if pair[0].batch == batch.batch]
-    notes = [*batch.notices, *hold_notes(held)]
-    if arrived_at is not None and format_time(arrived_at) != batch.arrived_at:
-        why = "the file was ingested before" if taken.known else "it contradicts a withdrawn batch"
-        notes.append(
-            f"The time {format_time(arrived_at)} was not taken: {why}, and its rows count from "
-            f"{batch.arrived_at} on."
-        )
-    last = read_history(workspace.store, batch.batch).last_event()
-    if last is not None and last.event == "withdrawn":
-        notes.append(
-            f"The batch was withdrawn at {last.at} and does not count; to change that: "
-            f"`bc-pipeline batch restore {batch.batch}`."
-        )
     return {
         "batch": batch.batch,
         "known": taken.known,
@@ -86,9 +74,33 @@ def ingest_one(
         "arrived_at": batch.arrived_at,
         "dialect": batch.dialect,
         "label_codes": batch.label_codes,
-        "notes": notes,
+        "notes": [
+            *batch.notices,
+            *hold_notes(held),
+            *_notes_of_known(workspace.store, batch, arrived_at, known=taken.known),
+        ],
         "problems": msgspec.to_builtins(batch.problems),
     }
+
+
+def _notes_of_known(
+    store: Store, batch: BatchDocument, arrived_at: datetime | None, *, known: bool
+) -> Iterator[str]:
+    """What was not done as asked, because of batches that there were before."""
+    from bc_pipeline.data.batch_history import read_history
+
+    if arrived_at is not None and format_time(arrived_at) != batch.arrived_at:
+        why = "the file was ingested before" if known else "it contradicts a withdrawn batch"
+        yield (
+            f"The time {format_time(arrived_at)} was not taken: {why}, and its rows count from "
+            f"{batch.arrived_at} on."
+        )
+    last = read_history(store, batch.batch).last_event()
+    if last is not None and last.event == "withdrawn":
+        yield (
+            f"The batch was withdrawn at {last.at} and does not count; to change that: "
+            f"`bc-pipeline batch restore {batch.batch}`."
+        )
 
 
 def _class_profile(workspace: Workspace) -> ClassProfile:

@@ -199,26 +199,8 @@ def _erase(
     from bc_pipeline.training.erasure import remove_results
 
     store, matcher = workspace.store, found.matcher
-    landed = [
-        file
-        for file in found.landed.files
-        if not erasure_notes.erased_lines(store, file.sha256).issuperset(file.lines)
-    ]
-    new = landed or any(counts[name] for name in ("rows", "quarantined", "scores", "predictions"))
-    note = None
-    if new:
-        note = erasure_notes.ErasureNote(
-            erasure=erasure_notes.next_name(store),
-            problem=store.problem,
-            at=format_time(now()),
-            actor=actor,
-            reason=reason,
-            requested_by=requested_by,
-            state="started",
-            rows=found.rows,
-            landed=tuple(landed),
-            versions=tuple(counts["versions"]),
-        )
+    note = _new_note(store, found, counts, requested_by, actor, reason)
+    if note is not None:
         erasure_notes.write_note(store, note)
         _record(store, note, counts)
     erasure.erase_rows(workspace.problem, store, matcher, found.rows)
@@ -237,6 +219,39 @@ def _erase(
         erasure_notes.write_note(store, finished)
     erasure_notes.finish_notes(store)
     return note.erasure if note else None
+
+
+def _new_note(
+    store: Store,
+    found: Found,
+    counts: Result,
+    requested_by: Literal["id", "values"],
+    actor: str,
+    reason: str,
+) -> ErasureNote | None:
+    """The note of what starts; None where nothing is new."""
+    from bc_pipeline.data import erasure_notes
+
+    landed = tuple(
+        file
+        for file in found.landed.files
+        if not erasure_notes.erased_lines(store, file.sha256).issuperset(file.lines)
+    )
+    counted = any(counts[name] for name in ("rows", "quarantined", "scores", "predictions"))
+    if not landed and not counted:
+        return None
+    return erasure_notes.ErasureNote(
+        erasure=erasure_notes.next_name(store),
+        problem=store.problem,
+        at=format_time(now()),
+        actor=actor,
+        reason=reason,
+        requested_by=requested_by,
+        state="started",
+        rows=found.rows,
+        landed=landed,
+        versions=tuple(counts["versions"]),
+    )
 
 
 def _record(store: Store, note: ErasureNote, counts: Result) -> None:

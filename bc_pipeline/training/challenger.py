@@ -73,34 +73,33 @@ def draft_manifest(
         code=code_version(),
         live=run.live,
     )
-    values = parts.train.values
-    low, high = values.min(axis=0), values.max(axis=0)
+    names, values = problem.schema.names, parts.train.values
+    extremes = zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
     return Manifest(
         problem=problem.name,
         version=version,
-        recipe=Recipe(
-            candidate.name,
-            candidate.title,
-            candidate.recipe,
-            dict(candidate.params),
-            seed,
-            candidate.source,
-        ),
+        recipe=_recipe(candidate, seed),
         threshold=threshold,
         labels=problem.labels.to_dict(),
         schema=problem.schema.to_dict(),
         schema_fingerprint=problem.schema.fingerprint,
-        training_range={
-            name: (float(low[index]), float(high[index]))
-            for index, name in enumerate(problem.schema.names)
-        },
-        training_median=dict(
-            zip(problem.schema.names, np.median(values, axis=0).tolist(), strict=True)
-        ),
+        training_range=dict(zip(names, extremes, strict=True)),
+        training_median=dict(zip(names, np.median(values, axis=0).tolist(), strict=True)),
         metrics={},
         libraries=library_versions(),
         lineage=_lineage(workspace, run, parts, dataset, batches, validation, refit),
         files={},
+    )
+
+
+def _recipe(candidate: Candidate, seed: int) -> Recipe:
+    return Recipe(
+        candidate.name,
+        candidate.title,
+        candidate.recipe,
+        dict(candidate.params),
+        seed,
+        candidate.source,
     )
 
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import msgspec
 
 from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows, read_evaluated_rows
-from bc_pipeline.artifacts.evidence import Importance, Kind, Verdict
+from bc_pipeline.artifacts.evidence import Kind, Verdict
+from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Registry
 from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE, VERDICT
 from bc_pipeline.artifacts.store import Store

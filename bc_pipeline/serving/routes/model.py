@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BeforeValidator, Field
 
-from bc_pipeline.artifacts.evidence import FeatureImportance, Importance
+from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.errors import HeaderRefused, NoChampion, NotThere
 from bc_pipeline.serving.content_negotiation import preferred_type
 from bc_pipeline.serving.model.loaded_model import LoadedModel

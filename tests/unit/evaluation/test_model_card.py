@@ -7,7 +7,8 @@ import pytest
 from msgspec import structs
 
 from bc_pipeline.artifacts.coefficients import Coefficients
-from bc_pipeline.artifacts.evidence import AnchorComparison, FeatureImportance, Importance
+from bc_pipeline.artifacts.evidence import AnchorComparison
+from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.evaluation.metrics import METRICS
 from bc_pipeline.evaluation.model_card import model_card
 
