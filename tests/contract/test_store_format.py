@@ -162,7 +162,8 @@ def test_the_fields_of_a_manifest(volume: Volume) -> None:
         "recipe", "recipe.candidate", "recipe.title", "recipe.recipe", "recipe.params",
         "recipe.seed", "recipe.source",
         "labels", "labels.column", "labels.aliases",
-        "schema", "schema.features", "schema.rules", "schema.id_aliases", "schema_fingerprint",
+        "schema", "schema.features", "schema.rules", "schema.id_aliases", "schema.metadata",
+        "schema_fingerprint",
         "lineage", "lineage.dataset", "lineage.batches", "lineage.as_of", "lineage.split_salt",
         "lineage.train_rows", "lineage.holdout_rows", "lineage.validation",
         "lineage.code_version", "lineage.run_id", "lineage.interval_start",
@@ -174,6 +175,7 @@ def test_the_fields_of_a_manifest(volume: Volume) -> None:
         *(f"files.{name}.{field}" for name in CONTENT for field in ("sha256", "size")),
     }  # fmt: skip
     assert set(plain["schema"]["features"][0]) == {"name", "unit", "minimum", "maximum", "aliases"}
+    assert set(plain["schema"]["metadata"][0]) == {"name", "pattern", "expected", "aliases"}
 
 
 def test_a_manifest_describes_its_files(volume: Volume) -> None:
