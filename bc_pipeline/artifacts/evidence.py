@@ -268,6 +268,41 @@ class AnchorComparison(Document, frozen=True, kw_only=True):
     required: bool = True
 
 
+class Separation(Document, frozen=True, kw_only=True):
+    """How well each feature by itself separates the classes in some rows.
+
+    Attributes
+    ----------
+    batches : tuple of str
+        That the rows came with; empty where they are not of particular batches.
+    areas : tuple of float
+        Area under the ROC curve of each feature, in its better direction.
+    """
+
+    rows: int
+    positive_rows: int
+    areas: tuple[float, ...]
+    batches: tuple[str, ...] = ()
+
+
+class Separations(Document, frozen=True, kw_only=True):
+    """The areas of single features in the dataset and in the problem's reference rows.
+
+    Attributes
+    ----------
+    features : tuple of str
+        In the order of the areas.
+    reference : Separation
+    parts : tuple of Separation
+        All rows of the dataset, train and holdout; then those of each batch, of small ones
+        together. Without those that have too few rows of a class.
+    """
+
+    features: tuple[str, ...]
+    reference: Separation
+    parts: tuple[Separation, ...]
+
+
 class Evaluation(Document, frozen=True, kw_only=True):
     """Everything that the gate decides by; the format of ``evaluation.json``.
 
@@ -291,6 +326,8 @@ class Evaluation(Document, frozen=True, kw_only=True):
     anchor : AnchorComparison or None
         None for the first model, in evaluations of release 0.1.0, and where the problem's policy
         has no bound on the loss since the anchor.
+    separations : Separations or None
+        None in evaluations of release 0.1, and where the problem's policy has no rule on leaks.
     """
 
     format: int = 1
@@ -306,6 +343,7 @@ class Evaluation(Document, frozen=True, kw_only=True):
     anchor: AnchorComparison | None = None
     nested: CallScore | None = None
     sequential: SequentialEvidence | None = None
+    separations: Separations | None = None
 
 
 class Smoke(Document, frozen=True):

@@ -17,6 +17,21 @@ def arrival_order(
 ) -> np.ndarray:
     """Positions of the rows in the order of the batches that first had them, then by key.
 
+    Parameters and errors are those of `first_batches`.
+
+    Returns
+    -------
+    array of int, shape (n,)
+    """
+    _, first = first_batches(problem, store, batches, keys)
+    return np.array(sorted(range(len(keys)), key=lambda row: (first[row], keys[row])))
+
+
+def first_batches(
+    problem: Problem, store: Store, batches: Sequence[str], keys: Sequence[str]
+) -> tuple[tuple[str, ...], np.ndarray]:
+    """The batches as they were made, and for each row the number of the first that has it.
+
     Batches are ordered as they were made, so that a file of an earlier date that comes later does
     not change the order of the rows before.
 
@@ -28,7 +43,7 @@ def arrival_order(
 
     Returns
     -------
-    array of int, shape (n,)
+    tuple of str, and array of int, shape (n,)
 
     Raises
     ------
@@ -52,4 +67,5 @@ def arrival_order(
             f"{missing} rows of the dataset are in none of its batches.",
             "Take a new snapshot, and train on it.",
         )
-    return np.array(sorted(range(len(keys)), key=lambda row: (first[keys[row]], keys[row])))
+    numbers = np.array([first[key] for key in keys], dtype=np.int64)
+    return tuple(batch.batch for batch in made), numbers

@@ -21,6 +21,7 @@ from itertools import chain
 
 import numpy as np
 
+from bc_pipeline.data.class_separation import area_variance, class_areas
 from bc_pipeline.problems.base import BatchCheckPolicy
 
 # Shares of the level: together 1.
@@ -285,40 +286,20 @@ def count_decimals(values: np.ndarray) -> np.ndarray:
 def _separations(
     names: tuple[str, ...], reference: CheckedRows, batch: CheckedRows
 ) -> Iterator[_Result]:
-    """Whether a feature separates the classes better than in the reference.
-
-    Source of the variance: Hanley and McNeil, "The meaning and use of the area under a ROC curve",
-    1982.
-    """
+    """Whether a feature separates the classes better than in the reference."""
     from scipy.stats import norm
 
     if any(part.all() or not part.any() for part in (reference.positive, batch.positive)):
         return
-    known, areas = _areas(reference), _areas(batch)
-    variance = _area_variance(known, reference) + _area_variance(known, batch)
+    known, areas = (class_areas(rows.values, rows.positive) for rows in (reference, batch))
+    variance = sum(
+        area_variance(known, int(rows.positive.sum()), int((~rows.positive).sum()))
+        for rows in (reference, batch)
+    )
     z = (areas - known) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
     # Either direction.
     tails = np.minimum(1.0, 2 * norm.sf(z))
     yield from zip(names, areas.tolist(), tails.tolist(), strict=True)
-
-
-def _areas(rows: CheckedRows) -> np.ndarray:
-    """Area under the ROC curve of each feature by itself, in its better direction."""
-    from scipy.stats import rankdata
-
-    high, low = int(rows.positive.sum()), int((~rows.positive).sum())
-    ranks = rankdata(rows.values, axis=0)[rows.positive].sum(axis=0)
-    areas = (ranks - high * (high + 1) / 2) / (high * low)
-    return np.asarray(np.maximum(areas, 1 - areas))
-
-
-def _area_variance(area: np.ndarray, rows: CheckedRows) -> np.ndarray:
-    high, low = int(rows.positive.sum()), int((~rows.positive).sum())
-    both_high, both_low = area / (2 - area), 2 * area**2 / (1 + area)
-    variance = (
-        area * (1 - area) + (high - 1) * (both_high - area**2) + (low - 1) * (both_low - area**2)
-    )
-    return np.asarray(variance / (high * low))
 
 
 def _magnitudes(names: tuple[str, ...], old: np.ndarray, new: np.ndarray) -> list[Finding]:

@@ -189,6 +189,37 @@ class Margin:
 
 
 @dataclass(frozen=True)
+class LeakPolicy:
+    """When a challenger is too good to be true, because a feature was made from the label.
+
+    A single feature tells the label where the area under its ROC curve is both significantly above
+    that of the reference rows and above it by more than `margin`. The whole model is too good where
+    its Brier score is significantly below `least_share` of `brier`.
+
+    Attributes
+    ----------
+    level : float
+        Probability that clean rows fail either check, each by itself; approximately.
+    margin : float
+        As a share of the distance from the feature's area in the reference to 1.
+    minimum_rows : int
+        Batches with fewer rows are judged together.
+    brier, deviation : float
+        Mean and standard deviation, over the reference rows, of the squared error of the best
+        recipe in cross-validation.
+    least_share : float
+        The share of `brier` that no recipe is expected to go below.
+    """
+
+    brier: float
+    deviation: float
+    level: float = 0.001
+    margin: float = 1 / 3
+    minimum_rows: int = 25
+    least_share: float = 0.5
+
+
+@dataclass(frozen=True)
 class GatePolicy:
     """Requirements for a challenger, as data: every verdict has the policy's digest.
 
@@ -218,6 +249,8 @@ class GatePolicy:
         Largest allowed difference between exported and fitted probabilities.
     smoke_latency_ms : float
         Largest allowed median response time of the service on the golden rows.
+    leak : LeakPolicy, optional
+        Without one, no challenger is too good.
     bootstrap_rounds, bootstrap_seed, level
         Number of resamples, seed and coverage of every bootstrap interval.
     advisory : frozenset of str
@@ -235,6 +268,7 @@ class GatePolicy:
     subgroup_minimum_rows: int = 20
     anchor_margins: tuple[Margin, ...] = ()
     sequential_alpha: float = 0.0
+    leak: LeakPolicy | None = None
     bootstrap_rounds: int = 2000
     bootstrap_seed: int = 20240229
     level: float = 0.95

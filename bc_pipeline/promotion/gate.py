@@ -7,7 +7,7 @@ error, because nothing can be compared.
 Three kinds of verdict:
 
 first
-    There is no champion. Floors, slices, export and smoke test decide.
+    There is no champion. Floors, slices, leaks, export and smoke test decide.
 refresh
     The champion's recipe on other data: the same parameters and builder, under whatever versions
     of libraries, which the verdict names. It passes where it passes as a first model and is not
@@ -29,7 +29,7 @@ import msgspec
 from bc_pipeline.artifacts.evidence import Check, Evaluation, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import GatePolicy
-from bc_pipeline.promotion import artifact_checks, model_checks
+from bc_pipeline.promotion import artifact_checks, leak_checks, model_checks
 from bc_pipeline.promotion.anchor_checks import anchor_checks
 from bc_pipeline.promotion.check import is_above_zero
 from bc_pipeline.promotion.recipe_gain import recipe_gain
@@ -136,6 +136,9 @@ def _checks(
     if any(part.metadata for part in evaluation.cross_validation.slices):
         yield model_checks.worst_subgroup(policy, challenger.holdout, "holdout")
         yield model_checks.worst_subgroup(policy, evaluation.cross_validation, "cross_validation")
+    if policy.leak is not None:
+        yield leak_checks.single_features(policy.leak, evaluation.separations)
+        yield leak_checks.plausible_brier(policy.leak, evaluation.cross_validation)
     if champion is not None:
         if kind == "switch":
             yield recipe_gain(policy, champion, evaluation)

@@ -7,7 +7,13 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bc_pipeline.artifacts import signed_bundle, training_log, versions, work_folder
-from bc_pipeline.artifacts.evidence import AnchorComparison, Evaluation, Parity, SequentialEvidence
+from bc_pipeline.artifacts.evidence import (
+    AnchorComparison,
+    Evaluation,
+    Parity,
+    Separations,
+    SequentialEvidence,
+)
 from bc_pipeline.artifacts.files import encode_document
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.errors import NoChampion, StoreError
@@ -121,6 +127,8 @@ def measure(
             else None
         ),
     )
+    separations = _measure_separations(workspace, challenger, parts)
+    evaluation = msgspec.structs.replace(evaluation, separations=separations)
     if champion is None or not problem.gate.anchor_margins:
         return evaluation
     compared = _compare_with_anchor(workspace, evaluation, parts)
@@ -140,6 +148,28 @@ def _new_rows(
     batches = challenger.manifest.lineage.batches
     (evidence,) = compare_on_new_rows(workspace, batches, train, former, [own])
     return evidence
+
+
+def _measure_separations(
+    workspace: Workspace, challenger: VersionFiles, parts: Split
+) -> Separations | None:
+    """How well single features separate the classes in the dataset, if the policy asks for it."""
+    import numpy as np
+
+    from bc_pipeline.data.arrival_order import first_batches
+    from bc_pipeline.evaluation.separation import measure_separations
+
+    problem, lineage = workspace.problem, challenger.manifest.lineage
+    if problem.gate.leak is None:
+        return None
+    keys = parts.train.keys + parts.holdout.keys
+    return measure_separations(
+        problem,
+        problem.gate.leak,
+        np.concatenate([parts.train.values, parts.holdout.values]),
+        np.concatenate([parts.train.positive, parts.holdout.positive]).astype(bool),
+        *first_batches(problem, workspace.store, lineage.batches, keys),
+    )
 
 
 def _compare_with_anchor(

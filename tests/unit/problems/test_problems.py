@@ -66,6 +66,7 @@ def test_the_policy_digest_changes_with_every_field(wdbc: Problem) -> None:
         "margins": wdbc.gate.margins[1:],
         "anchor_margins": wdbc.gate.anchor_margins[1:],
         "advisory": frozenset({"f1_tie"}) ^ wdbc.gate.advisory,
+        "leak": replace(wdbc.gate.leak, least_share=0.6),
     }
     for field in fields(wdbc.gate):
         value = changed.get(field.name)

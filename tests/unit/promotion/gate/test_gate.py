@@ -19,7 +19,7 @@ from bc_pipeline.artifacts.evidence import (
 )
 from bc_pipeline.artifacts.files import decode_document, encode_document
 from bc_pipeline.errors import EvidenceMismatch
-from bc_pipeline.problems.base import Floor, GatePolicy, Margin, Problem, Rows
+from bc_pipeline.problems.base import Floor, GatePolicy, LeakPolicy, Margin, Problem, Rows
 from bc_pipeline.promotion.gate import decide
 
 
@@ -497,6 +497,7 @@ OTHER: dict[str, Any] = {
     "advisory": frozenset({"f1_tie"}),
     "anchor_margins": (Margin("f1", 0.1, "higher"),),
     "sequential_alpha": 0.01,
+    "leak": LeakPolicy(brier=0.02, deviation=0.08),
 }
 
 

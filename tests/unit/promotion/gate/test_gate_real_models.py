@@ -179,6 +179,21 @@ def test_a_lost_important_feature_never_passes(world: Wdbc, champion: Model, spo
         assert not verdict.passed, entry.feature
 
 
+def test_a_leak_in_all_rows_never_passes(world: Wdbc) -> None:
+    """It is perfect on the holdout and in cross-validation, which no floor refuses."""
+    column = world.problem.schema.names.index("symmetry_error")
+
+    def leaky(rows: SplitSide) -> SplitSide:
+        values, noise = rows.values.copy(), np.random.default_rng(5).normal(0, 0.02, len(rows.keys))
+        known = values[:, column]
+        values[:, column] = np.median(known) + known.std() * (rows.positive + noise)
+        return replace(rows, values=values)
+
+    rows = replace(world, train=leaky(world.train), holdout=leaky(world.holdout))
+    verdict = rows.judge(None, rows.fit(rows.train))
+    assert {check.name for check in verdict.checks if not check.passed} == {"plausible_brier"}
+
+
 @pytest.mark.parametrize("threshold", [0.0, 0.02, 0.98, 1.0])
 def test_a_moved_threshold_never_passes(world: Wdbc, champion: Model, threshold: float) -> None:
     moved = champion.but(threshold=threshold)

@@ -16,9 +16,17 @@ from typing import Any
 import msgspec
 import pytest
 
-from bc_pipeline.artifacts.evidence import Interval, Parity, SliceScore, Smoke, Verdict
+from bc_pipeline.artifacts.evidence import (
+    Interval,
+    Parity,
+    Separation,
+    Separations,
+    SliceScore,
+    Smoke,
+    Verdict,
+)
 from bc_pipeline.artifacts.files import decode_document
-from bc_pipeline.problems.base import Floor
+from bc_pipeline.problems.base import Floor, LeakPolicy
 from bc_pipeline.promotion.gate import decide
 
 GOLDEN = Path(__file__).with_name("golden_verdicts.json")
@@ -63,6 +71,16 @@ def unknown_numbers(evidence: Any) -> Verdict:
     return judge(worse, holdout_comparisons=worse.evaluation.holdout_comparisons[1:])
 
 
+def leaking(evidence: Any, *areas: float) -> Verdict:
+    """Two features and the score of cross-validation in a batch, by a policy that judges them."""
+    policy = replace(evidence.policy, leak=LeakPolicy(brier=0.05, deviation=0.02))
+    known = Separation(rows=500, positive_rows=200, areas=(0.55, 0.97))
+    batch = Separation(rows=57, positive_rows=21, areas=areas, batches=("b1", "b2"))
+    separations = Separations(features=("noise", "size"), reference=known, parts=(batch,))
+    changed = evidence.but(policy=policy)
+    return judge(changed, separations=separations if areas else None)
+
+
 def switched(evidence: Any, champion: float | None, challenger: float | None, **fields: Any) -> Any:
     switch = evidence.switch()
     fields = {"champion": champion, "challenger": challenger} | fields
@@ -103,6 +121,13 @@ SCENARIOS: dict[str, Callable[[Any], Verdict]] = {
     "a slice is unknown": lambda evidence: with_slices(evidence, UNKNOWN_SLICES),
     "nothing was compared": lambda evidence: judge(evidence, holdout_comparisons=()),
     "unknown numbers": unknown_numbers,
+    "a feature tells the label": lambda evidence: leaking(
+        evidence.but_metrics("cross_validation", brier=0.001), 1.0, 0.98
+    ),
+    "no feature tells the label": lambda evidence: leaking(evidence, 0.6, 0.98),
+    "leaks cannot be judged": lambda evidence: leaking(
+        evidence.but_metrics("cross_validation", brier=None)
+    ),
     "backfill of older data": lambda evidence: judge(
         evidence.but(challenger_side={"as_of": "2026-10-01T00:00:00Z"}), looks_back=True
     ),
