@@ -19,7 +19,7 @@ from tests.e2e.running import free_ports
 
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = Path(os.environ.get("BC_SPARK_PYTHON") or ROOT / ".venv" / "spark" / "bin" / "python")
-_UP_SECONDS = 90.0
+_UP_SECONDS = 600.0
 
 
 def why_not() -> str:

@@ -203,7 +203,7 @@ def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: D
             stderr=log,
         )
     try:
-        wait_until(lambda: is_reached(settings), 120, "Airflow answers")
+        wait_until(lambda: is_reached(settings), 600, "Airflow answers")
         retraining = Retraining(settings)
         started, _ = retraining.start(RetrainOrder(), "key", "caller")
         assert retraining.find(started.id).state == "queued"

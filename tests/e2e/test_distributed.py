@@ -85,7 +85,7 @@ class Retrain:
 
     def until_ended(self, task_id: str) -> None:
         wait_until(
-            lambda: self.tasks()[task_id, -1]["state"] == "success", 120, f"{task_id} ends well"
+            lambda: self.tasks()[task_id, -1]["state"] == "success", 600, f"{task_id} ends well"
         )
 
     def finish(self) -> dict[tuple[str, int], Task]:

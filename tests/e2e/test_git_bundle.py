@@ -102,7 +102,7 @@ def airflow(
     thread.start()
 
     def log_in() -> AbstractContextManager[AirflowApi]:
-        wait_until(lambda: all(child.is_up for child in children), 120, "Airflow is ready")
+        wait_until(lambda: all(child.is_up for child in children), 600, "Airflow is ready")
         return AirflowApi.log_in(settings)
 
     try:
@@ -114,7 +114,7 @@ def airflow(
 
 def finished(api: AirflowApi, run_id: str) -> dict[str, Any]:
     """What the scoring task of a run returned, once the run has succeeded."""
-    *_, (state, _) = api.follow(DAG, run_id, 120)
+    *_, (state, _) = api.follow(DAG, run_id, 600)
     assert state == "success"
     return dict(api.task_result(DAG, run_id, "score"))
 

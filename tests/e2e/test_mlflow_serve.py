@@ -148,7 +148,7 @@ def servers(
             assert ours.stdout is not None
             own = json.loads(ours.stdout.readline())["port"]
             url = f"http://127.0.0.1:{port}"
-            wait_until(lambda: _answers(f"{url}/ping"), 120, "mlflow models serve")
+            wait_until(lambda: _answers(f"{url}/ping"), 600, "mlflow models serve")
             yield Servers(f"http://127.0.0.1:{own}", url)
         finally:
             ours.terminate()
