@@ -8,7 +8,7 @@ clean rows. ``--accepted`` leaves the check of the batch out, as if a person had
 batch. ``--clean N`` counts findings in N clean batches of each size instead.
 
 Takes half a minute of CPU time; with ``--accepted`` some minutes, because the gate is asked more
-often; with ``--quick``, without the gate, some seconds.
+often. ``--quick`` does not ask the gate.
 """
 
 from __future__ import annotations
