@@ -58,10 +58,13 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any, ClassVar, dataclass_transform
+
+_KINDS_LISTED = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +92,16 @@ class Defect:
         ]
         where = ", ".join(part for part in location if part)
         return f"{where}: {self.reason}" if where else self.reason
+
+    @property
+    def kind(self) -> str:
+        """Column and reason, which defects of several rows have in common."""
+        return f"{self.column}: {self.reason}" if self.column else self.reason
+
+
+def list_kinds(kinds: Counter[str]) -> str:
+    """The most frequent kinds of defects, such as ``"3 x id: is empty; 1 x is no row"``."""
+    return "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_KINDS_LISTED))
 
 
 @dataclass_transform(eq_default=False)

@@ -1,8 +1,9 @@
 """Checks new batches by themselves, and holds those that differ from the reference.
 
 A batch with enough new rows is judged alone. Smaller ones count until there are enough of them, in
-the order of arrival, and are then judged together: every row is judged once. A held batch counts in
-no snapshot as of the arrival of the last batch that was judged with it, or later.
+the order of arrival, and are then judged together: every row that counts is judged once. A held
+batch counts in no snapshot as of the arrival of the last batch that was judged with it, or later. A
+row that repeats one of a held batch is judged like a new one.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from bc_pipeline.data.batch_history import (
     BatchCheck,
     BatchFinding,
     BatchHistory,
-    is_withdrawn,
+    batch_state,
     read_history,
 )
 from bc_pipeline.data.batches import BatchDocument, list_batches, read_batch
@@ -42,7 +43,7 @@ Record = Callable[[str, BatchCheck], object]
 
 @dataclass(frozen=True, eq=False)
 class _Pending:
-    """A batch that waits for its check, with the rows whose sample no earlier batch has."""
+    """A batch that waits for its check, with the rows whose sample no earlier batch adds."""
 
     document: BatchDocument
     history: BatchHistory
@@ -65,15 +66,19 @@ def check_new_batches(
     if policy is None:
         return []
     with locked(store.lock(store.batches)):
-        waiting = _waiting(store)
-        if all(history.check is not None for _, history in waiting):
+        if all(history.check is not None for _, history in _waiting(store)):
             return []
-        waiting = _hold_again(store, waiting)
-        pending = _new_rows(problem, store, waiting)
-        return [
-            _judge(problem, store, policy, champion, group, record)
-            for group in _grouped(pending, policy.minimum_rows)
-        ]
+        judged: list[BatchCheck] = []
+        while True:
+            pending = _new_rows(problem, store, _hold_again(store, _waiting(store)))
+            checks = [
+                _judge(problem, store, policy, champion, group, record)
+                for group in _grouped(pending, policy.minimum_rows)
+            ]
+            if all(check.verdict != "held" for check in checks):
+                return judged + checks
+            # Later batches that repeat rows of a batch that was held just now wait again.
+            judged += [check for check in checks if check.verdict != "too few rows"]
 
 
 def _waiting(store: Store) -> list[tuple[BatchDocument, BatchHistory]]:
@@ -110,11 +115,14 @@ def _hold_again(
 def _new_rows(
     problem: Problem, store: Store, waiting: list[tuple[BatchDocument, BatchHistory]]
 ) -> list[_Pending]:
-    """The waiting batches, each with its rows that repeat no row of an earlier batch."""
+    """The waiting batches, each with its rows that repeat no row of an earlier batch.
+
+    Rows of withdrawn and held batches are not known: otherwise a copy of them would count unjudged.
+    """
     histories = {batch.batch: history for batch, history in waiting}
     index, known, pending = GroupIndex(problem.near_twins), set[str](), {}
     for batch in sorted(list_batches(store), key=lambda one: (one.number, one.arrival)):
-        if is_withdrawn(store, batch.batch):
+        if batch_state(batch, read_history(store, batch.batch)) in ("withdrawn", "held"):
             continue
         rows = read_batch(problem, store, batch)
         is_new = index.find(rows.values)[:, 0] == NO_GROUP

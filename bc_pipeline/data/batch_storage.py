@@ -21,7 +21,7 @@ from bc_pipeline.data.conflicts import AcceptedRows, arrival_after_withdrawals, 
 from bc_pipeline.data.erasure_notes import erased_lines
 from bc_pipeline.data.labelled_file import FileRows
 from bc_pipeline.data.rows import LabelledRows, encode_rows
-from bc_pipeline.errors import Defect, RowsRejected
+from bc_pipeline.errors import Defect, RowsRejected, list_kinds
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, TableWriter, defect_columns
 
@@ -71,8 +71,9 @@ def store_batch(
     quarantine = store.quarantined(batch)
     _write_quarantine(store, quarantine, located)
     if not len(rows):
+        kinds = list_kinds(Counter(defect.kind for _, defect in located))
         raise RowsRejected(
-            f"None of the {len(read.rows)} rows of {source} was accepted.",
+            f"None of the {len(read.rows)} rows of {source} was accepted ({kinds}).",
             f"Each row's reasons are in {quarantine}.",
             read=len(read.rows),
         )

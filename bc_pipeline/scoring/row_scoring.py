@@ -186,8 +186,5 @@ class RejectsWriter(ExitStack):
             for defect in block.defects[row]
         ]
         self.rows += len(block.defects)
-        self.reasons.update(
-            f"{defect.column}: {defect.reason}" if defect.column else defect.reason
-            for _, defect in listed
-        )
+        self.reasons.update(defect.kind for _, defect in listed)
         self._writer.write(defect_columns(listed))

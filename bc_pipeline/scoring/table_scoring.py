@@ -15,7 +15,7 @@ import structlog
 from bc_pipeline.artifacts.evidence import Document
 from bc_pipeline.artifacts.files import sha256_file, staged_file
 from bc_pipeline.artifacts.predictors import Predictor
-from bc_pipeline.errors import ConfigError, RowsRejected
+from bc_pipeline.errors import ConfigError, RowsRejected, list_kinds
 from bc_pipeline.scoring.batch_plan import source_changed
 from bc_pipeline.scoring.repeated_ids import (
     IdCheck,
@@ -32,8 +32,6 @@ from bc_pipeline.tables.writer import Layout, TableWriter
 
 Progress = Callable[[int, int, int], None]
 """Called as ``progress(rows_done, bytes_done, bytes_total)`` after each block."""
-
-_REASONS_SHOWN = 3
 
 
 class ScoreReport(Document, frozen=True, kw_only=True):
@@ -252,9 +250,8 @@ def _log_report(report: ScoreReport, seconds: float) -> None:
 
 def no_valid_rows(source: str, rows: int, reasons: Counter[str]) -> RowsRejected:
     """The error for a table without any row that could be scored."""
-    most = "; ".join(f"{count} x {reason}" for reason, count in reasons.most_common(_REASONS_SHOWN))
     return RowsRejected(
-        f"None of the {rows} rows of {source} can be scored ({most}).",
+        f"None of the {rows} rows of {source} can be scored ({list_kinds(reasons)}).",
         "Check its columns and units.",
         read=rows,
     )

@@ -101,6 +101,21 @@ def test_small_batches_count_and_are_judged_together(
     assert counting(store, "2026-11-03T12:00:00Z") == before == set(weeks[:3])
 
 
+@pytest.mark.parametrize("at_once", [True, False])
+def test_a_copy_of_a_held_batch_is_held_too(
+    at_once: bool, land, check, store: Store, malignant
+) -> None:
+    good, bad = land("a.csv", mixed(60)), land("b.csv", malignant[:60], "2026-11-08T00:00:00Z")
+    if not at_once:
+        check()
+    # The same rows in another order are another file.
+    copy = land("copy.csv", malignant[:60][::-1], "2026-11-09T00:00:00Z")
+    judged = {one.batches: one.verdict for one in check()}
+    assert judged[(copy,)] == "held"
+    assert states(store) == {good: "counts", bad: "held", copy: "held"}
+    assert counting(store) == {good}
+
+
 def test_a_hold_that_is_deleted_lets_nothing_count(
     wdbc: Problem, land, check, store: Store, malignant
 ) -> None:
