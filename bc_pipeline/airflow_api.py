@@ -171,8 +171,14 @@ class AirflowApi:
             "See logs/airflow-dag-processor.log.",
         )
 
+    def is_paused(self, dag_id: str) -> bool:
+        return bool(self._send("GET", f"/api/v2/dags/{dag_id}")["is_paused"])
+
     def unpause(self, dag_id: str) -> None:
-        self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": False})
+        self.set_paused(dag_id, paused=False)
+
+    def set_paused(self, dag_id: str, *, paused: bool) -> None:
+        self._send("PATCH", f"/api/v2/dags/{dag_id}", json={"is_paused": paused})
 
     def create_pool(self, name: str, slots: int, description: str) -> None:
         body = {"name": name, "slots": slots, "description": description}

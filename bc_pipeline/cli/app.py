@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from typing import Annotated, Any
 
 import structlog
@@ -29,7 +30,19 @@ from bc_pipeline.errors import PipelineError
 
 
 class _Commands(TyperGroup):
-    """Ends a command that fails with the exit code of its error."""
+    """Refuses empty arguments, and ends a command that fails with the exit code of its error."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        # A script whose variable is not set: no default may be taken instead.
+        empty = [number for number, text in enumerate(args, 1) if not text]
+        empty_options = [text for text in args if re.fullmatch(r"--[a-z-]+=", text)]
+        if empty or empty_options:
+            named = [f"argument {number}" for number in empty] + empty_options
+            raise typer.BadParameter(
+                f"{', '.join(named)} is empty. Is a variable of your script not set? "
+                "Leave an argument out for its default."
+            )
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -13,7 +13,7 @@ from bc_pipeline.artifacts.evaluated_rows import ROWS_TITLES
 from bc_pipeline.cli import audit, key_rotation, keys, output
 from bc_pipeline.cli.caller import actor
 from bc_pipeline.cli.options import AsJson, ProblemName
-from bc_pipeline.clock import checked_time
+from bc_pipeline.clock import checked_time, parse_time
 from bc_pipeline.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def backfill(
 ) -> None:
     """Retrain past weeks through Airflow; each leaves a verdict, the champion stays.
 
-    A week starts on a Sunday.
+    A week starts on a Sunday. A paused DAG runs during the backfill, and is paused again.
 
     Example: `bc-pipeline backfill --from 2026-09-13 --to 2026-09-26`
     """
@@ -42,16 +42,19 @@ def backfill(
 
     settings = load_settings()
     first, last = checked_time(start, "--from"), checked_time(end, "--to")
+    arrived = steps.first_arrival(settings, problem)
     with output.progress("backfill", quiet=as_json) as update:
         runs = run_backfill(
             with_running_ports(settings),
             f"{problem}_retrain",
             first,
             last + timedelta(days=1) - timedelta(seconds=1),
+            data_since=parse_time(arrived) if arrived else None,
             rerun=rerun,
             progress=lambda done, total: update(
                 f"{done} of {total} weeks", done / total if total else None
             ),
+            notify=output.say,
         )
     versions = [run.version for run in runs if run.version]
     verdicts = {version: steps.verdict(settings, problem, version) for version in versions}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -38,17 +39,27 @@ def run_backfill(
     first: datetime,
     last: datetime,
     *,
+    data_since: datetime | None,
     rerun: bool,
     progress: Callable[[int, int], None],
+    notify: Callable[[str], None],
 ) -> list[BackfilledRun]:
     """Create a backfill of a DAG and wait for its runs.
+
+    A paused DAG runs while the backfill does, and is paused again afterwards.
 
     Parameters
     ----------
     first, last : datetime
         Range of logical dates, both inclusive.
+    data_since : datetime or None
+        When the first rows arrived; None where there are none.
     rerun : bool
         Whether to run dates again that have a finished run.
+    progress : callable
+        Called with the number of runs that have ended, and of all.
+    notify : callable
+        Called with a sentence for the user.
 
     Returns
     -------
@@ -58,26 +69,57 @@ def run_backfill(
     Raises
     ------
     ConfigError
-        Where no complete week starts between the dates.
+        Where no complete week starts between the dates, or no row had arrived at the end of one.
     StackError
         Where Airflow rejects the backfill.
     """
     _require_weeks(first, last)
-    with AirflowApi.log_in(settings, timeout=ANSWER_SECONDS) as airflow:
-        airflow.unpause(dag_id)
+    _require_data(first, last, data_since)
+    with (
+        AirflowApi.log_in(settings, timeout=ANSWER_SECONDS) as airflow,
+        _unpaused(airflow, dag_id, notify),
+    ):
         create(airflow, dag_id, first, last, rerun=rerun)
-        deadline = time.monotonic() + START_SECONDS
-        while True:
-            runs = _runs(airflow, dag_id, first, last)
-            done = sum(state in FINAL_RUN_STATES for state in runs.values())
-            progress(done, len(runs))
-            timed_out = time.monotonic() > deadline
-            if done == len(runs) and (runs or timed_out):
-                return [
-                    BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
-                    for run_id, state in sorted(runs.items())
-                ]
-            time.sleep(1.0)
+        runs = _wait(airflow, dag_id, first, last, progress)
+        return [
+            BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
+            for run_id, state in sorted(runs.items())
+        ]
+
+
+@contextmanager
+def _unpaused(airflow: AirflowApi, dag_id: str, notify: Callable[[str], None]) -> Iterator[None]:
+    """Run a paused DAG for a while: Airflow starts no run of a paused one, backfills included."""
+    was_paused = airflow.is_paused(dag_id)
+    if was_paused:
+        notify(
+            f"{dag_id} is paused: it runs during the backfill, its schedule too, and is paused "
+            "again afterwards."
+        )
+        airflow.unpause(dag_id)
+    try:
+        yield
+    finally:
+        if was_paused:
+            airflow.set_paused(dag_id, paused=True)
+
+
+def _wait(
+    airflow: AirflowApi,
+    dag_id: str,
+    first: datetime,
+    last: datetime,
+    progress: Callable[[int, int], None],
+) -> dict[str, str]:
+    """Wait for the runs of a backfill; their states."""
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        runs = _runs(airflow, dag_id, first, last)
+        done = sum(state in FINAL_RUN_STATES for state in runs.values())
+        progress(done, len(runs))
+        if done == len(runs) and (runs or time.monotonic() > deadline):
+            return runs
+        time.sleep(1.0)
 
 
 def _version(airflow: AirflowApi, dag_id: str, run_id: str) -> str | None:
@@ -93,7 +135,7 @@ def _version(airflow: AirflowApi, dag_id: str, run_id: str) -> str | None:
 
 def _require_weeks(first: datetime, last: datetime) -> None:
     """Require a complete week: the logical date of a run is the Sunday that starts it."""
-    sunday = first + timedelta(days=-first.isoweekday() % 7)
+    sunday = _next_sunday(first)
     if first > last:
         reason = "ends before it starts"
     elif sunday > last:
@@ -107,6 +149,29 @@ def _require_weeks(first: datetime, last: datetime) -> None:
         "Name days of the past, the first a Sunday.",
         setting="--from, --to",
     )
+
+
+def _require_data(first: datetime, last: datetime, data_since: datetime | None) -> None:
+    """Require rows at the end of the first week, which is the time that its run trains as of."""
+    if data_since is not None and data_since <= _next_sunday(first) + timedelta(weeks=1):
+        return
+    if data_since is None:
+        reason, remedy = "has no data: no rows have arrived", "Land a labelled file first."
+    else:
+        # The first week that ends when the rows arrive, or later.
+        day = data_since.replace(hour=0, minute=0, second=0, microsecond=0)
+        end = _next_sunday(day if day == data_since else day + timedelta(days=1))
+        start = end - timedelta(weeks=1)
+        reason = f"starts before the data: the first rows arrived on {data_since:%Y-%m-%d}"
+        remedy = f"Start with the week of {start:%Y-%m-%d}: --from {start:%Y-%m-%d}."
+    raise ConfigError(
+        f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d} {reason}.", remedy, setting="--from"
+    )
+
+
+def _next_sunday(day: datetime) -> datetime:
+    """The Sunday on or after a day."""
+    return day + timedelta(days=-day.isoweekday() % 7)
 
 
 def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> dict[str, str]:

@@ -6,7 +6,7 @@ are imported inside the steps, so that importing this package is fast.
 """
 
 from bc_pipeline.steps.anchor_steps import anchor, set_anchor
-from bc_pipeline.steps.batch_steps import decide_batch, list_batches, show_batch
+from bc_pipeline.steps.batch_steps import decide_batch, first_arrival, list_batches, show_batch
 from bc_pipeline.steps.data_steps import (
     ingest,
     ingest_one,
@@ -51,6 +51,7 @@ __all__ = [
     "erasures",
     "evaluate",
     "export",
+    "first_arrival",
     "ingest",
     "ingest_one",
     "land_demo",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bc_pipeline.artifacts import versions
+from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import NotStored, StoreError
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, Workspace, open_workspace
@@ -30,6 +31,14 @@ def list_batches(settings: Settings, problem: str) -> list[Result]:
 
     workspace = open_workspace(settings, problem)
     return [_summary(workspace, batch) for batch in batches.list_batches(workspace.store)]
+
+
+def first_arrival(settings: Settings, problem: str) -> str | None:
+    """The earliest time from which rows count; None where there are none."""
+    from bc_pipeline.data.batch_history import counting_batches
+
+    batches = counting_batches(open_workspace(settings, problem).store, now())
+    return format_time(batches[0][0]) if batches else None
 
 
 def show_batch(settings: Settings, problem: str, batch: str) -> Result:

@@ -123,6 +123,25 @@ def test_status_of_a_stack_that_was_never_started(answer: Call, tmp_path: Path) 
     assert answer("down") == {"stopped": False}
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("rollback", ""),
+        ("verdict", ""),
+        ("verify-repro", ""),
+        ("run", "--as-of", ""),
+        ("run", "--as-of="),
+        ("ingest", "a.csv", "--arrived-at", ""),
+        ("batch", "withdraw", "", "--reason", "r"),
+        ("keys", "retire", ""),
+    ],
+)
+def test_an_empty_argument_is_wrong_usage(run: Callable[..., Result], words: tuple[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert "is empty. Is a variable of your script not set?" in " ".join(result.output.split())
+
+
 def test_an_unknown_problem_is_named(run: Callable[..., Result]) -> None:
     result = run("registry", "--problem", "rna")
     assert result.exit_code == 3

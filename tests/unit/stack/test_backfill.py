@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,7 +31,104 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
 ) -> None:
     dates = (datetime(*first, tzinfo=UTC), datetime(*last, tzinfo=UTC))
     with pytest.raises(ConfigError, match=problem):
-        run_backfill(settings, "wdbc_retrain", *dates, rerun=False, progress=lambda *_: None)
+        start(settings, *dates)
+
+
+@pytest.mark.parametrize(
+    ("data_since", "message", "remedy"),
+    [
+        (None, "no rows have arrived", "Land a labelled file first"),
+        ((2026, 3, 11), "the first rows arrived on 2026-03-11", "--from 2026-03-08"),
+        ((2026, 3, 15, 0, 0, 1), "the first rows arrived on 2026-03-15", "--from 2026-03-15"),
+    ],
+)
+def test_weeks_before_the_data_are_refused_before_airflow_is_asked(
+    settings: Settings, data_since: tuple[int, ...] | None, message: str, remedy: str
+) -> None:
+    arrived = datetime(*data_since, tzinfo=UTC) if data_since else None  # type: ignore[misc]
+    dates = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC))
+    with pytest.raises(ConfigError) as refused:
+        start(settings, *dates, data_since=arrived)
+    assert message in refused.value.message
+    assert remedy in refused.value.remedy
+
+
+def test_the_first_week_may_end_when_the_first_rows_arrive(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def log_in(*_: Any, **__: Any) -> Any:
+        raise AirflowAway("asked")
+
+    monkeypatch.setattr(AirflowApi, "log_in", log_in)
+    dates = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC))
+    with pytest.raises(AirflowAway):
+        start(settings, *dates, data_since=datetime(2026, 3, 8, tzinfo=UTC))
+
+
+def start(
+    settings: Settings,
+    first: datetime,
+    last: datetime,
+    data_since: datetime | None = datetime(2020, 1, 1, tzinfo=UTC),
+    notify: Any = lambda text: None,
+) -> Any:
+    return run_backfill(
+        settings,
+        "wdbc_retrain",
+        first,
+        last,
+        data_since=data_since,
+        rerun=False,
+        progress=lambda *_: None,
+        notify=notify,
+    )
+
+
+class PausableAirflow:
+    """A DAG that may be paused, and one run of its backfill, which ends in a state."""
+
+    def __init__(self, *, paused: bool, accepts: bool = True) -> None:
+        self.paused = paused
+        self.accepts = accepts
+        self.paused_at_creation: bool | None = None
+
+    def answer(self, request: httpx.Request) -> httpx.Response:
+        method, path = request.method, request.url.path
+        if path == "/api/v2/dags/wdbc_retrain":
+            if method == "PATCH":
+                self.paused = json.loads(request.content)["is_paused"]
+            return httpx.Response(200, json={"is_paused": self.paused})
+        if path == "/api/v2/backfills":
+            self.paused_at_creation = self.paused
+            return httpx.Response(200 if self.accepts else 422, json={"detail": "no"})
+        if path == "/api/v2/dags/wdbc_retrain/dagRuns":
+            run = {"dag_run_id": "backfill__1", "state": "success"}
+            return httpx.Response(200, json={"dag_runs": [run], "total_entries": 1})
+        return httpx.Response(404, json={"detail": "Not found."})
+
+
+@pytest.mark.parametrize("accepts", [True, False])
+@pytest.mark.parametrize("paused", [True, False])
+def test_a_paused_dag_runs_for_the_backfill_and_is_paused_again(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, *, paused: bool, accepts: bool
+) -> None:
+    airflow = PausableAirflow(paused=paused, accepts=accepts)
+
+    @contextmanager
+    def log_in(*_: Any, **__: Any) -> Iterator[AirflowApi]:
+        transport = httpx.MockTransport(airflow.answer)
+        with httpx.Client(transport=transport, base_url="http://airflow") as client:
+            yield AirflowApi(client, 1.0)
+
+    monkeypatch.setattr(AirflowApi, "log_in", log_in)
+    said: list[str] = []
+    week = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 7, tzinfo=UTC))
+    with nullcontext() if accepts else pytest.raises(StackError):
+        (run,) = start(settings, *week, notify=said.append)
+        assert (run.run_id, run.state) == ("backfill__1", "success")
+    assert airflow.paused_at_creation is False
+    assert airflow.paused is paused
+    assert ["is paused: it runs during the backfill" in text for text in said] == [True] * paused
 
 
 class Airflow:
@@ -93,7 +192,7 @@ def test_an_answer_is_waited_for_longer_than_airflow_waits_for_its_database(
     monkeypatch.setattr(AirflowApi, "log_in", log_in)
     week = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 7, tzinfo=UTC))
     with pytest.raises(AirflowAway):
-        run_backfill(settings, "wdbc_retrain", *week, rerun=False, progress=lambda *_: None)
+        start(settings, *week)
     assert logged_in[0] > float(database.partition("timeout=")[2])
 
 
