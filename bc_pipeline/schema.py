@@ -369,10 +369,9 @@ class FeatureSchema:
 
     @cached_property
     def _words(self) -> frozenset[str]:
-        """The parts of all names that the schema knows."""
+        """The parts of the names of features and ids."""
         aliases = (alias for feature in self.features for alias in (feature.name, *feature.aliases))
-        columns = (name for column in self.metadata for name in (column.name, *column.aliases))
-        names = " ".join((*aliases, *self.id_aliases, *columns)).lower()
+        names = " ".join((*aliases, *self.id_aliases)).lower()
         return frozenset(re.findall("[a-z]+", names))
 
     def may_be_shown(self, name: str) -> bool:
