@@ -14,7 +14,7 @@ from bc_pipeline.data.split import SplitSide
 from bc_pipeline.errors import EvidenceMismatch, NotStored
 from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
 from bc_pipeline.training.fit import fit, positive_probability
-from bc_pipeline.training.folds import assign_folds
+from bc_pipeline.training.folds import assign_folds, require_nested_rows
 from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows
 from bc_pipeline.training.results import CandidateResult, load_result, store_result
 from bc_pipeline.training.threshold import sensitivity_threshold
@@ -46,7 +46,7 @@ def cross_validate(
     Raises
     ------
     DataError
-        Where a class has fewer rows than there are folds.
+        Where a class has too few rows for folds within folds.
     DegenerateModel
         Where a fit gave constant or non-finite probabilities.
     ArtifactCorrupt
@@ -59,6 +59,7 @@ def cross_validate(
         result = load_result(store, problem, dataset, candidate)
         is_repeat = True
     except NotStored:
+        require_nested_rows(train.positive, problem.selection.folds)
         rows = OutOfFoldRows(
             keys=train.keys,
             positive=train.positive,

@@ -3,12 +3,36 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
+from itertools import count
 
 import numpy as np
 
 from bc_pipeline.errors import DataError
 from bc_pipeline.problems.base import SelectionPolicy
+
+
+def require_nested_rows(positive: np.ndarray, folds: int) -> None:
+    """Make sure that all folds but one can be cross-validated in as many folds again.
+
+    Parameters
+    ----------
+    positive : array of int, shape (n,)
+    folds : int
+
+    Raises
+    ------
+    DataError
+        Where the smaller class has too few rows.
+    """
+    smallest = min(int(np.sum(positive == label)) for label in (0, 1))
+    needed = next(rows for rows in count(folds) if rows - math.ceil(rows / folds) >= folds)
+    if smallest < needed:
+        raise DataError(
+            f"The smaller class has {smallest} train rows; nested cross-validation in {folds} "
+            f"folds needs {needed} or more."
+        )
 
 
 def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPolicy) -> np.ndarray:

@@ -14,6 +14,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.errors import (
     ArtifactCorrupt,
+    DataError,
     DegenerateModel,
     EvidenceMismatch,
     NotReproducible,
@@ -268,3 +269,17 @@ def test_a_result_gives_nested_calls(quick: Problem, rows: SplitSide, store: Sto
     metrics = load_result(store, quick, DATASET, quick.candidate("logistic")).document.metrics
     assert metrics["nested_sensitivity"] == nested[rows.positive == 1].mean()
     assert metrics["nested_specificity"] == 1 - nested[rows.positive == 0].mean()
+
+
+def test_too_few_rows_of_a_class_are_refused_before_anything_is_fitted(
+    quick: Problem, rows: SplitSide, store: Store
+) -> None:
+    positive = np.flatnonzero(rows.positive == 1)
+    negative = np.flatnonzero(rows.positive == 0)
+    # Three folds of the rows in two of three folds: of 5 rows 3 are left, of 4 only 2.
+    few, enough = (rows.take(np.sort(np.r_[positive[:n], negative])) for n in (4, 5))
+
+    with pytest.raises(DataError, match=r"has 4 train rows; nested .* 3 folds needs 5 or more"):
+        cross_validate(quick, quick.candidates[0], few, store=store, dataset="few")
+    assert not store.candidates.exists()
+    assert cross_validate(quick, quick.candidates[0], enough, store=store, dataset="enough")
