@@ -75,7 +75,13 @@ def erase(
             "actor": actor(),
         }
         result = _erase(problem, request, dry_run=dry_run, yes=yes, quiet=as_json)
-    _show("Would be erased" if dry_run else "Erased", result, as_json=as_json)
+    if not as_json and _is_empty(result):
+        output.say(
+            "Nothing of this person was found: no row, score, quarantined row, prediction or "
+            "outcome. Check the id as files spell it, or give the values (--values)."
+        )
+    else:
+        _show("Would be erased" if dry_run else "Erased", result, as_json=as_json)
     if not dry_run:
         _say_what_is_left(result)
         if result["landed_files"] or result["worklist_files"] or result["not_searched"]:
@@ -89,13 +95,19 @@ def _erase(
     settings = load_settings()
     with output.progress("searching", quiet=quiet):
         found = steps.erase(settings, problem, **request, dry_run=True)
-    if dry_run:
+    if dry_run or (_is_empty(found) and not yes and not quiet):
         return found
     if not yes:
         _show("To be erased", found, as_json=False)
         typer.confirm("Erase this for ever?", abort=True, err=True)
     with output.progress("erasing", quiet=quiet):
         return steps.erase(settings, problem, **request)
+
+
+def _is_empty(result: dict[str, Any]) -> bool:
+    """Whether nothing was found, on the volume or in the user's files."""
+    lists = ("rows", "landed_files", "worklist_files", "not_searched")
+    return not any(result[name] for name in (*lists, *_COUNTS))
 
 
 def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:

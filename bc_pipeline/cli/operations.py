@@ -38,14 +38,15 @@ def backfill(
     Example: `bc-pipeline backfill --from 2026-09-13 --to 2026-09-26`
     """
     from bc_pipeline.stack.backfill import run_backfill
+    from bc_pipeline.stack.components import airflow_url
     from bc_pipeline.stack.state import with_running_ports
 
-    settings = load_settings()
+    settings = with_running_ports(load_settings())
     first, last = checked_time(start, "--from"), checked_time(end, "--to")
     arrived = steps.first_arrival(settings, problem)
     with output.progress("backfill", quiet=as_json) as update:
         runs = run_backfill(
-            with_running_ports(settings),
+            settings,
             f"{problem}_retrain",
             first,
             last + timedelta(days=1) - timedelta(seconds=1),
@@ -61,6 +62,13 @@ def backfill(
     states = {run.run_id: run.state for run in runs}
     result = {"runs": states, "verdicts": list(verdicts.values())}
     output.show(result, _backfill_table(runs, verdicts), as_json=as_json)
+    for run in runs:
+        if run.state != "success":
+            output.say(
+                f"{run.run_id} ended as {run.state}. Its tasks and their logs: "
+                f"{airflow_url(settings)}/dags/{problem}_retrain/runs/{run.run_id} "
+                "The same command runs such weeks again."
+            )
     if not runs or any(run.state != "success" for run in runs):
         raise typer.Exit(output.UNHEALTHY)
 

@@ -14,6 +14,7 @@ from typing import Any
 import typer
 from rich.table import Table
 
+from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.live_status import live_status, show_first_cycle
 from bc_pipeline.cli.options import AsJson
@@ -82,16 +83,14 @@ def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[Table, Table
     program = _relative(sys.argv[0])
     first = last_week(now())[0] - timedelta(weeks=8)
     last = first + timedelta(days=13)
-    commands = output.fields(
-        "Next",
-        {
-            f"{program} verdict": "why the champion was allowed to be",
-            f"{program} backfill --from {first:%Y-%m-%d} --to {last:%Y-%m-%d}": "retrain two weeks",
-            f"{program} rollback": "back to the champion before this one",
-            "make status, make logs, make down": "look, follow, stop",
-        },
-    )
-    return summary, commands
+    following = {
+        f"{program} verdict": "why the champion was allowed to be",
+        f"{program} backfill --from {first:%Y-%m-%d} --to {last:%Y-%m-%d}": "retrain two weeks",
+        "make status, make logs, make down": "look, follow, stop",
+    }
+    if steps.registry(settings, settings.service_problem)["registry"]["previous"]:
+        following[f"{program} rollback"] = "back to the champion before this one"
+    return summary, output.fields("Next", following)
 
 
 def _relative(path: str) -> str:

@@ -170,10 +170,10 @@ def components(settings: Settings) -> tuple[Component, ...]:
     airflow = airflow_environment(settings)
     health = f"{airflow_url(settings)}/api/v2/monitor/health"
 
-    def component(name: str, *, health_key: str = "") -> Component:
+    def component(name: str, *options: str, health_key: str = "") -> Component:
         return Component(
             f"airflow-{name}",
-            (program("airflow"), name),
+            (program("airflow"), name, *options),
             airflow,
             probe=health,
             after=("airflow-migrate",),
@@ -183,9 +183,10 @@ def components(settings: Settings) -> tuple[Component, ...]:
     return (
         Component("airflow-migrate", (program("airflow"), "db", "migrate"), airflow),
         component("api-server"),
-        component("scheduler", health_key="scheduler"),
+        # The API server reads logs on this machine; a log server would listen on every address.
+        component("scheduler", "--skip-serve-logs", health_key="scheduler"),
         component("dag-processor", health_key="dag_processor"),
-        component("triggerer", health_key="triggerer"),
+        component("triggerer", "--skip-serve-logs", health_key="triggerer"),
         _mlflow(settings),
         Component(
             "service",

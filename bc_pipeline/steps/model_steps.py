@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from bc_pipeline.artifacts import training_log, versions
-from bc_pipeline.artifacts.files import encode_document
-from bc_pipeline.errors import ConfigError, NoChampion
+from bc_pipeline.artifacts.files import encode_document, locked
+from bc_pipeline.errors import ConfigError, NoChampion, RowsErased
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps.data_steps import split_dataset
@@ -27,7 +27,13 @@ def candidates(problem: str) -> list[str]:
 
 
 def train(settings: Settings, run: Run, dataset: str, candidate: str) -> Result:
-    """Cross-validate one candidate on the train rows."""
+    """Cross-validate one candidate on the train rows.
+
+    Raises
+    ------
+    RowsErased
+        Also where rows were erased meanwhile: the result is removed.
+    """
     from bc_pipeline.training.candidates import cross_validate
 
     workspace = open_workspace(settings, run.problem)
@@ -41,6 +47,7 @@ def train(settings: Settings, run: Run, dataset: str, candidate: str) -> Result:
         dataset=dataset,
         threads=settings.threads,
     )
+    _remove_if_erased(workspace, dataset)
     metrics = result.document.metrics
     summary = {
         "candidate": candidate,
@@ -56,12 +63,31 @@ def train(settings: Settings, run: Run, dataset: str, candidate: str) -> Result:
     return summary
 
 
+def _remove_if_erased(workspace: Workspace, dataset: str) -> None:
+    """Remove results of a dataset of which rows were erased while they were computed.
+
+    An erasure has the lock of the datasets, and removes the results that it finds: either it finds
+    those of now, or its note is found here.
+    """
+    from bc_pipeline.training.erasure import remove_results
+
+    store = workspace.store
+    with locked(store.lock(store.datasets)):
+        try:
+            split_dataset(workspace, dataset)
+        except RowsErased:
+            remove_results(store, {dataset})
+            raise
+
+
 def select(settings: Settings, run: Run, dataset: str) -> Result:
     """Choose the simplest candidate within noise of the best, and its threshold."""
     from bc_pipeline.training.results import load_result
     from bc_pipeline.training.select import select as choose
 
     workspace = open_workspace(settings, run.problem)
+    # Where rows were erased, that is why there are no results.
+    split_dataset(workspace, dataset)
     results = [
         load_result(workspace.store, workspace.problem, dataset, candidate)
         for candidate in workspace.problem.candidates

@@ -198,3 +198,12 @@ def test_a_request_needs_one_of_id_and_values_and_a_reason(store: Store) -> None
     assert answer("erase", "--id", "P3", "--yes", code=3)["error"]["setting"] == "--reason"
     assert answer("erase", "--id", "P3", "--reason", "x", code=3)["error"]["setting"] == "--yes"
     assert answer(*REQUEST)["erasure"] is None
+
+
+def test_an_id_that_nobody_has_is_said_to_be_unknown_and_nothing_is_asked(store: Store) -> None:
+    for flags in ((), ("--dry-run",), ("--yes",)):
+        result = run_command("erase", "--id", "nobody", "--reason", "a letter", *flags)
+        assert "Nothing of this person was found" in " ".join(result.stderr.split())
+        assert "Erase this for ever?" not in result.output
+        assert "Erased" not in result.output
+    assert list_notes(store) == []

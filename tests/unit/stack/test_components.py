@@ -10,7 +10,8 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import service_tls_verification, service_url
+from bc_pipeline.stack.components import components, service_tls_verification, service_url
+from bc_pipeline.stack.credentials import make_secrets
 from tests.certificates import Authority
 from tests.waiting import PATIENCE
 
@@ -72,3 +73,11 @@ def test_a_certificate_that_cannot_be_read_is_named(secure: Settings, tmp_path: 
     with pytest.raises(ConfigError) as refused:
         service_tls_verification(secure.model_copy(update={"tls_cert_file": tmp_path / "none"}))
     assert refused.value.setting == "BC_TLS_CERT_FILE"
+
+
+def test_no_part_of_airflow_starts_a_log_server(settings: Settings) -> None:
+    """It would listen on every address; the API server reads the logs from the volume."""
+    make_secrets(settings)
+    by_name = {component.name: component.command for component in components(settings)}
+    for name in ("airflow-scheduler", "airflow-triggerer"):
+        assert "--skip-serve-logs" in by_name[name]

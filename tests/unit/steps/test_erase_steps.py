@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from bc_pipeline.errors import NotReproducible, RowsErased
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.scoring.output_folder import read_manifest
 from bc_pipeline.settings import Settings
+from bc_pipeline.training import candidates
 from tests.unit.steps.runs import judge, week
 
 Land = Callable[..., Path]
@@ -54,6 +56,31 @@ def test_a_version_that_was_trained_on_erased_rows_says_so(
         steps.verify_repro(Settings(), "toy", version)
     with pytest.raises(RowsErased, match="erasure 0001"):
         steps.train(Settings(), week(1), done["datasets"][0], "logistic")
+    with pytest.raises(RowsErased, match="erasure 0001"):
+        steps.select(Settings(), week(1), done["datasets"][0])
     again = judge(week(2))
     assert again["version"] != version
     assert steps.verify_repro(Settings(), "toy", again["version"])["worst_difference"] <= 1e-12
+
+
+@pytest.mark.usefixtures("sound_service")
+def test_an_erasure_during_the_training_leaves_no_result_of_the_rows(
+    toy: Problem, land: Land, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    land("a.csv", 1, "2026-02-01T00:00:00Z")
+    store = Store.of(Settings(), "toy")
+    steps.ingest(Settings(), week(1))
+    validation = steps.validate(Settings(), week(1))["validation"]
+    dataset = steps.snapshot(Settings(), week(1), validation)["dataset"]
+    who = first_row(toy, store, tmp_path / "who.csv")
+    cross_validate = candidates.cross_validate
+
+    def slowly(*arguments: Any, **keywords: Any) -> Any:
+        done = steps.erase(Settings(), "toy", sample_file=who, reason="a letter", actor="cli:ada")
+        assert done["candidates"] == 0
+        return cross_validate(*arguments, **keywords)
+
+    monkeypatch.setattr(candidates, "cross_validate", slowly)
+    with pytest.raises(RowsErased, match="erasure 0001"):
+        steps.train(Settings(), week(1), dataset, "logistic")
+    assert not list(store.candidates.glob("[!.]*"))
