@@ -18,6 +18,7 @@ from bc_pipeline.artifacts.files import make_directory, sha256_file, write_docum
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.model_files import model_files
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.problems import get_problem
@@ -63,6 +64,7 @@ def make_volume(folder: Path, candidate: str) -> Volume:
     settings = Settings(home=folder / "home")
     recipe = next(one for one in get_problem(PROBLEM).candidates if one.name == candidate)
     estimator, ranges = _fit(recipe)
+    claim_store(settings.home)
     signing.make_keys(settings.signing_key, settings.verify_key)
     import_key(settings.service_keys, "benchmark", ["predict"], KEY)
     store = Store.of(settings, PROBLEM)
