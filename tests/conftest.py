@@ -17,6 +17,7 @@ from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
+from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.problems import get_problem
@@ -215,7 +216,7 @@ class Releases:
         manifest = self.store.version(name) / signed_bundle.MANIFEST
         self.generation += 1
         pointer = pointer_to(name, manifest_sha256 or sha256_file(manifest))
-        versions.write_registry(
+        write_registry(
             self.store,
             Registry(problem=self.problem.name, generation=self.generation, production=pointer),
         )

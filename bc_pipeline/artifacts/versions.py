@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +12,13 @@ import msgspec
 
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import (
-    decode_document,
     make_directory,
     staged_directory,
     sync_directory,
 )
-from bc_pipeline.artifacts.manifest import REGISTRY_FORMAT, Manifest, Pointer, Registry
+from bc_pipeline.artifacts.manifest import Manifest, Pointer
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles, open_version, sign_bundle
-from bc_pipeline.artifacts.signed_document import (
-    read_with_signature,
-    remove_signatures,
-    write_signed_document,
-)
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.encryption import Cipher
@@ -33,16 +27,11 @@ from bc_pipeline.errors import (
     AuditBroken,
     ConfigError,
     NoChampion,
-    NotStored,
     VersionConflict,
     VersionNotFound,
 )
 from bc_pipeline.schema import json_digest
 
-REGISTRY_REMEDY = (
-    "Run `bc-pipeline registry --repair`, which makes it again from the audit log; where an "
-    "earlier release wrote it, `bc-pipeline upgrade`."
-)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -215,76 +204,6 @@ def list_versions(store: Store) -> list[str]:
     except FileNotFoundError:
         return []
     return sorted(entry.name for entry in entries if entry.is_dir() and _NAME.fullmatch(entry.name))
-
-
-@dataclass(frozen=True)
-class SignedRegistry:
-    """A registry, with the bytes and signature that it was read from; empty without a file."""
-
-    registry: Registry
-    data: bytes = b""
-    signature: bytes = b""
-
-
-def read_registry(store: Store) -> Registry:
-    """The registry; generation 0 where nothing was ever promoted.
-
-    Raises
-    ------
-    SignatureInvalid
-    ArtifactCorrupt
-        Where the file is not a registry of this problem that this code can read.
-    """
-    return read_signed_registry(store).registry
-
-
-def read_signed_registry(store: Store) -> SignedRegistry:
-    """Read the registry and verify its signature; errors as of `read_registry`."""
-    try:
-        data, signature = read_with_signature(store, store.registry, REGISTRY_REMEDY)
-    except NotStored:
-        return SignedRegistry(Registry(problem=store.problem, generation=0))
-    return SignedRegistry(decode_registry(store, data), data, signature)
-
-
-def read_unsigned_registry(store: Store) -> Registry:
-    """The registry of a volume of format 1, which has no signature.
-
-    Raises
-    ------
-    ArtifactCorrupt
-    """
-    try:
-        return decode_registry(store, store.registry.read_bytes())
-    except FileNotFoundError:
-        return Registry(problem=store.problem, generation=0)
-
-
-def decode_registry(store: Store, data: bytes) -> Registry:
-    """Decode a problem's registry.
-
-    Raises
-    ------
-    ArtifactCorrupt
-    """
-    registry = decode_document(data, Registry, store.registry, REGISTRY_FORMAT)
-    if registry.problem != store.problem:
-        raise ArtifactCorrupt(
-            f"The registry of {store.problem} is that of {registry.problem}.",
-            path=str(store.registry),
-        )
-    return registry
-
-
-def write_registry(store: Store, registry: Registry) -> None:
-    """Replace the registry and sign it; the caller has the registry's lock."""
-    try:
-        before = store.registry.read_bytes()
-    except FileNotFoundError:
-        before = b""
-    after = write_signed_document(store, store.registry, registry)
-    # A reader may have read the bytes of before, and not yet their signature.
-    remove_signatures(store.registry, keep=(before, after))
 
 
 def open_pointer(

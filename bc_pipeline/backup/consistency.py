@@ -11,17 +11,12 @@ from pathlib import Path
 
 import msgspec
 
+from bc_pipeline.artifacts.registry import read_registry, read_unsigned_registry
 from bc_pipeline.artifacts.signed_bundle import MANIFEST, SIGNATURE
 from bc_pipeline.artifacts.signed_document import read_signed, read_signed_document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import SIGNED_FORMAT
-from bc_pipeline.artifacts.versions import (
-    list_versions,
-    open_pointer,
-    open_stored,
-    read_registry,
-    read_unsigned_registry,
-)
+from bc_pipeline.artifacts.versions import list_versions, open_pointer, open_stored
 from bc_pipeline.backup.archive import BackupManifest
 from bc_pipeline.backup.contents import list_folders
 from bc_pipeline.data.batch_history import BatchHistory

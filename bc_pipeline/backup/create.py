@@ -31,9 +31,10 @@ from pyrage.x25519 import Identity
 
 from bc_pipeline import __version__
 from bc_pipeline.artifacts.files import locked, make_directory
+from bc_pipeline.artifacts.registry import read_unsigned_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import require_not_newer
-from bc_pipeline.artifacts.versions import list_versions, read_unsigned_registry
+from bc_pipeline.artifacts.versions import list_versions
 from bc_pipeline.backup import contents
 from bc_pipeline.backup.age import encrypting, load_recipients
 from bc_pipeline.backup.archive import ArchiveWriter, BackupManifest, writing_archive

@@ -71,12 +71,7 @@ def store_batch(
     quarantine = store.quarantined(batch)
     _write_quarantine(store, quarantine, located)
     if not len(rows):
-        kinds = list_kinds(Counter(defect.kind for _, defect in located))
-        raise RowsRejected(
-            f"None of the {len(read.rows)} rows of {source} was accepted ({kinds}).",
-            f"Each row's reasons are in {quarantine}.",
-            read=len(read.rows),
-        )
+        raise _none_accepted(source, len(read.rows), located, quarantine)
     arrival = arrival_after_withdrawals(problem, store, rows, arrival)
     repeats, near_repeats = accepted.count_repeats(rows)
     data = encode_rows(problem, rows)
@@ -122,6 +117,18 @@ def _divide(problem: Problem, read: FileRows, accepted: AcceptedRows) -> Divided
     ]
     return DividedRows(
         read.rows.take(row for row in valid if row not in rejected), rejected, located
+    )
+
+
+def _none_accepted(
+    source: str, read: int, located: Sequence[tuple[str | None, Defect]], quarantine: Path
+) -> RowsRejected:
+    """The error about a file of which every row has a defect."""
+    kinds = list_kinds(Counter(defect.kind for _, defect in located))
+    return RowsRejected(
+        f"None of the {read} rows of {source} was accepted ({kinds}).",
+        f"Each row's reasons are in {quarantine}.",
+        read=read,
     )
 
 

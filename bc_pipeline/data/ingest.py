@@ -17,10 +17,7 @@ from typing import Any
 import structlog
 
 from bc_pipeline.artifacts.declared_codes import read_declared_codes
-from bc_pipeline.artifacts.files import (
-    locked,
-    sha256_file,
-)
+from bc_pipeline.artifacts.files import locked, sha256_file
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import checked_time, file_time_defect
 from bc_pipeline.data.batch_history import is_withdrawn
@@ -152,18 +149,7 @@ def take_file(
         document = store_batch(
             path.name, arrival, read, codes, problem, store, accepted, needs_check=needs_check
         )
-    structlog.get_logger().info(
-        "batch ingested",
-        problem=document.problem,
-        batch=document.batch,
-        source=document.source,
-        read=document.read,
-        accepted=document.accepted,
-        quarantined=document.quarantined,
-        repeats=document.repeats,
-        near_repeats=document.near_repeats,
-        seconds=round(time.monotonic() - began, 3),
-    )
+    _log_ingested(document, time.monotonic() - began)
     return TakenFile(document, known=False)
 
 
@@ -222,6 +208,21 @@ def ingest_landing(
         frozenset(new),
         tuple(withdrawn),
         tuple(times_kept),
+    )
+
+
+def _log_ingested(document: BatchDocument, seconds: float) -> None:
+    structlog.get_logger().info(
+        "batch ingested",
+        problem=document.problem,
+        batch=document.batch,
+        source=document.source,
+        read=document.read,
+        accepted=document.accepted,
+        quarantined=document.quarantined,
+        repeats=document.repeats,
+        near_repeats=document.near_repeats,
+        seconds=round(seconds, 3),
     )
 
 

@@ -23,8 +23,8 @@ from bc_pipeline.artifacts.files import (
     sync_directory,
 )
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import read_registry, read_unsigned_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry, read_unsigned_registry
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.promotion.audit_rules import (

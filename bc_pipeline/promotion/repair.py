@@ -8,8 +8,9 @@ import structlog
 from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine, AuditLog, read_audit_log
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import open_verified, read_registry, write_registry
+from bc_pipeline.artifacts.versions import open_verified
 from bc_pipeline.errors import StoreError
 from bc_pipeline.promotion.audit_rules import require_agreement, unfinished_release
 from bc_pipeline.promotion.eligibility import (

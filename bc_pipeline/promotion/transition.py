@@ -26,9 +26,9 @@ from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine, Event, read_aud
 from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry, write_registry
 from bc_pipeline.promotion.audit import append
 from bc_pipeline.promotion.audit_rules import require_agreement, unfinished_release
 

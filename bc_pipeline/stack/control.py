@@ -9,8 +9,8 @@ from typing import Any
 
 from bc_pipeline.artifacts.files import locked, make_directory
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.clock import poll
 from bc_pipeline.errors import PipelineError, StackError, StoreError
 from bc_pipeline.settings import Settings

@@ -23,8 +23,9 @@ import structlog
 from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine, AuditLog, read_audit_log
 from bc_pipeline.artifacts.audit_tip import AuditTip
 from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import list_versions, open_stored, open_verified, write_registry
+from bc_pipeline.artifacts.versions import list_versions, open_stored, open_verified
 from bc_pipeline.clock import format_time, now, parse_time
 from bc_pipeline.errors import ConfigError, PipelineError
 from bc_pipeline.promotion import audit

@@ -14,13 +14,14 @@ from typing import Any
 import psutil
 
 from bc_pipeline.artifacts.audit_log import read_audit_log
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.release_history import require_released
 from bc_pipeline.artifacts.remembered_tip import FILE as TIP_FILE
 from bc_pipeline.artifacts.remembered_tip import read_remembered_tip, require_remembered
 from bc_pipeline.artifacts.signed_bundle import required_key_id
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import read_format, require_store
-from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
+from bc_pipeline.artifacts.versions import list_versions, open_champion
 from bc_pipeline.errors import ConfigError, NoChampion, PipelineError
 from bc_pipeline.promotion import audit
 from bc_pipeline.promotion.batch_decisions import check_batches

@@ -14,8 +14,8 @@ import httpx
 
 from bc_pipeline import steps
 from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.clock import format_time, now, poll
 from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError
 from bc_pipeline.problems import get_problem

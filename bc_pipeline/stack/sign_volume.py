@@ -14,11 +14,12 @@ from pathlib import Path
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import D, decode_document, locked, read_verified, sha256_file
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import decode_registry
 from bc_pipeline.artifacts.remembered_tip import FILE as TIP_FILE
 from bc_pipeline.artifacts.remembered_tip import require_remembered
 from bc_pipeline.artifacts.signed_document import find_signature, verify_signature, write_signature
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import decode_registry, open_pointer
+from bc_pipeline.artifacts.versions import open_pointer
 from bc_pipeline.data.batches import BatchDocument
 from bc_pipeline.data.rows import decode_rows, rows_digest
 from bc_pipeline.data.snapshot import DatasetDocument

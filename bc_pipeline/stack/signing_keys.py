@@ -11,8 +11,9 @@ from typing import Any
 from bc_pipeline.artifacts import key_files, signing
 from bc_pipeline.artifacts.audit_log import Event, read_audit_log
 from bc_pipeline.artifacts.files import locked, write_atomic
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import list_versions, read_registry
+from bc_pipeline.artifacts.versions import list_versions
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.promotion import audit

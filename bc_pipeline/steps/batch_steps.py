@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import NotStored, StoreError
 from bc_pipeline.settings import Settings
@@ -114,7 +115,7 @@ def _append_audit_line(workspace: Workspace, batch: str, event: BatchEvent) -> N
         workspace.store,
         _AUDIT_EVENTS[event.event],
         version="",
-        generation=versions.read_registry(workspace.store).generation,
+        generation=read_registry(workspace.store).generation,
         actor=event.actor,
         at=event.at,
         details={"batch": batch, "reason": event.reason},
@@ -129,7 +130,7 @@ def append_hold(store: Store, batch: str, check: BatchCheck) -> None:
         store,
         "batch_held",
         version="",
-        generation=versions.read_registry(store).generation,
+        generation=read_registry(store).generation,
         actor="ingest",
         at=check.at,
         details={"batch": batch, "check": msgspec.to_builtins(check)},

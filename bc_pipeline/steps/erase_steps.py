@@ -13,6 +13,7 @@ import numpy as np
 
 from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.files import locked
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, StoreError
@@ -261,7 +262,7 @@ def _record(store: Store, note: ErasureNote, counts: Result) -> None:
         store,
         "erasure",
         version="",
-        generation=versions.read_registry(store).generation,
+        generation=read_registry(store).generation,
         actor=note.actor,
         at=note.at,
         details={

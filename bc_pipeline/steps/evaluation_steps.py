@@ -15,6 +15,7 @@ from bc_pipeline.artifacts.evidence import (
     SequentialEvidence,
 )
 from bc_pipeline.artifacts.files import encode_document
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.errors import NoChampion, StoreError
 from bc_pipeline.problems.base import Candidate
@@ -74,7 +75,7 @@ def _evaluate(workspace: Workspace, challenger: VersionFiles) -> Evaluation:
     parts = split_dataset(workspace, challenger.manifest.lineage.dataset)
     # The generation is read before the champion: if another release comes between the two
     # reads, the verdict names an older generation and the promotion refuses it.
-    generation = versions.read_registry(workspace.store).generation
+    generation = read_registry(workspace.store).generation
     evaluation = measure(workspace, challenger, _champion(workspace), generation, parts)
     predictor = load_predictor(challenger, workspace.settings.threads)
     files = {signed_bundle.EVALUATION: encode_document(evaluation)} | make_report(

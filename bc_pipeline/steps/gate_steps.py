@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from bc_pipeline.artifacts import signed_bundle, versions, work_folder
 from bc_pipeline.artifacts.evidence import Evaluation, Verdict
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.settings import Settings
@@ -115,7 +116,7 @@ def _require_evidence(workspace: Workspace, challenger: VersionFiles, parts: Spl
     from bc_pipeline.promotion.recomputation import require_recomputed
 
     stored = challenger.read_document(signed_bundle.EVALUATION, Evaluation)
-    settings, registry = workspace.settings, versions.read_registry(workspace.store)
+    settings, registry = workspace.settings, read_registry(workspace.store)
     production = registry.production.version if registry.production else None
     named = stored.champion.version if stored.champion else None
     # After another release the evaluation may name the champion of before; the verdict does so

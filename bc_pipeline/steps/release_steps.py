@@ -8,6 +8,7 @@ import structlog
 from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.evaluated_rows import read_evaluated_rows
 from bc_pipeline.artifacts.evidence import Verdict
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.errors import NoChampion, NotStored
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, Run, open_workspace
@@ -130,7 +131,7 @@ def registry(settings: Settings, problem: str) -> Result:
     """The registry, and every published version."""
     workspace = open_workspace(settings, problem)
     return {
-        "registry": msgspec.to_builtins(versions.read_registry(workspace.store)),
+        "registry": msgspec.to_builtins(read_registry(workspace.store)),
         "versions": versions.list_versions(workspace.store),
     }
 
@@ -139,7 +140,7 @@ def verdict(settings: Settings, problem: str, version: str | None) -> Result:
     """The verdict of a version, or of the champion, with its figures, checks and lineage."""
     workspace = open_workspace(settings, problem)
     if version is None:
-        production = versions.read_registry(workspace.store).production
+        production = read_registry(workspace.store).production
         if production is None:
             raise NoChampion(f"No model of {problem} was promoted yet.", "Name a version.")
         version = production.version

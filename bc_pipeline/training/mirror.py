@@ -17,8 +17,9 @@ from pathlib import Path
 import structlog
 
 from bc_pipeline.artifacts.files import locked
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import list_versions, open_stored, read_registry
+from bc_pipeline.artifacts.versions import list_versions, open_stored
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.training.mlflow_tags import PASSED, read_tracked_version
 from bc_pipeline.training.results import list_documents

@@ -16,6 +16,7 @@ from bc_pipeline.artifacts.evaluated_rows import (
 )
 from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.manifest import Manifest, Registry
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
@@ -98,7 +99,7 @@ class Volume:
         return sorted(made, key=lambda judged: not judged.verdict.passed)
 
     def registry(self) -> Registry:
-        return versions.read_registry(self.store)
+        return read_registry(self.store)
 
     def is_champion(self, version: str) -> bool:
         production = self.registry().production

@@ -13,11 +13,12 @@ import pytest
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import encode_document, make_directory
 from bc_pipeline.artifacts.predictors import load_predictor
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.remembered_tip import FILE as TIP_FILE
 from bc_pipeline.artifacts.signed_document import require_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import FILE, STORE_FORMAT, read_format
-from bc_pipeline.artifacts.versions import list_versions, open_champion, read_registry
+from bc_pipeline.artifacts.versions import list_versions, open_champion
 from bc_pipeline.backup.create import create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.data.batches import list_batches

@@ -14,8 +14,8 @@ from fastapi import FastAPI, HTTPException, Request
 
 from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.settings import Settings
 
 with warnings.catch_warnings():

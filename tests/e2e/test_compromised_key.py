@@ -53,7 +53,8 @@ def test_the_service_falls_back_to_the_last_trusted_version(
 
 def _release(releases: Any, version: str, model: Any, at: str) -> None:
     """Publish and promote a version with the audit lines of a promotion at a time."""
-    from bc_pipeline.artifacts.versions import open_stored, read_registry
+    from bc_pipeline.artifacts.registry import read_registry
+    from bc_pipeline.artifacts.versions import open_stored
     from bc_pipeline.promotion.eligibility import require_verdict
     from bc_pipeline.promotion.transition import make_pointer
     from bc_pipeline.promotion.transition import release as move

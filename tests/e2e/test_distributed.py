@@ -18,7 +18,8 @@ import pytest
 from bc_pipeline.airflow_api import FINAL_RUN_STATES
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.manifest import Registry
-from bc_pipeline.artifacts.versions import list_versions, open_pointer, open_stored, read_registry
+from bc_pipeline.artifacts.registry import read_registry
+from bc_pipeline.artifacts.versions import list_versions, open_pointer, open_stored
 from bc_pipeline.clock import format_time
 from bc_pipeline.data.demo_feed import write_demo_feed
 from bc_pipeline.errors import PipelineError

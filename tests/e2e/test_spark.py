@@ -23,10 +23,10 @@ from pyarrow import parquet
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts.files import sha256_file
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import MANIFEST
 from bc_pipeline.artifacts.signed_document import signature_name
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.errors import FileRefused
 from bc_pipeline.problems import get_problem
 from bc_pipeline.scoring.batch_plan import BatchJob

@@ -16,10 +16,11 @@ from bc_pipeline import clock
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import file_state
 from bc_pipeline.artifacts.manifest import Pointer, Registry
+from bc_pipeline.artifacts.registry import SignedRegistry, read_signed_registry
 from bc_pipeline.artifacts.release_history import require_released
 from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, MANIFEST, MODEL, SIGNATURE, VERDICT
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import SignedRegistry, open_pointer, read_signed_registry
+from bc_pipeline.artifacts.versions import open_pointer
 from bc_pipeline.errors import ArtifactCorrupt, PipelineError
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.model.audit_watch import AuditWatch

@@ -26,9 +26,9 @@ from bc_pipeline.artifacts.files import (
     write_document,
 )
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import SignedRegistry, decode_registry
 from bc_pipeline.artifacts.signed_document import verify_signature
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import SignedRegistry, decode_registry
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     GenerationReplayed,

@@ -11,8 +11,8 @@ from prometheus_client import exposition
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from bc_pipeline import __version__, clock
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.code_version import code_version
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.prediction_log.spool import Spool

@@ -9,12 +9,10 @@ import pytest
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.files import make_directory
-from bc_pipeline.artifacts.manifest import Manifest, Registry
-from bc_pipeline.artifacts.signed_document import write_signed
+from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import (
     ArtifactCorrupt,
-    NoChampion,
     SignatureInvalid,
     VersionConflict,
     VersionNotFound,
@@ -159,14 +157,6 @@ def test_a_version_under_another_name_is_refused(
         versions.open_stored(store, "other", settings.verify_key)
 
 
-def test_no_registry_is_generation_zero(store: Store, settings: Settings) -> None:
-    registry = versions.read_registry(store)
-    assert (registry.generation, registry.production) == (0, None)
-    assert versions.list_versions(store) == []
-    with pytest.raises(NoChampion, match="make up"):
-        versions.open_champion(store, settings.verify_key)
-
-
 def test_the_champion_must_have_the_manifest_that_was_released(
     publish: Publish, store: Store, settings: Settings, releases: Any
 ) -> None:
@@ -176,49 +166,6 @@ def test_the_champion_must_have_the_manifest_that_was_released(
     releases.promote(NAME, manifest_sha256="0" * 64)
     with pytest.raises(ArtifactCorrupt, match="not the one that was released"):
         versions.open_champion(store, settings.verify_key)
-
-
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        (b"", "cannot be read"),
-        (b"{}", "cannot be read"),
-        (b'{"format": 3, "new": []}', "format 3; this code reads up to format 1"),
-        (b'{"format": 1, "problem": "wdbc"}', "not a valid registry"),
-        (b'{"format": 1, "problem": "rna", "generation": 0}', "is that of rna"),
-    ],
-)
-def test_a_registry_that_cannot_be_read_is_corrupt(
-    store: Store, content: bytes, message: str
-) -> None:
-    write_signed(store, store.registry, content)
-    with pytest.raises(ArtifactCorrupt, match=message):
-        versions.read_registry(store)
-
-
-def test_a_registry_that_was_edited_is_refused(store: Store) -> None:
-    versions.write_registry(store, Registry(problem="wdbc", generation=1))
-    data = store.registry.read_bytes()
-    store.registry.write_bytes(data.replace(b'"generation": 1', b'"generation": 1000000000'))
-    with pytest.raises(SignatureInvalid, match=r"models/wdbc/registry.json was changed") as caught:
-        versions.read_registry(store)
-    assert "bc-pipeline registry --repair" in caught.value.remedy
-    store.registry.write_bytes(data)
-    assert versions.read_registry(store).generation == 1
-
-
-def test_a_registry_keeps_the_signatures_of_its_last_two_contents(store: Store) -> None:
-    contents = []
-    for generation in (1, 2, 3):
-        versions.write_registry(store, Registry(problem="wdbc", generation=generation))
-        contents.append(store.registry.read_bytes())
-    assert len(list(store.models.glob("registry.json.*.sig"))) == 2
-    # A reader between the two writes of a release has the bytes of before.
-    store.registry.write_bytes(contents[1])
-    assert versions.read_registry(store).generation == 2
-    store.registry.write_bytes(contents[0])
-    with pytest.raises(SignatureInvalid):
-        versions.read_registry(store)
 
 
 def test_the_wrong_key_opens_nothing(

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from bc_pipeline.artifacts.files import sha256_bytes, sha256_file
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import MANIFEST
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.prediction_log.database import open_database
 from bc_pipeline.prediction_log.drain import Drainer
 from bc_pipeline.prediction_log.entry import LogEntry, id_time, new_id

@@ -14,9 +14,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import require_store
-from bc_pipeline.artifacts.versions import open_champion, read_registry
+from bc_pipeline.artifacts.versions import open_champion
 from bc_pipeline.backup.create import create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.backup.verify import verify_backup

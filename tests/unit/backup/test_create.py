@@ -18,8 +18,8 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts.files import locked, sha256_file
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import read_registry
 from bc_pipeline.backup.create import CreatedBackup, create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.backup.verify import verify_backup

@@ -23,6 +23,7 @@ from bc_pipeline.artifacts.evidence import (
 )
 from bc_pipeline.artifacts.files import make_directory, write_document
 from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.promotion import decisions, release
@@ -74,7 +75,7 @@ class Challengers:
         without: str = "",
     ) -> tuple[Manifest, Path]:
         """Draft and folder of a challenger; the mappings override fields of its records."""
-        registry = versions.read_registry(self.store)
+        registry = read_registry(self.store)
         champion = registry.production.version if registry.production else None
         measured = Evaluation(
             problem=self.store.problem,
@@ -150,7 +151,7 @@ class Challengers:
 
     @property
     def champion(self) -> str | None:
-        production = versions.read_registry(self.store).production
+        production = read_registry(self.store).production
         return production.version if production else None
 
 

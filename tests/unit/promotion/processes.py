@@ -18,8 +18,9 @@ from typing import Any
 from bc_pipeline.artifacts.audit_log import OUTCOMES, read_audit_log
 from bc_pipeline.artifacts.files import read_document
 from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import open_champion, publish, read_registry
+from bc_pipeline.artifacts.versions import open_champion, publish
 from bc_pipeline.errors import VersionConflict
 from bc_pipeline.promotion import audit, decisions, release
 

@@ -12,8 +12,8 @@ from bc_pipeline.artifacts import signing
 from bc_pipeline.artifacts.audit_log import GENESIS, AuditLine, read_audit_log
 from bc_pipeline.artifacts.audit_tip import decode_tip
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import write_registry
 from bc_pipeline.errors import ArtifactCorrupt, AuditBroken, ConfigError, SignatureInvalid
 from bc_pipeline.promotion import audit
 

@@ -9,7 +9,7 @@ import pytest
 from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.evidence import Check
-from bc_pipeline.artifacts.versions import write_registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     NoChampion,
@@ -35,7 +35,7 @@ def test_the_first_model_becomes_champion(challengers: Any) -> None:
     manifest = challengers.publish("v1")
     result = challengers.promote("v1", approved_by="dr.who")
     assert result.changed
-    assert result.registry == versions.read_registry(challengers.store)
+    assert result.registry == read_registry(challengers.store)
     live = result.registry.production
     assert (result.registry.generation, result.registry.previous) == (1, None)
     assert (live.version, live.model, live.kind) == ("v1", "Logistic regression", "first")
@@ -52,7 +52,7 @@ def test_the_first_model_becomes_champion(challengers: Any) -> None:
 
 def test_a_champion_is_replaced_and_remembered(challengers: Any) -> None:
     challengers.crown("v1", "v2")
-    registry = versions.read_registry(challengers.store)
+    registry = read_registry(challengers.store)
     assert registry.generation == 2
     assert registry.production.version == "v2"
     assert registry.previous.version == "v1"
@@ -165,7 +165,7 @@ def test_a_champion_with_another_manifest_than_the_released_one_is_refused(
     challengers: Any,
 ) -> None:
     challengers.crown("v1", "v2")
-    registry = versions.read_registry(challengers.store)
+    registry = read_registry(challengers.store)
     other = msgspec.structs.replace(registry.production, manifest_sha256="0" * 64)
     write_registry(challengers.store, msgspec.structs.replace(registry, production=other))
     for act in (challengers.promote, challengers.rollback):
@@ -277,7 +277,7 @@ def test_a_rejected_approval_unstages_and_forbids(challengers: Any) -> None:
         line for line in read_audit_log(challengers.store).lines if line.event == "approval"
     ]
     assert [line.details["approved"] for line in approvals] == [False, True]
-    live = versions.read_registry(challengers.store).production
+    live = read_registry(challengers.store).production
     assert {line.details["manifest_sha256"] for line in approvals} == {live.manifest_sha256}
 
 
@@ -295,7 +295,7 @@ def test_a_rejected_approval_keeps_the_generation_and_the_champion(challengers: 
         actor="dr.no",
     )
     assert registry == msgspec.structs.replace(staged, staging=None)
-    assert versions.read_registry(challengers.store) == registry
+    assert read_registry(challengers.store) == registry
     assert registry.generation == 2
     audit.verify(challengers.store)
 

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.audit_log import AuditLine, read_audit_log
 from bc_pipeline.artifacts.manifest import Pointer, Registry
-from bc_pipeline.artifacts.versions import write_registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import (
     ArtifactCorrupt,
@@ -121,7 +121,7 @@ def test_a_recorded_verdict(challengers: Any) -> None:
         },
     }
     assert registry.staging == pointer(challengers, "v2", "refresh")
-    assert versions.read_registry(challengers.store) == registry
+    assert read_registry(challengers.store) == registry
     assert events == [
         {
             "event": "verdict_recorded",
@@ -205,7 +205,7 @@ def test_a_promotion(challengers: Any) -> None:
         staging=None,
         previous=pointer(challengers, "v1", "first"),
     )
-    assert versions.read_registry(challengers.store) == result.registry
+    assert read_registry(challengers.store) == result.registry
     expected = {
         "at": AT,
         "event": "promotion",
@@ -275,7 +275,7 @@ def test_a_rollback(challengers: Any) -> None:
 
 def test_what_changes_nothing_returns_the_registry(challengers: Any) -> None:
     challengers.crown("v1", "v2")
-    registry = versions.read_registry(challengers.store)
+    registry = read_registry(challengers.store)
     unchanged = release.ReleaseResult(registry, changed=False)
     for version in ("v1", "v2"):
         assert challengers.promote(version) == unchanged
@@ -386,7 +386,7 @@ def test_an_approval_of_another_manifest_is_refused(challengers: Any) -> None:
 
 def test_another_manifest_in_production_is_refused(challengers: Any) -> None:
     challengers.crown("v1")
-    registry = versions.read_registry(challengers.store)
+    registry = read_registry(challengers.store)
     other = msgspec.structs.replace(registry.production, manifest_sha256="0" * 64)
     write_registry(challengers.store, msgspec.structs.replace(registry, production=other))
     error = refused(ArtifactCorrupt, challengers.promote, "v1")
@@ -470,7 +470,7 @@ def test_the_conclusion_of_a_release_is_that_of_its_start(
     for field in ("version", "generation", "actor", "at", "run_id", "problem"):
         assert getattr(concluded, field) == getattr(started, field)
     assert concluded.details == started.details | {"recovered": True}
-    assert registry == versions.read_registry(challengers.store)
+    assert registry == read_registry(challengers.store)
     assert read_audit_log(challengers.store).lines == lines
     # Then there is nothing to conclude.
     assert settled(challengers) == (registry, lines, None)

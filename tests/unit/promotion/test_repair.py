@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts.manifest import Registry
-from bc_pipeline.artifacts.versions import read_registry, write_registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.errors import ArtifactCorrupt, AuditBroken, SignatureInvalid
 from bc_pipeline.promotion import audit, transition
 from bc_pipeline.promotion.repair import repair_registry

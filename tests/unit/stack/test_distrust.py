@@ -10,6 +10,7 @@ import pytest
 
 from bc_pipeline.artifacts import signing, versions
 from bc_pipeline.artifacts.audit_log import read_audit_log
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_document import read_signed, write_signed
 from bc_pipeline.artifacts.work_folder import open_evaluated
 from bc_pipeline.clock import now, parse_time
@@ -59,7 +60,7 @@ def test_the_last_trusted_version_is_the_champion(challengers: Challengers, sett
     assert (effect.trusted, effect.distrusted) == (("a",), ("b",))
     stop_trusting(settings, former)
     assert former not in signing.load_public_keys(settings.verify_key)
-    registry = versions.read_registry(store)
+    registry = read_registry(store)
     assert (registry.generation, registry.production.version, registry.previous) == (3, "a", None)
     assert versions.open_champion(store, store.verify_key).manifest.version == "a"
     report = audit.verify(store)
@@ -198,7 +199,7 @@ def test_a_version_that_the_new_key_signed_stays(challengers: Challengers, setti
     effect = distrust(settings, former)
     stop_trusting(settings, former)
     assert (effect.champion_before, effect.champion) == ("c", "c")
-    registry = versions.read_registry(challengers.store)
+    registry = read_registry(challengers.store)
     assert (registry.generation, registry.previous.version) == (3, "a")
 
 

@@ -10,10 +10,11 @@ import pytest
 
 from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import sha256_file
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import MANIFEST
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import list_versions, open_champion, open_stored, read_registry
+from bc_pipeline.artifacts.versions import list_versions, open_champion, open_stored
 from bc_pipeline.clock import now
 from bc_pipeline.errors import SignatureInvalid, VersionNotFound
 from bc_pipeline.promotion import audit, transition

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from bc_pipeline.artifacts.versions import read_registry
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.cli.app import app
 from bc_pipeline.cli.output import UNHEALTHY
 from bc_pipeline.serving.model.model_watcher import ModelWatcher

@@ -11,6 +11,7 @@ import pytest
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts import versions
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import VersionConflict
 from bc_pipeline.problems.base import Candidate, Problem
@@ -94,11 +95,11 @@ def test_a_switch_that_passes_wins_and_exactly_one_is_promoted(
     assert kinds(result) == [("switch", True), ("refresh", True)]
     assert result["kind"] == "switch"
     store = Store(settings.home, "toy")
-    staging = versions.read_registry(store).staging
+    staging = read_registry(store).staging
     assert staging is not None
     assert staging.version == result["version"]
     steps.promote(Settings(), week(2), result["version"])
-    registry = versions.read_registry(store)
+    registry = read_registry(store)
     assert (registry.generation, registry.staging) == (2, None)
     with pytest.raises(VersionConflict):
         steps.promote(Settings(), week(2), result["challengers"][1]["version"])

@@ -16,6 +16,7 @@ from bc_pipeline import steps
 from bc_pipeline.artifacts import signed_bundle, versions, work_folder
 from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.files import encode_document
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import ArtifactCorrupt, EvidenceMismatch, SignatureInvalid
 from bc_pipeline.problems.base import Problem
@@ -222,7 +223,7 @@ def test_rewritten_numbers_are_not_the_signed_ones(
     with pytest.raises(SignatureInvalid, match=r"evidence\.json was changed"):
         workflow.steps["decide"]()
     assert not volume.versions.exists()
-    assert versions.read_registry(volume).production is None
+    assert read_registry(volume).production is None
 
 
 def test_signed_numbers_that_the_model_does_not_give_are_refused(

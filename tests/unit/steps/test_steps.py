@@ -12,9 +12,10 @@ import pytest
 from msgspec import to_builtins
 
 from bc_pipeline import steps
-from bc_pipeline.artifacts import signed_bundle, versions, work_folder
+from bc_pipeline.artifacts import signed_bundle, work_folder
 from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.artifacts.manifest import DagCode
+from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
@@ -84,7 +85,7 @@ def test_a_refresh_follows_and_a_noisy_challenger_does_not(
     assert bad["reasons"]
     with pytest.raises(NotReleasable):
         steps.promote(Settings(), week(3), bad["version"])
-    production = versions.read_registry(volume).production
+    production = read_registry(volume).production
     assert production is not None
     assert production.version == refresh["version"]
 
@@ -95,7 +96,7 @@ def test_a_backfilled_run_leaves_a_verdict_and_moves_nothing(
     land("base.csv", 1, "2026-02-01")
     verdict = judge(week(1, live=False))
     assert verdict["passed"]
-    assert versions.read_registry(volume).staging is None
+    assert read_registry(volume).staging is None
     with pytest.raises(NotReleasable):
         steps.promote(Settings(), week(1, live=False), verdict["version"])
     found = steps.verdict(Settings(), "toy", verdict["version"])

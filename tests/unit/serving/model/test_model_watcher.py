@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from bc_pipeline import clock
 from bc_pipeline.artifacts import signed_bundle, signing
 from bc_pipeline.artifacts.manifest import Registry
+from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, MODEL, encrypt_if_model
-from bc_pipeline.artifacts.versions import read_registry, write_registry
 from bc_pipeline.encryption import load_cipher
 from bc_pipeline.serving.model import loaded_model, model_watcher
 from bc_pipeline.serving.model.loaded_model import load_folder

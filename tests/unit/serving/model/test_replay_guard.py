@@ -13,14 +13,14 @@ from structlog.testing import capture_logs
 
 from bc_pipeline.artifacts.files import encode_document, locked, sha256_bytes
 from bc_pipeline.artifacts.manifest import Pointer, Registry
-from bc_pipeline.artifacts.signed_document import find_signature, make_signature
-from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.versions import (
+from bc_pipeline.artifacts.registry import (
     SignedRegistry,
     decode_registry,
     read_registry,
     write_registry,
 )
+from bc_pipeline.artifacts.signed_document import find_signature, make_signature
+from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import ArtifactCorrupt, GenerationReplayed, SignatureInvalid
 from bc_pipeline.promotion.audit import append
 from bc_pipeline.serving.model import replay_guard
