@@ -26,7 +26,7 @@ def format_time(moment: datetime) -> str:
 
 
 def time_defect(moment: datetime, at: datetime | None = None) -> str | None:
-    """What is wrong with a time, without its subject; None where it is plausible.
+    """The defect of a time, as a phrase without its subject; None where it is plausible.
 
     Parameters
     ----------
@@ -42,7 +42,7 @@ def time_defect(moment: datetime, at: datetime | None = None) -> str | None:
 
 
 def file_time_defect(modified: float) -> str | None:
-    """Why a file with this time of modification is not taken, and what to do; None where it is.
+    """Why a file with this time of modification is refused, and what to do; None where it is not.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def parse_time(text: str, name: str = "time") -> datetime:
     Parameters
     ----------
     name : str
-        Of what the text was given for, for the error.
+        Name of the option or field that holds the text, for the error.
 
     Raises
     ------

@@ -43,7 +43,7 @@ def corrected_resampled_t(differences: np.ndarray, test_share: float, level: flo
 
     Losses of different folds are not independent, because their train rows overlap, so the
     plain t-test rejects too often. The variance of the mean of J
-    differences is therefore taken as ``(1 / J + n_test / n_train) * s^2``, with J - 1
+    differences is therefore estimated as ``(1 / J + n_test / n_train) * s^2``, with J - 1
     degrees of freedom.
 
     Parameters

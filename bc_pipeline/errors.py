@@ -34,7 +34,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── AuditBroken         the hash chain of the audit log does not hold
     │   ├── BackupInvalid       a backup is damaged, cut short, or not one
     │   └── StoreUnfit          the volume is of another format, or was restored in part only
-    ├── RequestRefused          a request to the service is not taken
+    ├── RequestRefused          a request to the service is refused
     │   ├── BodyUnreadable      the body is not in the format that it is declared as
     │   ├── BodyTooLarge
     │   ├── BodyTooSlow         the body did not arrive in time
@@ -50,7 +50,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   └── OutcomeConflict     another outcome is recorded for the prediction
     ├── StackError              a process of the embedded stack is not as it should be
     │   └── AirflowRefused      Airflow answered with an error
-    └── TransientError          worth another try: a service is away, a lock is held
+    └── TransientError          worth another try: a service does not answer, a lock is held
         ├── AirflowAway         Airflow does not answer
         └── RecordsAway         the prediction log or its database cannot be written
 """
@@ -174,7 +174,7 @@ class _DefectiveInput(DataError):
 
 
 class FileRefused(_DefectiveInput, code="file-refused"):
-    """A file as a whole cannot be read; nothing of it was taken."""
+    """A file as a whole cannot be read; none of its rows was ingested or scored."""
 
 
 class SchemaMismatch(_DefectiveInput, code="schema-mismatch"):
@@ -356,7 +356,7 @@ class StoreUnfit(StoreError, code="store-unfit"):
 
 
 class RequestRefused(PipelineError, code="request-refused"):
-    """A request to the service is not taken."""
+    """A request to the service is refused."""
 
 
 class BodyUnreadable(RequestRefused, code="body-unreadable"):
@@ -453,7 +453,7 @@ class AirflowRefused(StackError, code="airflow-refused"):
 
 
 class TransientError(PipelineError, code="transient"):
-    """Worth another try: a service is away or a lock is held."""
+    """Worth another try: a service does not answer, or a lock is held."""
 
 
 class AirflowAway(TransientError, code="airflow-away"):

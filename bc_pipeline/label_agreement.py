@@ -1,7 +1,7 @@
 """How well the labels of a batch agree with what is known of the two classes.
 
 A file whose labels are swapped looks sound by itself: both labels occur, every value is plausible.
-A likelihood ratio compares the two explanations, labels as given and labels swapped.
+A likelihood ratio compares the two explanations, labels as in the file and labels swapped.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Agreement:
     against : int
         Rows whose log-odds are on the other side than their label.
     log_ratio : float
-        Log-likelihood ratio of "labels as given" to "labels swapped".
+        Log-likelihood ratio of "labels as in the file" to "labels swapped".
     auc : float or None
         Probability that a positive row has higher log-odds than a negative one; None where all
         rows have one label.
@@ -84,7 +84,7 @@ def measure_agreement(log_odds: np.ndarray, positive: np.ndarray) -> Agreement:
     log_odds : array of float, shape (n,)
         Of the positive label.
     positive : array of bool, shape (n,)
-        Labels as given.
+        Labels as in the file.
     """
     positive = np.asarray(positive, dtype=bool)
     signed = np.where(positive, 1.0, -1.0) * np.clip(log_odds, -EVIDENCE_CAP, EVIDENCE_CAP)
@@ -118,7 +118,7 @@ def require_agreement(
     """Refuse labels that contradict other evidence, and codes that nothing gives a meaning.
 
     Words and codes of one file are compared separately. Fewer than `SWAPPED_MINIMUM` rows with
-    words or declared codes are taken as they are.
+    words or declared codes are accepted without this comparison.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What the label codes of a file mean, as somebody declares it."""
+"""The declared meaning of a file's label codes."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ MAX_ID_LENGTH = 200
 # Longer names are no features, and appear in no message.
 MAX_NAME_LENGTH = 80
 _CLOSE_WORD = 0.75
-# Of two features that resemble an unknown name, one has to do so better by this to be suggested.
+# A feature is suggested for an unknown name if it resembles the name by this much more than
+# any other feature does.
 _CLEARLY_BETTER = 0.06
 # Decimal digits only: no hexadecimal, no underscores, no thousands separators.
 NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"

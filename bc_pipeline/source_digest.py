@@ -130,7 +130,7 @@ class _Definitions:
 
 
 def _names(node: ast.AST) -> Iterator[tuple[str, ...]]:
-    """Every name that is read, with the attribute that is taken of it, if any."""
+    """Every name that is read, with the attribute of it that is read, if any."""
     for part in ast.walk(node):
         if isinstance(part, ast.Attribute) and isinstance(part.value, ast.Name):
             yield part.value.id, part.attr

@@ -208,7 +208,7 @@ class AuditLog:
             )
 
     def require_tip(self, tip: AuditTip) -> None:
-        """Check that the log still has the line of a tip that was taken earlier.
+        """Check that the log still has the line of a tip that was stored earlier.
 
         Raises
         ------

@@ -226,7 +226,7 @@ class RecipeIdentity(Document, frozen=True, kw_only=True):
     ----------
     same : bool
         Whether a candidate has the champion's name and the same builder, which is known by the
-        digest of its source or by `difference`. The champion's parameters can be given to it.
+        digest of its source or by `difference`. It can be built with the champion's parameters.
     difference : float or None
         Largest difference between the champion's probabilities and those of the builder fitted
         to the champion's train rows; only where the digests are not equal.

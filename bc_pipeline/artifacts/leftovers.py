@@ -1,4 +1,4 @@
-"""Temporary files and folders of killed processes, and how they are told from those in use.
+"""Temporary files and folders of killed processes, and how they differ from those in use.
 
 A process locks the temporary file or folder that it writes to (`flock`); the lock ends with the
 process, however it ends. What has the suffix of a temporary entry and is not locked was left.

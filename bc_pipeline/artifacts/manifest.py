@@ -181,7 +181,7 @@ class DecisionRule:
         probabilities : array of float64, shape (rows,)
             Of the positive class.
         rows : int
-            How many rows the model was given.
+            Number of rows that the model was asked about.
 
         Returns
         -------

@@ -39,7 +39,7 @@ _READS = 5
 
 
 def signed_bytes(name: str, sha256: str) -> bytes:
-    """What a signature is made of.
+    """The bytes that are signed: a file's name and digest.
 
     Parameters
     ----------

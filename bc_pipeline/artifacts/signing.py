@@ -36,7 +36,7 @@ _PUBLIC_BLOCK = re.compile(rb"-----BEGIN PUBLIC KEY-----.*?-----END PUBLIC KEY--
 
 
 def make_keys(private_path: Path, public_path: Path) -> None:
-    """Make a key pair; an existing pair is kept, and a missing public key is written again.
+    """Make a key pair; an existing pair stays, and a missing public key is written again.
 
     Raises
     ------

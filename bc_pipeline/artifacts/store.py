@@ -80,7 +80,7 @@ class Store:
 
     @property
     def batch_histories(self) -> Path:
-        """What was decided about batches later; a batch without a file counts since it arrived."""
+        """Decisions about a batch; a batch without the file counts since it arrived."""
         return self.data / "batch_history"
 
     def batch_history(self, batch: str) -> Path:
@@ -218,7 +218,7 @@ class Store:
         return self.home / "scores" / self.problem
 
     def distrusted(self, key_id: str) -> Path:
-        """What a compromised signing key signed, at its paths on the volume."""
+        """Files that a compromised signing key signed, at their former paths."""
         return self.home / "distrusted" / key_id
 
     @property

@@ -20,7 +20,7 @@ FILE = "store.json"
 RESTORING = ".restore"
 _FIRST = 1
 _LOCK = ".store.lock"
-# What the pipeline writes; a volume without any of it has never been used.
+# Files that every use of the pipeline writes; a volume without any of them was never used.
 _WRITTEN = (
     "data/*/batches/*.json",
     "data/*/validations/*.json",

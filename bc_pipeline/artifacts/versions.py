@@ -68,7 +68,7 @@ def publish(
     """Sign a challenger's files, publish them as an immutable version, and remove the folder.
 
     If the version exists already, the run is being repeated: the stored version is verified
-    and kept, and `folder` is removed.
+    and stays, and `folder` is removed.
 
     Parameters
     ----------

@@ -122,7 +122,7 @@ class ArchiveWriter:
         member = tarfile.TarInfo(name)
         member.size, member.mode, member.mtime = size, mode, modified
         self._tar.addfile(member, content)
-        # tarfile collects members for lookups, which a stream does not need.
+        # tarfile collects members for lookups, which a stream does not need; its stubs omit them.
         self._tar.members.clear()  # type: ignore[attr-defined]
 
 
@@ -214,6 +214,7 @@ def _read_members(tar: tarfile.TarFile, receive: Receiver) -> BackupManifest:
     files: set[str] = set()
     folders: set[str] = set()
     while (member := tar.next()) is not None:
+        # As in `ArchiveWriter._append`.
         tar.members.clear()  # type: ignore[attr-defined]
         content = tar.extractfile(member)
         assert content is not None  # only regular files pass `_StrictTarInfo`

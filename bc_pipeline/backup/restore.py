@@ -69,7 +69,7 @@ def restore_backup(
     Parameters
     ----------
     replace : bool
-        Set aside existing content, in the same folder; otherwise it is an error.
+        Whether existing content is moved to a folder beside it; otherwise it is an error.
 
     Raises
     ------
@@ -145,7 +145,7 @@ def _require_stopped(settings: Settings, records: Path) -> None:
 
 
 def _list_existing(root: Path, settings: Settings, *, replace: bool) -> list[Path]:
-    """Existing content that is to be set aside, where that is allowed."""
+    """Existing content that the restore will move away, where `replace` allows that."""
     existing = restore_staging.list_existing(root)
     if existing and not replace:
         raise ConfigError(

@@ -79,7 +79,7 @@ def move_into_place(root: Path, existing: list[Path]) -> Path | None:
     Parameters
     ----------
     existing : list of Path
-        Former content, which is set aside before.
+        Former content, which is moved to a folder of its own before.
 
     Returns
     -------

@@ -33,7 +33,7 @@ class _Commands(TyperGroup):
     """Refuses empty arguments, and ends a command that fails with the exit code of its error."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # A script whose variable is not set: no default may be taken instead.
+        # A script whose variable is not set passes it: a default would hide the mistake.
         empty = [number for number, text in enumerate(args, 1) if not text]
         empty_options = [text for text in args if re.fullmatch(r"--[a-z-]+=", text)]
         if empty or empty_options:

@@ -172,7 +172,7 @@ def rotate_encryption(
 
 
 def _removal(settings: Settings, key_id: str) -> list[str]:
-    """What remains to be done so that no reader trusts a key."""
+    """The steps that remain until no reader trusts a key."""
     path = settings.verify_key
     keys = list(load_public_keys(path))
     if key_id not in keys:

@@ -37,7 +37,7 @@ _OPEN_FILE = re.compile(r"/(?:proc/(?:self|thread-self|\d+)/fd|dev/fd)/\d+")
 
 @dataclass(frozen=True)
 class OutputFile:
-    """Where a command writes.
+    """The file or stream that a command writes to.
 
     Attributes
     ----------
@@ -72,7 +72,7 @@ def output_file(
     force : bool
         Whether existing files may be replaced.
     ask : bool
-        Whether a user at a terminal is asked otherwise.
+        Whether a user at a terminal confirms it otherwise.
     side : callable, optional
         Gives a file beside the path that is written too.
     source : Path, optional
@@ -272,7 +272,7 @@ def _is_own(link: Path) -> bool:
 def _copy(source: int, target: int) -> None:
     writable = select.poll()
     writable.register(target, select.POLLOUT)
-    # So much a pipe takes at once if it takes anything, even where it would block.
+    # A pipe that is ready for writing accepts PIPE_BUF bytes without blocking (POSIX).
     size = _COPY_BYTES if stat.S_ISREG(os.fstat(target).st_mode) else select.PIPE_BUF
     while data := os.read(source, size):
         while data:

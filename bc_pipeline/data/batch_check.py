@@ -200,7 +200,7 @@ def _residuals(fitted: np.ndarray, rows: np.ndarray) -> np.ndarray:
 
 
 def _is_constant(rows: np.ndarray) -> np.ndarray:
-    """Where all rows have one value; the standard deviation need not be zero, by rounding."""
+    """Whether each feature has one value in all rows; rounding can make its deviation nonzero."""
     return np.asarray(np.ptp(rows, axis=0) == 0)
 
 

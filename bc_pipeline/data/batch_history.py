@@ -128,7 +128,7 @@ State = Literal["counts", "held", "not checked", "withdrawn", "restored", "accep
 
 
 def batch_state(batch: BatchDocument, history: BatchHistory) -> State:
-    """What was decided about a batch last; without a decision, what its check says."""
+    """The last decision about a batch; without one, the result of its check."""
     last = history.last_event()
     if last is not None:
         return last.event

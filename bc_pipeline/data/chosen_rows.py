@@ -25,7 +25,7 @@ class BatchRows(NamedTuple):
     Attributes
     ----------
     order : tuple of int and datetime
-        The batch's number and time of arrival, by which rows are taken when groups are formed.
+        The batch's number and time of arrival: the order in which its rows enter groups.
     counts : bool
         Whether the rows may be chosen.
     """
@@ -52,14 +52,14 @@ class ChosenRows(NamedTuple):
 
 
 class _Groups(NamedTuple):
-    """What is known of each row key.
+    """The group of each row, by its key.
 
     Attributes
     ----------
     first : dict of str to str
         Key of the first row of the row's group.
     position : dict of str to int
-        In the order in which the rows were taken.
+        In the order in which the rows entered groups.
     bridging : frozenset of str
         Keys of the rows that are near-twins of the first rows of several groups.
     """
@@ -75,7 +75,7 @@ def choose_rows(policy: NearTwinPolicy | None, batches: Sequence[BatchRows]) -> 
     Parameters
     ----------
     batches : sequence of BatchRows
-        One that counts, or more; a row that several of them have is taken from the first one, with
+        One that counts, or more; a row that several of them have comes from the first one, with
         the first id and metadata that any of them gives.
     """
     groups = _form_groups(policy, batches)
@@ -106,8 +106,8 @@ def choose_rows(policy: NearTwinPolicy | None, batches: Sequence[BatchRows]) -> 
 def _form_groups(policy: NearTwinPolicy | None, batches: Sequence[BatchRows]) -> _Groups:
     joined = _join(batches)
     orders = [batch.order for batch in batches for _ in batch.rows.keys]
-    taken = sorted(range(len(orders)), key=lambda row: (orders[row], joined.keys[row]))
-    distinct = [taken[n] for n in first_of_each([joined.keys[row] for row in taken])]
+    ordered = sorted(range(len(orders)), key=lambda row: (orders[row], joined.keys[row]))
+    distinct = [ordered[n] for n in first_of_each([joined.keys[row] for row in ordered])]
     keys = [joined.keys[row] for row in distinct]
     group, first, bridging = find_groups(policy, joined.values[distinct])
     return _Groups(

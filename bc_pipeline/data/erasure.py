@@ -42,7 +42,7 @@ class UserFiles:
     ----------
     files : tuple of LandedLines
     unread : tuple of str
-        Files that could not be read, so that nobody knows.
+        Files that could not be read, and so may hold further rows.
     """
 
     files: tuple[LandedLines, ...]
@@ -120,7 +120,7 @@ def find_sample(
 def _of_other_ids(
     problem: Problem, rows: Sequence[LabelledRows], matcher: SampleMatcher, values: np.ndarray
 ) -> np.ndarray:
-    """Where values are those of rows with another id: array of bool, shape (n,).
+    """Whether values are those of rows with another id: array of bool, shape (n,).
 
     Callers name samples as they like, so the id of a prediction may be another person's.
     """

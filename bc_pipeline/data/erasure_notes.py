@@ -62,7 +62,7 @@ class LandedLines(Document, frozen=True):
 
 
 class ErasureNote(Document, frozen=True, kw_only=True):
-    """What was erased, and why.
+    """The rows that were erased, and why.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class ErasureNote(Document, frozen=True, kw_only=True):
     candidates: int = 0
 
     def find(self, path: str) -> ErasedRows | None:
-        """What the note says of a file on the volume."""
+        """The entry of the note about a file on the volume."""
         return next((rows for rows in self.rows if rows.path == path), None)
 
 

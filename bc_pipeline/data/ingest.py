@@ -61,7 +61,7 @@ class IngestReport:
 
 
 @dataclass(frozen=True)
-class TakenFile:
+class IngestedFile:
     """The batch of a file, and whether it was known before."""
 
     document: BatchDocument
@@ -89,7 +89,7 @@ def take_file(
     profile: ClassProfile | None = None,
     *,
     needs_check: bool = False,
-) -> TakenFile:
+) -> IngestedFile:
     """Make a batch of a labelled file; the same bytes again give the stored batch.
 
     A stored batch keeps its time of arrival, and stays withdrawn where it is.
@@ -130,7 +130,7 @@ def take_file(
     declared = label_codes or read_declared_codes(path, problem.labels)
     if known := find_batch(store, batch):
         require_same_codes(known, declared, path.name)
-        return TakenFile(known, known=True)
+        return IngestedFile(known, known=True)
     arrival = checked_time(arrived_at, "arrived_at") if arrived_at else _time_of_arrival(path)
     labels = problem.labels.with_codes(declared) if declared else problem.labels
     read = read_labelled(path, problem, labels)
@@ -143,14 +143,14 @@ def take_file(
     check_labels(path.name, read, problem, labels, profile, declared=declared is not None)
     with locked(store.lock(store.batches)):
         if known := find_batch(store, batch):
-            return TakenFile(known, known=True)
+            return IngestedFile(known, known=True)
         accepted.refresh()
         codes = labels.codes if read.coded.any() else {}
         document = store_batch(
             path.name, arrival, read, codes, problem, store, accepted, needs_check=needs_check
         )
     _log_ingested(document, time.monotonic() - began)
-    return TakenFile(document, known=False)
+    return IngestedFile(document, known=False)
 
 
 def ingest_landing(
@@ -182,7 +182,7 @@ def ingest_landing(
     refused, new, withdrawn, times_kept = [], set(), [], []
     for modified, name, path in sorted(landed):
         try:
-            taken = take_file(
+            ingested = take_file(
                 path,
                 problem,
                 store,
@@ -193,15 +193,15 @@ def ingest_landing(
         except DataError as error:
             refused.append((printable_name(name), error.to_dict()))
             continue
-        batch = taken.document.batch
-        if not taken.known:
+        batch = ingested.document.batch
+        if not ingested.known:
             new.add(batch)
-        elif int(modified) != int(taken.document.arrival.timestamp()):
+        elif int(modified) != int(ingested.document.arrival.timestamp()):
             times_kept.append(name)
         if is_withdrawn(store, batch):
             withdrawn.append(name)
         else:
-            batches[batch] = taken.document
+            batches[batch] = ingested.document
     return IngestReport(
         tuple(batches.values()),
         tuple(refused),

@@ -1,6 +1,6 @@
 """Near-twins: rows that are records of the same sample at different precision.
 
-Near-twins form a group. Rows are taken in an order, the earliest first: a row that is no
+Near-twins form a group. Rows are grouped in an order, the earliest first: a row that is no
 near-twin of the first row of a group is the first row of a new group, every other row belongs to
 the group whose first row it is a near-twin of, and is a bridging row if there are several (the
 leader algorithm; Hartigan, Clustering Algorithms, 1975, chapter 3). First rows are never
@@ -25,7 +25,7 @@ _REACH = 1 + 1e-9
 class GroupIndex:
     """The first rows of groups, searchable by their scaled values.
 
-    The rows are kept in k-d trees of doubling sizes, so that adding a few rows to many does not
+    The rows are stored in k-d trees of doubling sizes, so that adding a few rows to many does not
     build a tree of all; within a tree, scipy's search skips what is out of reach.
 
     Parameters
@@ -103,7 +103,7 @@ class GroupIndex:
         found = [np.full((len(points), 2), NO_GROUP)]
         for _, numbers, tree in self._parts:
             _, rows = tree.query(points, k=2, p=np.inf, distance_upper_bound=_REACH)
-            # Where it finds nothing, the tree answers with its number of rows.
+            # For a neighbour that it does not find, the tree returns its number of rows.
             found.append(np.append(numbers, NO_GROUP)[rows])
         return np.sort(np.concatenate(found, axis=1), axis=1)[:, :2]
 
@@ -111,7 +111,7 @@ class GroupIndex:
 def find_groups(
     policy: NearTwinPolicy | None, values: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Group rows that are given in order, the earliest first.
+    """Group rows in their order, the earliest first.
 
     Parameters
     ----------

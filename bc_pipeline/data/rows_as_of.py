@@ -52,10 +52,10 @@ class RowsAsOf(LabelledRows):
 def rows_as_of(problem: Problem, store: Store, as_of: str) -> RowsAsOf:
     """Collect the rows of every batch that had arrived by `as_of` and was not withdrawn by then.
 
-    A row that occurs in several batches is taken from the one that arrived first. Of a group of
-    near-twins the first row is taken: by the order in which the batches were made, then by key.
-    The rows of the last call are kept in memory, and returned again while the batches' files are
-    the same.
+    A row that occurs in several batches comes from the one that arrived first. Of a group of
+    near-twins the first row is chosen: by the order in which the batches were made, then by key.
+    The rows of the last call are cached in memory, and returned again while the batches' files
+    are the same.
 
     Raises
     ------

@@ -61,7 +61,7 @@ class SampleMatcher:
         return other
 
     def by_id(self, ids: Sequence[str | None]) -> np.ndarray:
-        """Where a row has one of the ids: array of bool, shape (n,)."""
+        """Whether each row has one of the ids: array of bool, shape (n,)."""
         found = [bool(name) and canonical_sample_id(str(name)) in self._ids for name in ids]
         return np.array(found, dtype=bool)
 
@@ -72,7 +72,7 @@ class SampleMatcher:
         return found
 
     def __call__(self, ids: Sequence[str | None], values: np.ndarray) -> np.ndarray:
-        """Where a row is one of the sample's.
+        """Whether each row is one of the sample's.
 
         Parameters
         ----------
@@ -141,7 +141,7 @@ def _first_rows(
     keys = [key for batch in batches for key in batch.rows.keys]
     orders = [batch.order for batch in batches for _ in batch.rows.keys]
     values = np.concatenate([np.empty((0, features)), *(batch.rows.values for batch in batches)])
-    taken = sorted(range(len(keys)), key=lambda row: (orders[row], keys[row]))
-    distinct = [taken[n] for n in first_of_each([keys[row] for row in taken])]
+    ordered = sorted(range(len(keys)), key=lambda row: (orders[row], keys[row]))
+    distinct = [ordered[n] for n in first_of_each([keys[row] for row in ordered])]
     firsts: np.ndarray = values[distinct][find_groups(policy, values[distinct])[1]]
     return firsts

@@ -153,7 +153,7 @@ def make_snapshot(problem: Problem, store: Store, as_of: str) -> Snapshot:
 def load_dataset(problem: Problem, store: Store, digest: str) -> Dataset:
     """Read a stored dataset by its name, and verify it.
 
-    The last dataset is kept in memory, and returned again while its files are the same.
+    The last dataset is cached in memory, and returned again while its files are the same.
 
     Raises
     ------

@@ -75,7 +75,7 @@ def hash_position(salt: str, key: str) -> float:
 def split(policy: SplitPolicy, dataset: Dataset, near_twins: NearTwinPolicy | None = None) -> Split:
     """Divide a dataset by a problem's split policy.
 
-    The last split is kept in memory; its arrays are read-only.
+    The last split is cached in memory; its arrays are read-only.
 
     Raises
     ------

@@ -103,7 +103,7 @@ def model_card(
 
 
 def _headline(problem: Problem, evaluation: Evaluation) -> str:
-    """What to expect on new rows: nested cross-validation, which no choice has used."""
+    """Expected figures on new rows: nested cross-validation, which no choice has used."""
     nested, pooled = evaluation.nested, evaluation.cross_validation
     if nested is None:
         return "This evaluation has no nested cross-validation."

@@ -10,7 +10,7 @@ from bc_pipeline.artifacts.evidence import Separation, Separations
 from bc_pipeline.data.class_separation import class_areas
 from bc_pipeline.problems.base import LeakPolicy, Problem
 
-# Of either class. Fewer are separated by good features by chance.
+# Rows of each class that are needed: good features separate fewer by chance.
 _FEWEST_ROWS = 5
 
 

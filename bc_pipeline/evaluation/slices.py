@@ -11,7 +11,7 @@ import numpy as np
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.problems.base import Problem
 
-# Of one column.
+# Subgroups of one column.
 _MOST_SUBGROUPS = 20
 _SUBGROUP_ROWS = 10
 

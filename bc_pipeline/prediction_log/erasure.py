@@ -44,7 +44,7 @@ _PAUSE_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class LoggedSample:
-    """What the log has of a person.
+    """A person's predictions in the log.
 
     Attributes
     ----------
@@ -52,7 +52,7 @@ class LoggedSample:
         Of the predictions.
     values : array of float64, shape (n, n_features)
     unread : tuple of str
-        Quarantined files that cannot be decoded, so that nobody knows.
+        Quarantined files that cannot be decoded, and so may hold further predictions.
     """
 
     ids: frozenset[str]

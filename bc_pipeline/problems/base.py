@@ -154,7 +154,7 @@ class Floor:
         ``nested`` has metrics of calls alone: neither model nor threshold saw the row.
     proven : float or None
         For a sensitivity or specificity: what its one-sided 95 % lower bound must reach, so that
-        a few rows without an error are not taken for evidence.
+        a few rows without an error are no evidence.
     """
 
     metric: str
@@ -295,7 +295,7 @@ class Slice:
 
 @dataclass(frozen=True)
 class Study:
-    """Where the problem's data come from, for the model card (TRIPOD+AI, 2024).
+    """The origin of the problem's data, for the model card (TRIPOD+AI, 2024).
 
     Attributes
     ----------

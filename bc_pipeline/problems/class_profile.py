@@ -1,4 +1,4 @@
-"""What the two classes of a problem look like, as far as to notice swapped labels."""
+"""Mean and deviation of each feature in the two classes, which show swapped labels."""
 
 from __future__ import annotations
 

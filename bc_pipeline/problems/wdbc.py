@@ -243,8 +243,8 @@ WDBC = Problem(
         # rows, and new rows as they come. bench/sequential.py measures both over a year.
         switch_alpha=0.025,
         sequential_alpha=0.025,
-        # Of the support vector machine, the best recipe, on the 569 public rows.
-        # bench/leak_checks.py measures the bounds.
+        # The figures of the support vector machine, the best recipe, on the 569 public rows;
+        # bench/leak_checks.py measures them.
         leak=LeakPolicy(brier=0.0172, deviation=0.0893),
         slice_minimum_rows=8,
         slice_sensitivity=0.75,

@@ -1,4 +1,4 @@
-"""What must hold of an audit log's lines: their times, their generations, and the registry."""
+"""Rules of an audit log's lines: their times, their generations, and the registry."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Checks that a challenger is not too good: a feature that was made from the label.
 
-Such a leak makes the figures of cross-validation and of the holdout better alike, and is not there
-when the model is asked about new patients. A comparison with the champion takes it for a gain.
+Such a leak improves the figures of cross-validation and of the holdout alike, and is missing in
+rows of new patients. A comparison with the champion would count it as a gain.
 """
 
 from __future__ import annotations

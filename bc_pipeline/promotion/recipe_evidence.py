@@ -1,6 +1,6 @@
 """Whether rows in the order in which they came show that another recipe is better.
 
-Nothing is kept between runs: the order of the rows follows from the batches, and no later row
+Nothing is stored between runs: the order of the rows follows from the batches, and no later row
 changes the prediction of an earlier one. So a repeated run counts no row twice, a backfill has the
 evidence of its as-of time, and the gate can compute all of it again.
 """

@@ -50,7 +50,7 @@ def sequential_gain(policy: GatePolicy, evidence: SequentialEvidence | None) -> 
 
 
 def _bound(policy: GatePolicy, evidence: SequentialEvidence) -> float:
-    """Of the logarithm of the e-value: each of the other recipes has an equal share of alpha."""
+    """Bound of the log e-value; alpha is shared equally among the compared recipes."""
     return math.log(evidence.recipes / policy.sequential_alpha)
 
 

@@ -129,7 +129,7 @@ def choose_engine(
 
 
 class BatchJob(Document, frozen=True, kw_only=True):
-    """Files to score; the champion is given by name and digest, so that it cannot change.
+    """Files to score; the champion is named with its digest, so that it cannot change.
 
     Attributes
     ----------

@@ -246,7 +246,7 @@ class HttpProtocol(HttpToolsProtocol):
     # Timeouts ---------------------------------------------------------------------------
 
     def check_timeout(self, now: float, limit: float) -> None:
-        """Close the connection if its client has kept the server waiting for too long.
+        """Close the connection if the server has waited for its client for too long.
 
         Parameters
         ----------

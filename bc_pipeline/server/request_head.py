@@ -101,7 +101,7 @@ def origin_form(target: bytes, method: bytes) -> bytes:
     Raises
     ------
     HeadRefused
-        For what a proxy would be asked.
+        Where the target is one for a proxy.
     httptools.HttpParserInvalidURLError
     """
     if target == b"*" and method == b"OPTIONS":

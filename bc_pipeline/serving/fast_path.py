@@ -3,7 +3,7 @@
 It calls the functions of the documented route, without coroutines, routing and request
 objects, and answers only requests that succeed. All others, those beyond a rate limit too, go to
 the documented route, which reports their defects; for them the fast path has recorded nothing and
-given back what it had counted. A request is counted before its answer is computed and recorded. A
+undone what it had counted. A request is counted before its answer is computed and recorded. A
 test asserts that both ways give the same bytes.
 """
 

@@ -44,7 +44,7 @@ class LandedRows(msgspec.Struct):
     Attributes
     ----------
     batch : str
-        Name that the batch has once a retrain has taken it in.
+        Name that the batch has once a retrain has ingested it.
     known : bool
         Whether the same file was landed before.
     usable : int

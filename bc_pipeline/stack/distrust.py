@@ -1,4 +1,4 @@
-"""What a compromised signing key signed from a time on is trusted no longer.
+"""Withdraws trust from the signatures that a compromised key made from a time on.
 
 The times in documents prove nothing: who has the key can write any. So the trusted part is what
 the audit log shows up to its last line before that time, or up to a tip that was stored
@@ -114,7 +114,7 @@ def distrust_key(
 
 @dataclass(frozen=True)
 class _Plan:
-    """What stays trusted of what a key signed, by the audit log."""
+    """The signatures of a key that stay trusted, by the audit log."""
 
     key_id: str
     log: AuditLog

@@ -46,7 +46,7 @@ class Entry:
     kind : str
         Such as ``version``.
     why : str
-        Why it is kept, or goes.
+        Why it stays, or is removed.
     bytes : int
     """
 
@@ -62,7 +62,7 @@ class _Item:
     kind: str
     name: str
     paths: tuple[Path, ...]
-    kept_because: str
+    why: str
 
 
 def prune(settings: Settings, problem: str, *, actor: str, dry_run: bool = False) -> list[Entry]:
@@ -72,12 +72,12 @@ def prune(settings: Settings, problem: str, *, actor: str, dry_run: bool = False
     ------
     AuditBroken
     SignatureInvalid, ArtifactCorrupt
-        Where something that is kept cannot be read, so that nobody knows what it needs.
+        Where something that stays cannot be read, and with it the list of what it needs.
     TransientError
     """
     store = Store.of(settings, problem)
     oldest = now() - timedelta(days=settings.retain_days)
-    # No release, no snapshot and no ingest may begin to need what goes.
+    # Under these locks no release, snapshot or ingest begins to refer to what is removed.
     with (
         locked(store.lock(store.batches)),
         locked(store.lock(store.datasets)),
@@ -85,7 +85,7 @@ def prune(settings: Settings, problem: str, *, actor: str, dry_run: bool = False
     ):
         items = list(_items(store, registry, lines, oldest, settings.retain_versions))
         entries = [_entry(item, oldest) for item in items]
-        gone = [item for item in items if not item.kept_because]
+        gone = [item for item in items if not item.why]
         if not dry_run:
             _record(store, registry, lines, [i.name for i in gone if i.kind == "version"], actor)
             for item in gone:
@@ -100,7 +100,7 @@ def prune(settings: Settings, problem: str, *, actor: str, dry_run: bool = False
 def _items(
     store: Store, registry: Registry, lines: list[AuditLine], oldest: datetime, count: int
 ) -> Iterator[_Item]:
-    """Everything that may be pruned, with why it is kept; empty where it goes."""
+    """Everything that may be pruned, with why it stays; empty where it is removed."""
     manifests: list[Manifest] = []
     for version, why in _version_reasons(store, registry, lines, oldest, count).items():
         if why:
@@ -143,7 +143,7 @@ def _items(
 def _version_reasons(
     store: Store, registry: Registry, lines: list[AuditLine], oldest: datetime, count: int
 ) -> dict[str, str]:
-    """Why each version is kept; empty where it goes."""
+    """Why each version stays; empty where it is removed."""
     reasons: dict[str, str] = {}
     for alias in ("production", "staging", "previous"):
         pointer = getattr(registry, alias)
@@ -195,9 +195,9 @@ def _remove(path: Path) -> None:
 
 
 def _entry(item: _Item, oldest: datetime) -> Entry:
-    why = item.kept_because or f"not needed, and from before {oldest:%Y-%m-%d}"
+    why = item.why or f"not needed, and from before {oldest:%Y-%m-%d}"
     size = sum(file.stat().st_size for path in item.paths for file in _files(path))
-    return Entry(item.kind, item.name, not item.kept_because, why, size)
+    return Entry(item.kind, item.name, not item.why, why, size)
 
 
 def _files(path: Path) -> Iterable[Path]:

@@ -15,7 +15,7 @@ from bc_pipeline.settings import Settings
 
 
 def repair(settings: Settings, problem: str) -> dict[str, Any]:
-    """Make a damaged registry again; remove a kept registry whose signature is not valid.
+    """Make a damaged registry again; remove a remembered registry whose signature is not valid.
 
     A volume of an earlier format may be repaired too: its upgrade needs a registry that agrees
     with the audit log.

@@ -42,8 +42,8 @@ def ingest_one(
 ) -> Result:
     """Turn one file into a batch; by default it arrived when it was last modified.
 
-    The result's ``notes`` say what was not done as asked: a known file keeps its time, and stays
-    withdrawn where it is.
+    The result's ``notes`` say where it differs from the request: a known file keeps its time, and
+    stays withdrawn where it is.
     """
     from bc_pipeline.data.ingest import take_file
     from bc_pipeline.label_codes import read_label_codes
@@ -51,7 +51,7 @@ def ingest_one(
 
     workspace = open_first_workspace(settings, problem)
     labels = workspace.problem.labels
-    taken = take_file(
+    ingested = take_file(
         path,
         workspace.problem,
         workspace.store,
@@ -60,11 +60,11 @@ def ingest_one(
         profile=_class_profile(workspace),
         needs_check=workspace.problem.batch_check is not None,
     )
-    batch = taken.document
+    batch = ingested.document
     held = [pair for pair in _check_batches(workspace) if pair[0].batch == batch.batch]
     return {
         "batch": batch.batch,
-        "known": taken.known,
+        "known": ingested.known,
         "read": batch.read,
         "accepted": batch.accepted,
         "quarantined": batch.quarantined,
@@ -77,7 +77,7 @@ def ingest_one(
         "notes": [
             *batch.notices,
             *hold_notes(held),
-            *_notes_of_known(workspace.store, batch, arrived_at, known=taken.known),
+            *_notes_of_known(workspace.store, batch, arrived_at, known=ingested.known),
         ],
         "problems": msgspec.to_builtins(batch.problems),
     }
@@ -86,7 +86,7 @@ def ingest_one(
 def _notes_of_known(
     store: Store, batch: BatchDocument, arrived_at: datetime | None, *, known: bool
 ) -> Iterator[str]:
-    """What was not done as asked, because of batches that there were before."""
+    """Where the result differs from the request because of batches that there were before."""
     from bc_pipeline.data.batch_history import read_history
 
     if arrived_at is not None and format_time(arrived_at) != batch.arrived_at:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Found:
-    """What there is of a person, and where.
+    """A person's rows, and the places that hold them.
 
     Attributes
     ----------

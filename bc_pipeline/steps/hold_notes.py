@@ -1,4 +1,4 @@
-"""What is said of held batches, to whoever triggered a run or looks at a batch."""
+"""Notes about held batches, for people who trigger a run or look at a batch."""
 
 from __future__ import annotations
 

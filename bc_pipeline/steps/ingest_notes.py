@@ -1,4 +1,4 @@
-"""What an ingest did not take, for whoever triggered its run."""
+"""Notes about files and rows that an ingest refused, for people who triggered its run."""
 
 from __future__ import annotations
 

@@ -35,7 +35,7 @@ class Block:
     notices : tuple of str
         Columns of the file that are passed over.
     metadata : dict of str to tuple of str, each of length n
-        Text of each row in each column of metadata; empty where it is not given.
+        Text of each row in each column of metadata; empty where it is missing.
     """
 
     lines: np.ndarray

@@ -20,7 +20,7 @@ class RowDefects:
     Parameters
     ----------
     limit : int or None
-        How many defects are kept; later ones are only counted.
+        How many defects are stored; later ones are only counted.
 
     Attributes
     ----------

@@ -20,7 +20,7 @@ def printable_name(name: str) -> str:
 
 
 def name_defect(name: str) -> str | None:
-    """Why a file of this name is not taken, and what to do; None where it is."""
+    """Why a file of this name is refused, and what to do; None where it is not."""
     try:
         name.encode()
     except UnicodeEncodeError:

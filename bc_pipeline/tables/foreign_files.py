@@ -1,4 +1,4 @@
-"""Recognises, by its first bytes, what is given instead of a table."""
+"""Recognises, by their first bytes, files of other kinds than tables."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _MARKUP = (b"<!doctype", b"<html", b"<?xml", b"<head", b"<body", b"<!--", b"<tab
 
 
 def foreign_file(start: bytes) -> tuple[str, str] | None:
-    """What a file is that is no table, and what to do; None where it may be a table.
+    """The kind of a file that is no table, and what to do; None where it may be a table.
 
     Parameters
     ----------

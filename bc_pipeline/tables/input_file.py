@@ -20,7 +20,7 @@ from bc_pipeline.errors import ConfigError
 from bc_pipeline.tables.file_names import name_defect, printable_name
 
 PIPE_BYTES = 1 << 30
-# Without data for so long a pipe is taken for one that nobody writes to.
+# After so long without data it is assumed that nobody writes to a pipe.
 PIPE_IDLE_SECONDS = 30.0
 PIPE_SECONDS = 600.0
 _READ_BYTES = 1 << 18
@@ -34,7 +34,7 @@ _KINDS = (
 
 
 def kind_of(mode: int) -> str:
-    """What a file is, by the mode that ``stat`` reports; empty for a regular file."""
+    """The kind of a file, by the mode that ``stat`` reports; empty for a regular file."""
     return next((name for is_kind, name in _KINDS if is_kind(mode)), "")
 
 
@@ -136,7 +136,7 @@ def _spool(path: Path, target: Path, setting: str) -> None:
 
 
 def _parts_of_pipe(descriptor: int, path: Path, setting: str) -> Iterator[bytes]:
-    """What is written to a pipe until its writers close it."""
+    """Data that is written to a pipe until its writers close it."""
     ready = select.poll()
     ready.register(descriptor, select.POLLIN)
     deadline = time.monotonic() + PIPE_SECONDS

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-# So few that they stand in the first block of every reader.
+# Only these rows decide; the first block of every reader has them.
 _FIRST_ROWS = 100
 _WHOLE = r"^[0-9]{1,15}(\.0*)?$"
 
@@ -73,5 +73,5 @@ def spare_defect(position: int) -> str:
 
 
 def spare_notice(position: int) -> str:
-    """What is said of a spare column that is passed over."""
+    """The notice about a spare column that is passed over."""
     return f"column {position + 1} has no name of its own and was passed over"

@@ -11,7 +11,7 @@ import numpy as np
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class OutOfFoldRows:
-    """What a cross-validation answers of each row; a Parquet file holds it.
+    """The out-of-fold probability of each row; a Parquet file holds them.
 
     Attributes
     ----------

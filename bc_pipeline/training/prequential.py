@@ -1,6 +1,6 @@
 """Probabilities of rows from models that were fitted to the rows before them.
 
-Rows are taken in the order in which they came. They form blocks, and the rows of a block are
+Rows are ordered by arrival. They form blocks, and the rows of a block are
 predicted by one model, fitted to all earlier blocks. Where a block ends depends on the rows before
 it alone, so later rows change no earlier probability: each row is new once.
 """
@@ -52,7 +52,8 @@ def prequential_probability(
     for start, end in _blocks(rows.positive):
         earlier = rows.take(np.arange(start))
         estimator = fit(candidate, seed, earlier.values, earlier.positive, threads)
-        # Of the earlier rows too: a constant model is found by them, also in a block of one row.
+        # Earlier rows are predicted too: a constant model shows on them, also where the block is
+        # a single row.
         predicted = positive_probability(candidate, estimator, rows.values[:end])
         probability[start:end] = predicted[start:]
     return probability

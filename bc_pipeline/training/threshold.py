@@ -12,7 +12,7 @@ from bc_pipeline.errors import DegenerateModel
 def sensitivity_threshold(
     candidate: str, positive: np.ndarray, probability: np.ndarray, target: float
 ) -> float:
-    """The highest threshold at which a new positive row is called with a given probability.
+    """The highest threshold at which a new positive row is called with the probability `target`.
 
     Of n positive rows, ``ceil(target * (n + 1))`` must be called, and at most all of them: a new
     row lies below the k-th highest of n with probability k / (n + 1), so that ``target * n``

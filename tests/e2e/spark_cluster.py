@@ -23,11 +23,11 @@ _UP_SECONDS = 600.0
 
 
 def why_not() -> str:
-    """What keeps a cluster from being started here; empty where nothing does."""
+    """The program that a cluster needs and this machine lacks; empty where none is missing."""
     if shutil.which("java") is None:
-        return "Java is not installed: Spark needs a runtime of version 17 or later"
+        return "Java 17 or later is missing: 'apt-get install openjdk-17-jre-headless' brings it"
     if not PYTHON.is_file():
-        return "Spark's environment is not there: run `make .venv/spark/ready`"
+        return "Spark's environment is missing: 'make .venv/spark/ready' brings it"
     return ""
 
 

@@ -18,7 +18,9 @@ from bc_pipeline.settings import Settings
 from tests.waiting import PATIENCE
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+pytestmark = pytest.mark.skipif(
+    CHROMIUM is None, reason="chromium is missing: 'apt-get install chromium' brings it"
+)
 QUIET = (
     "--headless",
     "--no-sandbox",

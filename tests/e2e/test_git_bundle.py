@@ -78,7 +78,7 @@ def documented_bundle(repository: Repository) -> str:
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     if shutil.which("git") is None:
-        pytest.skip("There is no git: apt-get install git.")
+        pytest.skip("git is missing: 'apt-get install git' brings it")
     return Repository(tmp_path)
 
 

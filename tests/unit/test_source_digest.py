@@ -116,7 +116,7 @@ def test_captured_and_fixed_values_count() -> None:
 
 def test_objects_and_lambdas_have_a_source() -> None:
     one, two = (lambda: 1), _Builder()
-    other = lambda: 2  # noqa: E731
+    other = lambda: 2  # noqa: E731 (the source of a lambda is tested)
     assert source_digest(one) not in {None, source_digest(other)}
     assert source_digest(two) == source_digest(_Builder()) is not None
 

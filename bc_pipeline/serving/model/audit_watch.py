@@ -21,7 +21,7 @@ from bc_pipeline.serving.api_model import ApiModel
 
 
 class AuditFault(ApiModel):
-    """What is wrong with the audit log."""
+    """The defect of the audit log."""
 
     code: str
     reason: str

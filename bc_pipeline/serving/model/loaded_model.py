@@ -35,7 +35,7 @@ class LoadedModel:
     example : tuple of float
         A plausible record, for the documentation.
     source : {"registry", "folder"}
-        Whether the registry names it, or it is the folder given at start.
+        Whether the registry names it, or the service was started with its folder.
     generation : int
         Generation of the registry; 0 for a folder.
     training_range : Bounds

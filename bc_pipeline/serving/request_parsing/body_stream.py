@@ -22,13 +22,13 @@ from bc_pipeline.serving.headers import Headers, first_header
 
 _MIB = 1024 * 1024
 RECORD_LIMIT = _MIB
-# Of outcome reports: the largest number of them, with every field, is smaller.
+# Limit of a body of outcome reports: the largest allowed number of them, with every field, fits.
 REPORT_LIMIT = 4 * _MIB
 # Bytes of an unfinished body that stay in memory.
 _SPOOL_BYTES = 64 * 1024
 # A smaller body is parsed in less time than a thread takes to start.
 _INLINE_BYTES = 16 * 1024
-# What clients declare for CSV: browsers on Windows the type of Excel.
+# Media types that clients declare for CSV; browsers on Windows declare that of Excel.
 CSV_TYPES = (
     "text/csv",
     "application/csv",

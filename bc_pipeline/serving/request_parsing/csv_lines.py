@@ -21,8 +21,8 @@ def csv_lines(body: bytes, limit: int) -> list[list[str]]:
     Raises
     ------
     BodyUnreadable
-        Where the body is not CSV in UTF-8, is empty, or has a line of a million characters. What is
-        given instead of a table is named, as by the strict reader.
+        Where the body is not CSV in UTF-8, is empty, or has a line of a million characters. Where
+        it is a known kind of file that is no table, the message names the kind.
     """
     if foreign := foreign_file(body[:SIGNATURE_BYTES]):
         kind, remedy = foreign

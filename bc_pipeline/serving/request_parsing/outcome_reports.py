@@ -155,7 +155,7 @@ def _validate_row(
 def _reports(
     results: Iterable[tuple[int | None, tuple[Outcome | None, list[Defect]]]], source: str
 ) -> list[OutcomeReport]:
-    """Valid outcomes as reports, given the number of each and what validation returned.
+    """Valid outcomes as reports, from the number of each and the result of its validation.
 
     Raises
     ------

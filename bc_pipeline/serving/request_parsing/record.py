@@ -116,7 +116,7 @@ class RecordParser:
         Parameters
         ----------
         body : bytes or None
-            Its text, where it is at hand; a whole number as an id is taken from it.
+            Its text, if available: an id that is a whole number is read from it, with all digits.
         """
         if not isinstance(content, Members):
             return RefusedRecord([Defect("the record must be a JSON object")])

@@ -140,6 +140,11 @@ def make_link_to_itself(path: Path) -> Path:
     return path
 
 
+def make_link_to_nothing(path: Path) -> Path:
+    path.symlink_to(path.parent / "gone" / "x.csv")
+    return path
+
+
 def below_a_file(path: Path) -> Path:
     path.write_bytes(b"")
     return path / "out.csv"
@@ -149,7 +154,7 @@ REFUSED: dict[str, tuple[Callable[[Path], Path], str]] = {
     "folder": (lambda path: path.parent, "is a folder"),
     "missing folder": (lambda path: path.parent / "a" / "b" / "c.csv", "There is no folder .*/a/b"),
     "link to a missing folder": (
-        lambda path: path.symlink_to(path.parent / "gone" / "x.csv") or path,  # type: ignore[func-returns-value]
+        make_link_to_nothing,
         "There is no folder .*/gone",
     ),
     "below a file": (below_a_file, "Not a directory"),

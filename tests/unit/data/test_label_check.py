@@ -17,7 +17,7 @@ from bc_pipeline.data.rows import LabelledRows
 from bc_pipeline.data.snapshot import make_snapshot
 from bc_pipeline.errors import FileRefused, LabelsRefused, RowsRejected
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.tables.writer import TableWriter
+from bc_pipeline.tables.writer import Kind, TableWriter
 
 ROWS = range(100, 160)
 SWAPPED = {"0": "benign", "1": "malignant"}
@@ -114,13 +114,13 @@ def test_other_texts_are_no_codes(wdbc: Problem, store: Store, make_file, text: 
 
 @pytest.mark.parametrize("kind", ["integer", "number"])
 def test_codes_in_parquet_are_numbers_of_either_kind(
-    wdbc: Problem, store: Store, tmp_path: Path, public_rows: LabelledRows, kind: str
+    wdbc: Problem, store: Store, tmp_path: Path, public_rows: LabelledRows, kind: Kind
 ) -> None:
     path = tmp_path / "a.parquet"
     names = wdbc.schema.names
-    columns = dict.fromkeys(names, "number") | {"target": kind}
+    columns: dict[str, Kind] = {**dict.fromkeys(names, "number"), "target": kind}
     rows = {name: public_rows.values[ROWS, index] for index, name in enumerate(names)}
-    with TableWriter(path, columns, "parquet") as writer:  # type: ignore[arg-type]
+    with TableWriter(path, columns, "parquet") as writer:
         writer.write(rows | {"target": public_rows.codes[ROWS]})
     assert stored_codes(wdbc, store, path) == public_rows.codes[ROWS].tolist()
 

@@ -176,7 +176,7 @@ class Service:
                 self.end_headers()
                 self.wfile.write(body)
 
-            do_GET = do_POST = respond  # noqa: N815
+            do_GET = do_POST = respond  # noqa: N815 (names that http.server calls)
 
             def log_message(self, *_: Any) -> None:
                 pass

@@ -38,17 +38,24 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
     ("data_since", "message", "remedy"),
     [
         (None, "no rows have arrived", "Land a labelled file first"),
-        ((2026, 3, 11), "the first rows arrived on 2026-03-11", "--from 2026-03-08"),
-        ((2026, 3, 15, 0, 0, 1), "the first rows arrived on 2026-03-15", "--from 2026-03-15"),
+        (
+            datetime(2026, 3, 11, tzinfo=UTC),
+            "the first rows arrived on 2026-03-11",
+            "--from 2026-03-08",
+        ),
+        (
+            datetime(2026, 3, 15, 0, 0, 1, tzinfo=UTC),
+            "the first rows arrived on 2026-03-15",
+            "--from 2026-03-15",
+        ),
     ],
 )
 def test_weeks_before_the_data_are_refused_before_airflow_is_asked(
-    settings: Settings, data_since: tuple[int, ...] | None, message: str, remedy: str
+    settings: Settings, data_since: datetime | None, message: str, remedy: str
 ) -> None:
-    arrived = datetime(*data_since, tzinfo=UTC) if data_since else None  # type: ignore[misc]
     dates = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC))
     with pytest.raises(ConfigError) as refused:
-        start(settings, *dates, data_since=arrived)
+        start(settings, *dates, data_since=data_since)
     assert message in refused.value.message
     assert remedy in refused.value.remedy
 

@@ -24,6 +24,7 @@ def test_ranges_and_medians_are_those_of_the_train_rows_alone(
     manifest = draft_manifest(
         open_first_workspace(settings, "wdbc"),
         Run("wdbc", "r", "2026-11-15T00:00:00Z"),
+        # The part of a split that a manifest is made of.
         SimpleNamespace(train=Side(values=train), holdout=Side(values=holdout)),  # type: ignore[arg-type]
         dataset="d",
         batches=("b",),
