@@ -14,7 +14,6 @@ from bc_pipeline.artifacts.audit_log import AuditLine, read_audit_log
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import open_stored, open_verified
-from bc_pipeline.clock import format_time, now
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ConfigError, NotReleasable
 from bc_pipeline.promotion import audit
@@ -114,7 +113,6 @@ def set_anchor(store: Store, version: str, *, actor: str, reason: str) -> tuple[
             version=version,
             generation=registry.generation,
             actor=actor,
-            at=format_time(now()),
             details={
                 "reason": reason.strip(),
                 "replaces": before.version if before else None,

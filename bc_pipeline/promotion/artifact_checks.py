@@ -40,7 +40,7 @@ def parity_difference(policy: GatePolicy, parity: Parity) -> Check:
         parity.rows > 0 and at_most(parity.worst_difference, policy.parity_bound),
         challenger=parity.worst_difference,
         bound=policy.parity_bound,
-        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
+        note=_parity_rows(parity),
     )
 
 
@@ -52,8 +52,12 @@ def parity_flips(parity: Parity) -> Check:
         parity.rows > 0 and parity.flips == 0,
         challenger=float(parity.flips),
         bound=0.0,
-        note=f"{parity.rows} rows: train rows, jittered ones, and some on thresholds.",
+        note=_parity_rows(parity),
     )
+
+
+def _parity_rows(parity: Parity) -> str:
+    return f"{parity.rows} rows: train rows, jittered ones, and some on thresholds."
 
 
 def smoke_answers(smoke: Smoke) -> Check:
@@ -68,23 +72,25 @@ def smoke_answers(smoke: Smoke) -> Check:
 
 def smoke_agreement(policy: GatePolicy, smoke: Smoke) -> Check:
     """The service's probabilities are the evaluated ones."""
-    return Check(
-        "smoke_agreement",
-        f"the service's probabilities at most {policy.parity_bound:g} from the evaluated ones",
-        at_most(smoke.worst_difference, policy.parity_bound),
-        challenger=smoke.worst_difference,
-        bound=policy.parity_bound,
-        note=missing_note(smoke.worst_difference),
-    )
+    bound = policy.parity_bound
+    rule = f"the service's probabilities at most {bound:g} from the evaluated ones"
+    return _measured("smoke_agreement", rule, smoke.worst_difference, bound)
 
 
 def smoke_latency(policy: GatePolicy, smoke: Smoke) -> Check:
     """The service answers within its latency budget."""
+    bound = policy.smoke_latency_ms
+    rule = f"median answer of the service within {bound:g} ms"
+    return _measured("smoke_latency", rule, smoke.median_ms, bound)
+
+
+def _measured(name: str, rule: str, value: float | None, bound: float) -> Check:
+    """The check of a figure of the smoke test, which fails where nothing was measured."""
     return Check(
-        "smoke_latency",
-        f"median answer of the service within {policy.smoke_latency_ms:g} ms",
-        at_most(smoke.median_ms, policy.smoke_latency_ms),
-        challenger=smoke.median_ms,
-        bound=policy.smoke_latency_ms,
-        note=missing_note(smoke.median_ms),
+        name,
+        rule,
+        at_most(value, bound),
+        challenger=value,
+        bound=bound,
+        note=missing_note(value),
     )

@@ -75,10 +75,10 @@ def append(
     store: Store,
     event: Event,
     *,
-    version: str,
     generation: int,
     actor: str,
-    at: str,
+    version: str = "",
+    at: str | None = None,
     run_id: str | None = None,
     details: dict[str, Any] | None = None,
 ) -> AuditLine:
@@ -87,6 +87,13 @@ def append(
     The first line of a new key follows a line that says so. Where `at` is before the last line,
     because the clocks of two machines differ, the line has the later time, and its details have
     the other one.
+
+    Parameters
+    ----------
+    version : str
+        Empty for an event that is not about one version.
+    at : str, optional
+        ISO 8601; default: now.
 
     Raises
     ------
@@ -104,7 +111,7 @@ def append(
         key_id = _usable_key(store, log, distrusts)
         line = AuditLine(
             sequence=len(log.lines) + 1,
-            at=at,
+            at=at or format_time(now()),
             event=event,
             problem=store.problem,
             version=version,
@@ -214,10 +221,8 @@ def cover_unsigned_lines(store: Store, *, actor: str) -> AuditLine | None:
     return append(
         store,
         "log_signed",
-        version="",
         generation=report.generation,
         actor=actor,
-        at=format_time(now()),
         details={"unsigned_lines": report.lines, "head": report.head},
     )
 

@@ -117,7 +117,6 @@ def record_approval(
             version=version,
             generation=registry.generation,
             actor=actor,
-            at=format_time(now()),
             run_id=run_id,
             details={"approved": approved, "manifest_sha256": files.manifest_sha256},
         )

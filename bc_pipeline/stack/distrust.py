@@ -193,10 +193,8 @@ def _declare(
     audit.append(
         store,
         "key_distrusted",
-        version="",
         generation=generation,
         actor=actor,
-        at=format_time(now()),
         details={
             "key_id": plan.key_id,
             "since": format_time(since),

@@ -25,7 +25,7 @@ from bc_pipeline.artifacts.manifest import Manifest, Registry
 from bc_pipeline.artifacts.signed_document import read_signed_document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import list_versions, open_stored
-from bc_pipeline.clock import format_time, now, parse_time
+from bc_pipeline.clock import now, parse_time
 from bc_pipeline.promotion import audit
 from bc_pipeline.promotion.anchor import find_anchor
 from bc_pipeline.promotion.eligibility import releases_by_version
@@ -176,10 +176,8 @@ def _record(
         audit.append(
             store,
             "pruned",
-            version="",
             generation=registry.generation,
             actor=actor,
-            at=format_time(now()),
             details={"versions": new},
         )
 

@@ -14,7 +14,6 @@ from bc_pipeline.artifacts.files import locked, write_atomic
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import list_versions
-from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.promotion import audit
 from bc_pipeline.settings import Settings
@@ -216,10 +215,8 @@ def record_key(settings: Settings, event: Event, details: dict[str, str], actor:
             audit.append(
                 store,
                 event,
-                version="",
                 generation=read_registry(store).generation,
                 actor=actor,
-                at=format_time(now()),
                 details=details,
             )
 

@@ -114,7 +114,6 @@ def _append_audit_line(workspace: Workspace, batch: str, event: BatchEvent) -> N
     audit.append(
         workspace.store,
         _AUDIT_EVENTS[event.event],
-        version="",
         generation=read_registry(workspace.store).generation,
         actor=event.actor,
         at=event.at,
@@ -129,7 +128,6 @@ def append_hold(store: Store, batch: str, check: BatchCheck) -> None:
     audit.append(
         store,
         "batch_held",
-        version="",
         generation=read_registry(store).generation,
         actor="ingest",
         at=check.at,

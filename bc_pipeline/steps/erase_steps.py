@@ -261,7 +261,6 @@ def _record(store: Store, note: ErasureNote, counts: Result) -> None:
     audit.append(
         store,
         "erasure",
-        version="",
         generation=read_registry(store).generation,
         actor=note.actor,
         at=note.at,

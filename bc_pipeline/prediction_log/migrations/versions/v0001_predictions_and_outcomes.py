@@ -1,4 +1,8 @@
-"""Predictions and outcomes."""
+"""Predictions and outcomes.
+
+A migration repeats the columns of `prediction_log/tables.py` as they were: it must make the same
+tables after those have changed.
+"""
 
 from __future__ import annotations
 
