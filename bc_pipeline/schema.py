@@ -411,15 +411,6 @@ class FeatureSchema:
         suggestion = f"; did you mean {hint!r}?" if hint else ""
         return Defect(f"is not a feature{suggestion}", column=name)
 
-    def name_defects(self, names: Iterable[str]) -> list[Defect]:
-        """Defects of a set of feature names: unknown, repeated, missing."""
-        match = match_names(names, self.canonical)
-        return [
-            *(self.unknown_name(name, self.suggest(name)) for name in match.unknown),
-            *match.repeated.values(),
-            *self.missing_names(match.positions),
-        ]
-
     def missing_names(self, names: Container[str]) -> list[Defect]:
         """Defects of the features that are not among some canonical names."""
         return [Defect("is missing", column=name) for name in self.names if name not in names]

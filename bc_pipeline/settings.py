@@ -265,6 +265,11 @@ class Settings(BaseSettings):
         return self.airflow_url or f"http://{self.host}:{self.airflow_port}"
 
     @property
+    def upload_limit(self) -> int:
+        """Bytes of the largest batch or upload."""
+        return self.upload_limit_mb << 20
+
+    @property
     def records(self) -> Path:
         """Folder of one problem's prediction log."""
         return (self.records_dir or self.home / "records") / self.service_problem

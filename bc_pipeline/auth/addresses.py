@@ -9,7 +9,6 @@ from functools import lru_cache
 from bc_pipeline.settings import Settings
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _CACHE_SIZE = 4096
 # Longer chains of proxies are not expected: entries further left are ignored.

@@ -48,21 +48,15 @@ class ScopedRoute(APIRoute):
         handler = super().get_route_handler()
         required = self.required
 
-        async def limited(request: Request) -> Response:
-            require_possible_size(request, services_of(request).settings.upload_limit_mb)
-            return await handler(request)
-
-        if required == "public":
-            return limited
-
-        async def scoped(request: Request) -> Response:
+        async def checked(request: Request) -> Response:
             services = services_of(request)
-            require_possible_size(request, services.settings.upload_limit_mb)
-            caller = await services.authenticator.authorize(
-                request.headers.raw, request.scope["query_string"], required
-            )
-            context_of(request).caller = caller
-            services.rate_limiter.count_key(caller.key_id)
+            require_possible_size(request, services.settings.upload_limit)
+            if required != "public":
+                caller = await services.authenticator.authorize(
+                    request.headers.raw, request.scope["query_string"], required
+                )
+                context_of(request).caller = caller
+                services.rate_limiter.count_key(caller.key_id)
             return await handler(request)
 
-        return scoped
+        return checked

@@ -75,14 +75,17 @@ def test_no_two_features_share_a_name() -> None:
     assert names == list(SCHEMA.names)
 
 
-def test_every_defect_of_names_is_listed_with_suggestions() -> None:
-    names = [*SCHEMA.names[2:], "mean_radius", "radius_mean", "mean_textur", "sugar"]
-    said = {defect.column: defect.reason for defect in SCHEMA.name_defects(names)}
-    assert said["mean_radius"] == "is given twice, as 'mean_radius' and 'radius_mean'"
-    assert said["mean_textur"] == "is not a feature; did you mean 'mean_texture'?"
-    assert said[None] == "a name that does not resemble those of the features is not a feature"
-    assert said["mean_texture"] == "is missing"
-    assert len(said) == 4
+def test_an_unknown_name_is_shown_only_where_it_resembles_a_feature() -> None:
+    close = SCHEMA.unknown_name("mean_textur", SCHEMA.suggest("mean_textur"))
+    assert close.column == "mean_textur"
+    assert close.reason == "is not a feature; did you mean 'mean_texture'?"
+    other = SCHEMA.unknown_name("sugar", SCHEMA.suggest("sugar"))
+    assert other == Defect("a name that does not resemble those of the features is not a feature")
+
+
+def test_every_missing_feature_is_listed() -> None:
+    missing = SCHEMA.missing_names(SCHEMA.names[2:])
+    assert [defect.column for defect in missing] == list(SCHEMA.names[:2])
 
 
 def test_names_are_matched_with_keys_in_their_order() -> None:

@@ -192,7 +192,7 @@ class ReplayGuard:
                     if self._stored and self._stored.generation == served.generation:
                         require_not_replayed(signed.registry, self._stored, self.path)
                     if not self._is_stored(served):
-                        write_document(self.path, _kept(signed))
+                        write_document(self.path, _document(signed))
                         self._stored = served
             except (OSError, TransientError) as error:
                 if not self._warned:
@@ -223,7 +223,7 @@ class ReplayGuard:
         return self._stored is not None and self._stored.generation >= served.generation
 
 
-def _kept(signed: SignedRegistry) -> ServedRegistry:
+def _document(signed: SignedRegistry) -> ServedRegistry:
     return ServedRegistry(
         registry=signed.data.decode(), signature=base64.b64encode(signed.signature).decode()
     )

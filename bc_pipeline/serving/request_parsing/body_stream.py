@@ -20,10 +20,9 @@ from starlette.requests import Request
 from bc_pipeline.errors import BodyTooLarge, MediaTypeRefused, PipelineError, TransientError
 from bc_pipeline.serving.headers import Headers, first_header
 
-_MIB = 1024 * 1024
-RECORD_LIMIT = _MIB
+RECORD_LIMIT = 1 << 20
 # Limit of a body of outcome reports: the largest allowed number of them, with every field, fits.
-REPORT_LIMIT = 4 * _MIB
+REPORT_LIMIT = 4 << 20
 # Bytes of an unfinished body that stay in memory.
 _SPOOL_BYTES = 64 * 1024
 # A smaller body is parsed in less time than a thread takes to start.
@@ -142,14 +141,14 @@ async def stream_body(request: Request, limit: int) -> AsyncGenerator[bytes, Non
         yield part
 
 
-def require_possible_size(request: Request, upload_limit_mb: int) -> None:
+def require_possible_size(request: Request, upload_limit: int) -> None:
     """Refuse a declared size that no route reads, whether or not this one reads a body.
 
     Raises
     ------
     BodyTooLarge
     """
-    limit = max(upload_limit_mb * _MIB, REPORT_LIMIT)
+    limit = max(upload_limit, REPORT_LIMIT)
     if _declared_size(request) > limit:
         raise BodyTooLarge(f"The body may hold {limit} bytes.", limit=limit)
 

@@ -54,7 +54,6 @@ from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import Services, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
-_MIB = 1024 * 1024
 # Rows that are predicted at once, so that a batch does not delay single records.
 _CHUNK_ROWS = 200
 _ERRORS = (*docs.BODY_ERRORS, FileRefused, NoChampion, TransientError)
@@ -131,7 +130,7 @@ async def _rows(
     request: Request, services: Services, model: LoadedModel
 ) -> tuple[Iterator[Row], list[str]]:
     """The rows of a request, and what of it is passed over."""
-    headers, limit = request.headers.raw, services.settings.upload_limit_mb * _MIB
+    headers, limit = request.headers.raw, services.settings.upload_limit
     if media_type(headers) in (*CSV_TYPES, FORM):
         async with stored_csv(request, limit) as path, services.upload_slots:
             schema, labels = model.manifest.feature_schema, model.labels
@@ -217,7 +216,7 @@ async def labelled(request: Request) -> Response:
     model, as if they were swapped, are refused.
     """
     services = services_of(request)
-    limit = services.settings.upload_limit_mb * _MIB
+    limit = services.settings.upload_limit
     model = services.loaded_model
     codes = _label_codes(request, model)
     async with stored_csv(request, limit) as path, services.upload_slots:

@@ -43,7 +43,6 @@ from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["open inference protocol"])
-_MIB = 1024 * 1024
 # Clients that add tensors as bytes declare either type, or none.
 _TYPES = ("", JSON, BINARY)
 _HIDDEN = {"include_in_schema": False}
@@ -228,7 +227,7 @@ async def infer(request: Request, name: ModelName) -> Response:
     if media_type(headers) not in _TYPES:
         raise MediaTypeRefused(f"Send the body as {JSON} or {BINARY}.")
     model = _loaded_model(request, name)
-    limit = services.settings.upload_limit_mb * _MIB
+    limit = services.settings.upload_limit
     schema = model.manifest.feature_schema
     length = first_header(headers, _LENGTH)
     async with stored_body(request, limit) as stored:

@@ -30,7 +30,6 @@ from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["mlflow"])
-_MIB = 1024 * 1024
 
 
 class Scores(msgspec.Struct):
@@ -102,7 +101,7 @@ async def invocations(request: Request) -> Response:
     else:
         require_json(headers)
     model = services.loaded_model
-    limit, schema = services.settings.upload_limit_mb * _MIB, model.manifest.feature_schema
+    limit, schema = services.settings.upload_limit, model.manifest.feature_schema
     read = read_csv if is_csv else read_table
     async with stored_body(request, limit) as stored:
         samples = await parse_stored(stored, lambda body: read(body, schema))
