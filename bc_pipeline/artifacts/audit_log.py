@@ -313,7 +313,8 @@ def _require_signatures(
 def _distrusted(lines: list[AuditLine], problem: str) -> frozenset[int]:
     """Lines that a distrusted key signed after the last line that is trusted."""
     found: set[int] = set()
-    # From the end: who has a compromised key may have declared another one distrusted.
+    # From the end, to skip declarations by keys that a later line distrusts: the holder of a
+    # compromised key may have declared another key distrusted.
     for line in reversed(lines):
         if line.event != "key_distrusted" or line.sequence in found:
             continue

@@ -61,7 +61,7 @@ class KeyCache:
     def refresh(self) -> bool:
         """Read the store again if its file changed; returns whether it did."""
         state = file_state(self._path)
-        # After an error each refresh tries again: it may have had a passing cause.
+        # After an error each refresh tries again: its cause may be gone.
         if state == self._loaded_state and not self.read_error:
             return False
         try:

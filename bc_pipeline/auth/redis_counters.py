@@ -71,7 +71,7 @@ class RedisCounters:
             try:
                 self._synchronize(*entry)
             except Exception as error:
-                # Whatever it is: this thread must not end, or counts were never shared again.
+                # Any exception: if this thread ended, counts would not be shared any more.
                 self._retry_at = time.monotonic() + _RETRY_SECONDS
                 self._on_failure(type(error).__name__)
             else:

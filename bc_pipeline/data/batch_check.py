@@ -124,7 +124,7 @@ def check_batch(
             _extremes(names, *residuals, _TAILS_GIVEN_OTHERS),
         ),
         "repeated values": _repeats(names, reference.values, batch.values),
-        # Fewer places only: rounded to tens is -1.
+        # Only fewer decimal places are looked for; a value rounded to tens has -1.
         "decimal places": _distances(
             names, count_decimals(reference.values), count_decimals(batch.values), only_lower=True
         ),
@@ -297,7 +297,7 @@ def _separations(
         for rows in (reference, batch)
     )
     z = (areas - known) / np.sqrt(np.maximum(variance, np.finfo(float).tiny))
-    # Either direction.
+    # Two-sided: a leak may raise or lower the area.
     tails = np.minimum(1.0, 2 * norm.sf(z))
     yield from zip(names, areas.tolist(), tails.tolist(), strict=True)
 

@@ -95,7 +95,7 @@ class BatchDocument(Document, frozen=True, kw_only=True):
         ArtifactCorrupt
         """
         try:
-            # They wrote the year 1 as ``1``.
+            # Earlier releases wrote the year without leading zeros.
             return parse_time(self.arrived_at.zfill(len("2026-11-15T00:00:00Z")))
         except ConfigError:
             raise ArtifactCorrupt(

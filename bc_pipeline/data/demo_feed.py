@@ -81,7 +81,7 @@ def _end_of_feed(store: Store, now: datetime) -> datetime:
         try:
             start = checked_time(base.name[:10], base.name)
         except ConfigError:
-            # Somebody else's file.
+            # A user's file, whose name only resembles those of the feed.
             continue
         return start + (WEEKS + 1) * _WEEK
     today = now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)

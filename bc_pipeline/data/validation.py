@@ -137,12 +137,12 @@ def load_gx() -> Any:
     name = "great_expectations"
     logging.getLogger(name).setLevel(logging.WARNING)
     with warnings.catch_warnings():
-        # It imports a module that Python deprecates.
+        # Its imports raise a DeprecationWarning.
         warnings.simplefilter("ignore")
         import great_expectations
     for child in list(logging.root.manager.loggerDict):
         if child.startswith(f"{name}."):
-            # A few of its modules set a level of their own.
+            # Some of its modules set their own level, which would override the one above.
             logging.getLogger(child).setLevel(logging.NOTSET)
     return great_expectations
 

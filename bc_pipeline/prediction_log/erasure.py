@@ -148,7 +148,7 @@ def _logged_blocks(settings: Settings) -> Iterator[list[AnyEntry]]:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            # Drained and removed meanwhile.
+            # The drainer removed the segment after it was listed.
             continue
         frames = read_frames(data[len(MAGIC) :], closed=True)
         yield [frame.entry for frame in frames if frame.entry is not None]

@@ -146,7 +146,7 @@ def find_entries(folder: Path, ids: set[str]) -> dict[str, AnyEntry]:
         try:
             data = path.read_bytes()
         except FileNotFoundError:
-            # Drained and removed meanwhile.
+            # The drainer removed the segment after it was listed.
             continue
         except OSError as error:
             raise RecordsAway(f"The prediction log cannot be read: {error.strerror}.") from None

@@ -126,7 +126,7 @@ def _tail(known: float, area: float, reference: Separation, part: Separation) ->
     if not variance > 0.0 or not slope:
         return 1.0
     distance = math.asin(math.sqrt(area)) - math.asin(math.sqrt(known))
-    # Either direction.
+    # Two-sided.
     return min(1.0, 2.0 * _NORMAL.cdf(-distance * slope / math.sqrt(variance)))
 
 

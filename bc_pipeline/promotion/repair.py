@@ -59,7 +59,8 @@ def repair_registry(store: Store) -> ReleaseResult:
 
 def _registry_of(store: Store, log: AuditLog) -> Registry:
     outcomes = [line for line in log.lines if line.event in OUTCOMES]
-    # The start of the last release has what its outcome would have: it was allowed.
+    # The line that starts a release has the fields of its outcome, and was written after the
+    # release was found allowed.
     last = unfinished_release(log.lines) or (outcomes[-1] if outcomes else None)
     production = _pointer(store, last) if last and last.champion else None
     replaced = last.details.get("replaces") if last else None

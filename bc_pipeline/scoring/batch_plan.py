@@ -85,7 +85,7 @@ def _is_folder(path: str) -> bool:
     try:
         return Path(path).is_dir()
     except OSError:
-        # A name that is too long, for one.
+        # Such as a name that is too long for the file system.
         return False
 
 

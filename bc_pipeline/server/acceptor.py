@@ -101,7 +101,7 @@ class Acceptor:
             self._counts.withdraw()
         while self._accept():
             continue
-        # A failed accept may have set it.
+        # A failed accept sets a timer, which would use the closed socket.
         if self._timer is not None:
             self._timer.cancel()
         self._listener.close()

@@ -127,7 +127,7 @@ class Launcher:
             _BACKOFF,
             env=environment,
             pass_fds=(self._listener.fileno(), self._connection_counts),
-            # It ends with the launcher, however that ends: a worker stops when this is closed.
+            # A worker stops when this pipe is closed, also where the launcher was killed.
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )

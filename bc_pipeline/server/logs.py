@@ -37,7 +37,7 @@ def configure_logs(level: str) -> None:
     handler = logging.StreamHandler(stream)
     handler.setFormatter(formatter)
     logging.basicConfig(handlers=[handler], level=level, force=True)
-    # They would log a line with the address for each request that the service makes itself.
+    # At INFO they log the address of each request that the service makes itself.
     for name in ("httpx", "httpcore"):
         logging.getLogger(name).setLevel(logging.WARNING)
 

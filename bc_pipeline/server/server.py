@@ -165,7 +165,7 @@ def _exit(number: int, frame: FrameType | None) -> None:
 
 
 def _stop_at_eof(server: uvicorn.Server) -> None:
-    # Not sys.stdin: its buffer's lock would be held at interpreter shutdown.
+    # Reads the descriptor: the lock of sys.stdin would block the interpreter's shutdown.
     while os.read(0, 4096):
         continue
     server.should_exit = True

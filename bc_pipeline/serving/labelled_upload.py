@@ -170,7 +170,7 @@ def _write_once(
         )
     try:
         if codes and not declared:
-            # Before the file: a run that finds the file finds its codes.
+            # Written before the file, so that a run that finds the file also finds its codes.
             write_declared_codes(target, codes)
         if not known:
             write_atomic(target, path.read_bytes())

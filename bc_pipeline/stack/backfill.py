@@ -158,7 +158,7 @@ def _require_data(first: datetime, last: datetime, data_since: datetime | None) 
     if data_since is None:
         reason, remedy = "has no data: no rows have arrived", "Land a labelled file first."
     else:
-        # The first week that ends when the rows arrive, or later.
+        # The first week whose end is not before the arrival of the rows.
         day = data_since.replace(hour=0, minute=0, second=0, microsecond=0)
         end = _next_sunday(day if day == data_since else day + timedelta(days=1))
         start = end - timedelta(weeks=1)

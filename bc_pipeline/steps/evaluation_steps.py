@@ -222,7 +222,8 @@ def _cross_validation(
         candidate.recipe: load_result(workspace.store, problem, dataset, candidate)
         for candidate in problem.candidates
     }
-    # The challenger is neither where another champion was released since it was exported.
+    # If another champion was released since the export, a refit challenger has the recipe of
+    # neither a candidate nor the champion.
     recipe = challenger.manifest.recipe
     own = problem.candidate(recipe.candidate, recipe.params)
     for candidate in filter(None, (former, own)):

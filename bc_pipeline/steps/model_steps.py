@@ -86,7 +86,7 @@ def select(settings: Settings, run: Run, dataset: str) -> Result:
     from bc_pipeline.training.select import select as choose
 
     workspace = open_workspace(settings, run.problem)
-    # Where rows were erased, that is why there are no results.
+    # Raises RowsErased first: results of such a dataset are missing because they were removed.
     split_dataset(workspace, dataset)
     results = [
         load_result(workspace.store, workspace.problem, dataset, candidate)

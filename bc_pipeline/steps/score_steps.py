@@ -80,7 +80,7 @@ def batch_score(
 
         output, manifest = score_locally(workspace, champion, job)
     output = output.removeprefix(f"{workspace.store.home}/")
-    # Scores that were there already may have been made beside other refused files.
+    # Stored scores may come from an earlier run, which refused other files than this one.
     refused = {**manifest.refused, **inputs.refused}
     if refused:
         count = len(refused.keys() | manifest.inputs.keys())

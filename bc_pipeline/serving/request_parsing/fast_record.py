@@ -79,12 +79,12 @@ class FastRecordParser:
         try:
             if body.find(_WRAPPER, 0, _WRAPPER_WITHIN) < 0:
                 named = self._named.decode(body)
-                # Two quotes for each name: a repeated one would make it more.
+                # Each name has two quotes: a name that occurs twice shows in their number.
                 return named if body.count(b'"') == 2 * len(named) else None
             wrapped = self._wrapped.decode(body)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             return None
-        # Quotes of the names and of the id's text: a repeated name would make it more.
+        # The names and the id have two quotes each: a name that occurs twice shows in their number.
         quotes = 2 if wrapped.id is None else 6
         return wrapped if body.count(b'"') == quotes and b"\\" not in body else None
 

@@ -147,7 +147,7 @@ def _validate_row(
         return None, [Defect(f"has {len(cells)} cells; the header has {len(header)}")]
     members: dict[str, Any] = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     members["observed_at"] = members.get("observed_at") or None
-    # None is refused by the model.
+    # A word that is no boolean becomes None, which validation refuses.
     members["correction"] = _BOOLEANS.get(members.get("correction", "").casefold())
     return validate_members(members, Outcome, labels)
 
