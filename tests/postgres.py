@@ -10,6 +10,8 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
@@ -110,3 +112,14 @@ class Postgres:
         # At once, as nothing of it is needed any more.
         self._end(signal.SIGQUIT)
         shutil.rmtree(self.folder)
+
+
+@contextmanager
+def running_postgres() -> Iterator[Postgres]:
+    """A server of its own, which is removed at the end."""
+    server = Postgres()
+    try:
+        server.start()
+        yield server
+    finally:
+        server.remove()

@@ -17,7 +17,6 @@ from typing import Any, NamedTuple
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fastapi import APIRouter, FastAPI
 from starlette.applications import Starlette
 
@@ -97,14 +96,7 @@ def address(route: ScopedRoute) -> str:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
-    issuer = Issuer(
-        PrivateKeys(
-            rsa.generate_private_key(public_exponent=65537, key_size=2048),
-            ec.generate_private_key(ec.SECP256R1()),
-            ed25519.Ed25519PrivateKey.generate(),
-            rsa.generate_private_key(public_exponent=65537, key_size=2048),
-        )
-    )
+    issuer = Issuer(PrivateKeys.generate())
     yield issuer
     issuer.close()
 

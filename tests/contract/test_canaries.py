@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import requests
 import structlog
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 
 from bc_pipeline.auth.api_keys import create_key
 from bc_pipeline.serving.app import create_app
@@ -48,14 +47,7 @@ class Seen:
 
 @pytest.fixture(scope="module")
 def issuer() -> Iterator[Issuer]:
-    issuer = Issuer(
-        PrivateKeys(
-            rsa.generate_private_key(public_exponent=65537, key_size=2048),
-            ec.generate_private_key(ec.SECP256R1()),
-            ed25519.Ed25519PrivateKey.generate(),
-            rsa.generate_private_key(public_exponent=65537, key_size=2048),
-        )
-    )
+    issuer = Issuer(PrivateKeys.generate())
     yield issuer
     issuer.close()
 

@@ -9,7 +9,7 @@ import pytest
 
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.settings import Settings
-from tests.postgres import Postgres
+from tests.postgres import Postgres, running_postgres
 
 KEY = "test-key-of-the-unit-tests"
 
@@ -24,12 +24,8 @@ def no_sync() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 @pytest.fixture

@@ -34,6 +34,15 @@ class PrivateKeys:
     ed: ed25519.Ed25519PrivateKey
     foreign: rsa.RSAPrivateKey
 
+    @classmethod
+    def generate(cls) -> PrivateKeys:
+        return cls(
+            rsa.generate_private_key(public_exponent=65537, key_size=2048),
+            ec.generate_private_key(ec.SECP256R1()),
+            ed25519.Ed25519PrivateKey.generate(),
+            rsa.generate_private_key(public_exponent=65537, key_size=2048),
+        )
+
     @property
     def public_pem(self) -> bytes:
         return self.rsa.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -141,12 +150,7 @@ def events() -> Iterator[list[EventDict]]:
 
 @pytest.fixture(scope="session")
 def private_keys() -> PrivateKeys:
-    return PrivateKeys(
-        rsa.generate_private_key(public_exponent=65537, key_size=2048),
-        ec.generate_private_key(ec.SECP256R1()),
-        ed25519.Ed25519PrivateKey.generate(),
-        rsa.generate_private_key(public_exponent=65537, key_size=2048),
-    )
+    return PrivateKeys.generate()
 
 
 @pytest.fixture

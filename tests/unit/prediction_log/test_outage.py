@@ -21,18 +21,14 @@ from bc_pipeline.prediction_log.status import read_status
 from bc_pipeline.prediction_log.tables import predictions
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
-from tests.postgres import Postgres
+from tests.postgres import Postgres, running_postgres
 from tests.waiting import PATIENCE, wait_until
 
 
 @pytest.fixture
 def own_postgres() -> Iterator[Postgres]:
-    server = Postgres()
-    try:
-        server.start()
+    with running_postgres() as server:
         yield server
-    finally:
-        server.remove()
 
 
 def test_no_entry_is_lost_in_an_outage_and_draining_resumes(

@@ -71,19 +71,26 @@ def _close(clients: list[socket.socket], connections: set[Connection]) -> None:
         connection.close()
 
 
+async def _accept_all(
+    acceptor: Acceptor, clients: list[socket.socket], connections: set[Connection]
+) -> None:
+    """Wait until every client is connected, then close everything."""
+    async with asyncio.timeout(PATIENCE):
+        while len(connections) < len(clients):
+            await asyncio.sleep(0.01)
+    acceptor.close()
+    await acceptor.wait_connected()
+    _close(clients, connections)
+    await asyncio.sleep(0)
+
+
 def test_a_worker_accepts_what_an_idle_one_leaves(memory: int) -> None:
     async def run() -> None:
         connections: set[Connection] = set()
         # The other worker has no connection and accepts none.
         acceptor, listener = await _listen(connections, ConnectionCounts(memory, 0, 2))
         clients = [socket.create_connection(listener.getsockname()) for _ in range(5)]
-        async with asyncio.timeout(PATIENCE):
-            while len(connections) < len(clients):
-                await asyncio.sleep(0.01)
-        acceptor.close()
-        await acceptor.wait_connected()
-        _close(clients, connections)
-        await asyncio.sleep(0)
+        await _accept_all(acceptor, clients, connections)
 
     asyncio.run(run())
 
@@ -129,13 +136,7 @@ def test_running_out_of_descriptors_costs_few_attempts_and_one_log_line() -> Non
             await asyncio.sleep(1)
             assert within_loops(time.process_time() - before, 4)
         assert [event["event"] for event in events] == ["accept_failed"]
-        async with asyncio.timeout(PATIENCE):
-            while len(connections) < len(clients):
-                await asyncio.sleep(0.01)
-        acceptor.close()
-        await acceptor.wait_connected()
-        _close(clients, connections)
-        await asyncio.sleep(0)
+        await _accept_all(acceptor, clients, connections)
 
     asyncio.run(run())
 
