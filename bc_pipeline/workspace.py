@@ -8,7 +8,7 @@ from typing import Any
 import structlog
 
 from bc_pipeline.artifacts import signing
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.leftovers import remove_leftovers
 from bc_pipeline.artifacts.manifest import DagCode

@@ -33,7 +33,8 @@ from newton_logistic import NewtonLogistic
 from rich.console import Console
 from rich.table import Table
 
-from bc_pipeline.artifacts.evidence import Evaluation, Parity, Smoke
+from bc_pipeline.artifacts.evidence import Evaluation, Parity
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.data.rows import row_keys
 from bc_pipeline.data.split import SplitSide, hash_position
 from bc_pipeline.errors import DataError

@@ -19,7 +19,8 @@ os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 import numpy as np
 
-from bc_pipeline.artifacts.evidence import Check, Confusion, Score
+from bc_pipeline.artifacts.evidence import Confusion, Score
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.rows import row_keys
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.evaluation.separation import measure_separations

@@ -14,12 +14,12 @@ import structlog
 from hypothesis import settings as hypothesis_settings
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import claim_store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from bc_pipeline.artifacts import signing
 from bc_pipeline.artifacts.audit_tip import AuditTip
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import AuditBroken, SignatureInvalid

@@ -10,7 +10,7 @@ import math
 from collections.abc import Sequence
 from operator import mul, sub, truediv
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 
 COEFFICIENTS_FORMAT = 1
 

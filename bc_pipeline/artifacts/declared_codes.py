@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import decode_document, write_document
 from bc_pipeline.artifacts.store import label_codes_path
 from bc_pipeline.errors import ArtifactCorrupt, ConfigError, FileRefused

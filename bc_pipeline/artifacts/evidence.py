@@ -1,8 +1,6 @@
-"""Formats of ``evaluation.json`` and ``verdict.json``: measurements, and the gate's decision.
+"""The format of ``evaluation.json``: measurements, from which the gate derives a verdict.
 
-Evaluation fills an `Evaluation`, the gate derives a `Verdict` from it; both stay in the
-version's folder. A number that could not be computed is None, and None fails every check
-that uses it.
+A number that could not be computed is None, and None fails every check that uses it.
 """
 
 from __future__ import annotations
@@ -13,11 +11,7 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["first", "refresh", "switch"]
-
-
-class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Base of every JSON document on the volume: immutable, and decoded strictly."""
+from bc_pipeline.artifacts.document import Document
 
 
 def labelled_rows_digest(keys: Iterable[str], positive: Iterable[int]) -> str:
@@ -238,7 +232,7 @@ class RecipeIdentity(Document, frozen=True, kw_only=True):
 
     same: bool
     difference: float | None = None
-    libraries: dict[str, tuple[str, str]] = {}
+    libraries: dict[str, tuple[str, str]] = msgspec.field(default_factory=dict)
     note: str = ""
 
 
@@ -344,64 +338,3 @@ class Evaluation(Document, frozen=True, kw_only=True):
     nested: CallScore | None = None
     sequential: SequentialEvidence | None = None
     separations: Separations | None = None
-
-
-class Smoke(Document, frozen=True):
-    """Result of the smoke test: the service's answers to the golden rows."""
-
-    passed: bool
-    rows: int
-    worst_difference: float | None
-    median_ms: float | None
-    reason: str = ""
-
-
-class Check(Document, frozen=True):
-    """One line of a verdict.
-
-    Attributes
-    ----------
-    blocking : bool
-        False for an advisory check, which never rejects.
-    rule : str
-        The rule in words, such as ``"sensitivity on the holdout at least 0.9"``.
-    """
-
-    name: str
-    rule: str
-    passed: bool
-    blocking: bool = True
-    champion: float | None = None
-    challenger: float | None = None
-    interval: Interval | None = None
-    bound: float | None = None
-    note: str = ""
-
-
-class Verdict(Document, frozen=True, kw_only=True):
-    """The gate's decision; the format of ``verdict.json``.
-
-    Attributes
-    ----------
-    better : bool
-        Whether the evidence shows that the challenger is better; a refresh may pass
-        without being better.
-    reasons : tuple of str
-        For a rejection, the rule of each failed blocking check.
-    kind_note : str
-        What is special about its kind, such as ``"refresh under scikit-learn 1.8.0 -> 1.9.0"``.
-    """
-
-    format: int = 1
-    problem: str
-    kind: Kind
-    passed: bool
-    better: bool
-    challenger: str
-    champion: str | None
-    champion_generation: int
-    policy_digest: str
-    rows_digest: str
-    reasons: tuple[str, ...]
-    checks: tuple[Check, ...]
-    kind_note: str = ""

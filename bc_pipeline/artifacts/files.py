@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 import msgspec
 from filelock import FileLock, Timeout
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.leftovers import SUFFIX, lock_entry
 from bc_pipeline.errors import ArtifactCorrupt, NotStored, TransientError
 

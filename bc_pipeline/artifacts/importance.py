@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 
 
 class FeatureImportance(Document, frozen=True):

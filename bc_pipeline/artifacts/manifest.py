@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document, Kind
+from bc_pipeline.artifacts.document import Document
+from bc_pipeline.artifacts.verdict import Kind
 from bc_pipeline.errors import DegenerateModel
 from bc_pipeline.schema import FeatureSchema, Label, Labels
 

@@ -18,7 +18,7 @@ from typing import TypeVar
 import msgspec
 
 from bc_pipeline.artifacts import signing
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import (
     decode_document,
     encode_document,

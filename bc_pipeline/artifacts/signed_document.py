@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from bc_pipeline.artifacts import signing
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import (
     decode_document,
     encode_document,

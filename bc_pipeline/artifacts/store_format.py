@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import decode_format, locked, write_document
 from bc_pipeline.errors import StoreUnfit
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_bytes, staged_directory, write_atomic
 from bc_pipeline.artifacts.manifest import FileEntry, Manifest
 from bc_pipeline.artifacts.signed_bundle import (

@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from bc_pipeline import clock
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import locked, sha256_bytes, write_document
 from bc_pipeline.auth.callers import SCOPES, Scope
 from bc_pipeline.errors import ConfigError

@@ -19,7 +19,7 @@ from typing import IO, BinaryIO
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.errors import BackupInvalid, TransientError
 
 ROOTS = ("home", "records")

@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Literal
 
 from bc_pipeline.artifacts.audit_log import Event, read_audit_log
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.signed_document import read_signed_document
 from bc_pipeline.artifacts.store import Store

@@ -8,7 +8,7 @@ from typing import Literal
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.signed_document import read_signed_document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time

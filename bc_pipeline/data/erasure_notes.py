@@ -18,7 +18,7 @@ from typing import Literal
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.artifacts.signed_document import (
     read_signed_document,

@@ -9,7 +9,7 @@ from functools import lru_cache
 import numpy as np
 import structlog
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import (
     file_state,
     locked,

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.signed_document import write_signed, write_signed_document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.failed_expectations import FailedExpectation, describe_failure

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from bc_pipeline.artifacts.evidence import AnchorComparison, Check
+from bc_pipeline.artifacts.evidence import AnchorComparison
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.problems.base import GatePolicy, Margin
 from bc_pipeline.promotion.check import at_least, is_known, missing_note
 from bc_pipeline.promotion.model_checks import metric_text, rows_text

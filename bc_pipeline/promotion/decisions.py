@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import structlog
 
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.artifacts.versions import open_verified
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ArtifactCorrupt

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine
-from bc_pipeline.artifacts.evidence import Evaluation, Verdict
+from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.signed_bundle import EVALUATION, VERDICT, VersionFiles
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import NotReleasable
 
 

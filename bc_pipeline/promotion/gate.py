@@ -26,7 +26,8 @@ from collections.abc import Iterator
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Check, Evaluation, Kind, Smoke, Verdict
+from bc_pipeline.artifacts.evidence import Evaluation
+from bc_pipeline.artifacts.verdict import Check, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import GatePolicy
 from bc_pipeline.promotion import artifact_checks, leak_checks, model_checks

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from statistics import NormalDist
 
-from bc_pipeline.artifacts.evidence import Check, Score, Separation, Separations
+from bc_pipeline.artifacts.evidence import Score, Separation, Separations
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import area_variance
 from bc_pipeline.problems.base import LeakPolicy
 from bc_pipeline.promotion.check import at_least, is_known, missing_note

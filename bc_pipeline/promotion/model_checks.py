@@ -11,7 +11,6 @@ from collections.abc import Callable, Sequence
 
 from bc_pipeline.artifacts.evidence import (
     CallScore,
-    Check,
     Comparison,
     Confusion,
     Evaluation,
@@ -19,6 +18,7 @@ from bc_pipeline.artifacts.evidence import (
     Side,
     SliceScore,
 )
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.evaluation.intervals import share_lower_bound

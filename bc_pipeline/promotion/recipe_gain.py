@@ -10,13 +10,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from bc_pipeline.artifacts.evidence import (
-    Check,
-    Comparison,
-    Evaluation,
-    SequentialEvidence,
-    Side,
-)
+from bc_pipeline.artifacts.evidence import Comparison, Evaluation, SequentialEvidence, Side
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.corrected_t_test import detectable_gain
 from bc_pipeline.problems.base import GatePolicy
 from bc_pipeline.promotion.check import is_known, missing_note

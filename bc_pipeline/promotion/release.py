@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bc_pipeline.artifacts.audit_log import AuditLine
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.artifacts.versions import open_verified
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import (

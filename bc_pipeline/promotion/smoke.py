@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING
 
 import structlog
 
-from bc_pipeline.artifacts.evidence import Smoke
 from bc_pipeline.artifacts.signed_bundle import open_version
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.auth.api_keys import create_key
 from bc_pipeline.errors import SmokeTestFailed, StoreError, TransientError
 from bc_pipeline.promotion.smoke_answers import (

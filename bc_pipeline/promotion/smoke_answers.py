@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import TYPE_CHECKING, Any
 
-from bc_pipeline.artifacts.evidence import Smoke
 from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.errors import SmokeTestFailed, TransientError
 
 if TYPE_CHECKING:

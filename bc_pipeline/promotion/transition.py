@@ -23,12 +23,12 @@ from typing import Any
 import structlog
 
 from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine, Event, read_audit_log
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.promotion.audit import append
 from bc_pipeline.promotion.audit_rules import require_agreement, unfinished_release
 

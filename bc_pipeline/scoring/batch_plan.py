@@ -10,7 +10,7 @@ from typing import Literal
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.clock import file_time_defect, parse_time

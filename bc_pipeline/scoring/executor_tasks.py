@@ -10,7 +10,7 @@ from typing import Any, BinaryIO
 import msgspec
 import numpy as np
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.errors import DataError, PipelineError, TransientError

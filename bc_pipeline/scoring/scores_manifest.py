@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.scoring.batch_plan import BatchJob
 from bc_pipeline.workspace import Origin

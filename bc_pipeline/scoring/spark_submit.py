@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.errors import ConfigError, TransientError, error_from_dict
 from bc_pipeline.scoring.batch_plan import BatchJob
 from bc_pipeline.scoring.scores_manifest import ScoresManifest

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 import structlog
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_file, staged_file
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.errors import ConfigError, RowsRejected, list_kinds

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import read_document, write_document
 from bc_pipeline.errors import ArtifactCorrupt, NotStored
 from bc_pipeline.settings import Settings

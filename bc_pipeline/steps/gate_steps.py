@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from bc_pipeline.artifacts import signed_bundle, versions, work_folder
-from bc_pipeline.artifacts.evidence import Evaluation, Verdict
+from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps.data_steps import split_dataset

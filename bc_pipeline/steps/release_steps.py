@@ -7,8 +7,8 @@ import structlog
 
 from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.evaluated_rows import read_evaluated_rows
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.registry import read_registry
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import NoChampion, NotStored
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, Run, open_workspace

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from bc_pipeline.artifacts.evaluated_rows import evaluated_rows
-from bc_pipeline.artifacts.evidence import Evaluation, Verdict
+from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.signed_bundle import EVALUATION, MODEL_FILES, VERDICT, VersionFiles
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.training.results import CandidateDocument
 
 # Tags that mark everything of a version.

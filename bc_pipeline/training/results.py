@@ -10,7 +10,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bc_pipeline.artifacts.evidence import Document, labelled_rows_digest
+from bc_pipeline.artifacts.document import Document
+from bc_pipeline.artifacts.evidence import labelled_rows_digest
 from bc_pipeline.artifacts.files import (
     encode_document,
     sha256_bytes,

@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.export import export_onnx
 from bc_pipeline.artifacts.files import make_directory, sha256_file, write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
@@ -20,6 +19,7 @@ from bc_pipeline.artifacts.model_files import model_files
 from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import claim_store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Candidate

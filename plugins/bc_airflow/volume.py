@@ -14,10 +14,10 @@ from bc_pipeline.artifacts.evaluated_rows import (
     metric_names,
     read_evaluated_rows,
 )
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.manifest import Manifest, Registry
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.settings import Settings

@@ -18,10 +18,11 @@ from typing import Any
 import pytest
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
-from bc_pipeline.artifacts.evidence import Check, Interval, Verdict
+from bc_pipeline.artifacts.evidence import Interval
 from bc_pipeline.artifacts.files import write_document
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Check, Verdict
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
 

@@ -11,12 +11,12 @@ from pathlib import Path
 import msgspec
 
 from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows, read_evaluated_rows
-from bc_pipeline.artifacts.evidence import Kind, Verdict
 from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Registry
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE, VERDICT
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Kind, Verdict
 from bc_pipeline.artifacts.versions import open_stored
 from bc_pipeline.errors import ArtifactCorrupt, StoreError
 from bc_pipeline.serving.model.loaded_model import LoadedModel, ModelSource

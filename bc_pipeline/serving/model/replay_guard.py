@@ -18,7 +18,7 @@ from pathlib import Path
 
 import structlog
 
-from bc_pipeline.artifacts.evidence import Document
+from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import (
     decode_document,
     locked,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bc_pipeline.artifacts.evidence import Verdict
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.signed_bundle import VERDICT, VersionFiles
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import ArtifactCorrupt, NotReleasable, SchemaMismatch
 from bc_pipeline.schema import FeatureSchema
 

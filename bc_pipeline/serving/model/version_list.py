@@ -8,10 +8,10 @@ from __future__ import annotations
 import msgspec
 
 from bc_pipeline.artifacts.audit_log import OUTCOMES, read_audit_log
-from bc_pipeline.artifacts.evidence import Kind, Verdict
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VERDICT
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Kind, Verdict
 from bc_pipeline.artifacts.versions import list_versions, open_stored
 from bc_pipeline.errors import HeaderRefused, StoreError
 from bc_pipeline.serving.model.model_info import pointers_by_alias

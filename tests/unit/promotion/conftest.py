@@ -11,20 +11,13 @@ import pytest
 import time_machine
 
 from bc_pipeline.artifacts import signed_bundle, versions, work_folder
-from bc_pipeline.artifacts.evidence import (
-    Check,
-    Confusion,
-    Document,
-    Evaluation,
-    Parity,
-    Score,
-    Side,
-    Verdict,
-)
+from bc_pipeline.artifacts.document import Document
+from bc_pipeline.artifacts.evidence import Confusion, Evaluation, Parity, Score, Side
 from bc_pipeline.artifacts.files import make_directory, write_document
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Check, Verdict
 from bc_pipeline.clock import parse_time
 from bc_pipeline.promotion import decisions, release
 from bc_pipeline.promotion.release import ReleaseResult

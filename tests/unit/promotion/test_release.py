@@ -8,8 +8,8 @@ import pytest
 
 from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.audit_log import read_audit_log
-from bc_pipeline.artifacts.evidence import Check
 from bc_pipeline.artifacts.registry import read_registry, write_registry
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.errors import (
     ArtifactCorrupt,
     NoChampion,

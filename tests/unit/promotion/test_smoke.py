@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bc_pipeline.artifacts.evidence import Smoke
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.errors import ConfigError, TransientError
 from bc_pipeline.promotion import smoke
 from bc_pipeline.promotion.smoke import smoke_test

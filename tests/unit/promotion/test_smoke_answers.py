@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bc_pipeline.artifacts.evidence import Smoke
 from bc_pipeline.artifacts.manifest import Manifest
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.errors import SmokeTestFailed, TransientError
 from bc_pipeline.promotion.smoke_answers import (
     Answer,

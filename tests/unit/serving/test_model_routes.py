@@ -7,11 +7,11 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts import versions
-from bc_pipeline.artifacts.evidence import Check
 from bc_pipeline.artifacts.files import write_document
 from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.promotion import audit
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.model.loaded_model import load_folder

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import bc_pipeline.problems
-from bc_pipeline.artifacts.evidence import Smoke
+from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.clock import parse_time
 from bc_pipeline.problems.base import (
     Candidate,

@@ -14,9 +14,10 @@ import pytest
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts import signed_bundle, versions, work_folder
-from bc_pipeline.artifacts.evidence import Evaluation, Verdict
+from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.files import encode_document
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.data.batches import list_batches
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import LeakPolicy, Problem

@@ -12,15 +12,7 @@ import numpy as np
 import pytest
 
 from bc_pipeline.artifacts import signed_bundle, versions
-from bc_pipeline.artifacts.evidence import (
-    CallScore,
-    Confusion,
-    Evaluation,
-    Parity,
-    Score,
-    Side,
-    Verdict,
-)
+from bc_pipeline.artifacts.evidence import CallScore, Confusion, Evaluation, Parity, Score, Side
 from bc_pipeline.artifacts.files import encode_document, locked
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Pointer, Recipe, Registry
 from bc_pipeline.artifacts.model_files import dump_estimator
@@ -28,6 +20,7 @@ from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.signed_bundle import encrypt_if_model
 from bc_pipeline.artifacts.signing import make_keys
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.code_version import code_version
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.problems.base import Problem

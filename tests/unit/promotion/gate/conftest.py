@@ -19,10 +19,9 @@ from bc_pipeline.artifacts.evidence import (
     Score,
     Side,
     SliceScore,
-    Smoke,
-    Verdict,
     labelled_rows_digest,
 )
+from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.problems.base import Floor, GatePolicy, Margin
 from bc_pipeline.promotion.gate import decide
 

@@ -8,16 +8,14 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts.evidence import (
-    Check,
     Confusion,
     Interval,
     Parity,
     SequentialEvidence,
     SliceScore,
-    Smoke,
-    Verdict,
 )
 from bc_pipeline.artifacts.files import decode_document, encode_document
+from bc_pipeline.artifacts.verdict import Check, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import Floor, GatePolicy, LeakPolicy, Margin, Problem, Rows
 from bc_pipeline.promotion.gate import decide

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_pipeline.artifacts.evidence import Parity, SliceScore, Smoke, Verdict
+from bc_pipeline.artifacts.evidence import Parity, SliceScore
+from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.promotion.gate import decide
 
 # Numbers around the bounds, so that checks both pass and fail.

@@ -12,14 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bc_pipeline.artifacts.evidence import (
-    Comparison,
-    Evaluation,
-    Interval,
-    Parity,
-    Smoke,
-    Verdict,
-)
+from bc_pipeline.artifacts.evidence import Comparison, Evaluation, Interval, Parity
+from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.data.split import SplitSide, hash_position
 from bc_pipeline.evaluation.evaluate import evaluate
 from bc_pipeline.evaluation.importance import permutation_importance

@@ -16,16 +16,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from bc_pipeline.artifacts.evidence import (
-    Interval,
-    Parity,
-    Separation,
-    Separations,
-    SliceScore,
-    Smoke,
-    Verdict,
-)
+from bc_pipeline.artifacts.evidence import Interval, Parity, Separation, Separations, SliceScore
 from bc_pipeline.artifacts.files import decode_document
+from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.problems.base import Floor, LeakPolicy
 from bc_pipeline.promotion.gate import decide
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from bc_pipeline.artifacts.evidence import Check, Evaluation, Separation, Separations
+from bc_pipeline.artifacts.evidence import Evaluation, Separation, Separations
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import class_areas
 from bc_pipeline.evaluation.separation import measure_separations
 from bc_pipeline.problems.base import LeakPolicy, Problem

@@ -9,12 +9,12 @@ import msgspec
 import pytest
 
 from bc_pipeline.artifacts import versions
-from bc_pipeline.artifacts.evidence import Check
 from bc_pipeline.artifacts.files import write_document
 from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.signed_bundle import CARD, EVALUATION, IMPORTANCE
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.errors import ArtifactCorrupt
 from bc_pipeline.serving.model import model_info
 from bc_pipeline.serving.model.loaded_model import load_folder

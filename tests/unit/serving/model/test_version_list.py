@@ -6,9 +6,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from bc_pipeline.artifacts.evidence import Check
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.registry import write_registry
+from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.errors import HeaderRefused
 from bc_pipeline.promotion import audit
 from bc_pipeline.serving.model.version_list import ListedVersion, version_page
