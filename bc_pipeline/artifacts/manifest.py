@@ -182,7 +182,7 @@ class DecisionRule:
         probabilities : array of float64, shape (rows,)
             Of the positive class.
         rows : int
-            Number of rows that the model was asked about.
+            Number of rows that were passed to the model.
 
         Returns
         -------

@@ -25,7 +25,7 @@ EXIT_CODES: tuple[tuple[type[errors.PipelineError], int, str], ...] = (
     (errors.ModelError, 5, "the model cannot be used"),
     (errors.StoreError, 6, "the volume lacks it or does not allow it"),
     (errors.StackError, 7, "a process of the stack does not work"),
-    (errors.TransientError, 8, "a service is unavailable or a lock is taken: try again"),
+    (errors.TransientError, 8, "a service is unavailable or a lock is held: try again"),
     (errors.PipelineError, 9, "another error of the pipeline"),
 )
 _FULL_OR_READ_ONLY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})

@@ -217,7 +217,7 @@ _INFER = docs.operation(
 async def infer(request: Request, name: ModelName) -> Response:
     """Every row is answered and recorded, or none.
 
-    One tensor of shape [rows, features]; FP32 is taken as what it holds. The answers:
+    One tensor of shape [rows, features]; FP32 values are used at that precision. The answers:
     'probability' of the positive label, the 'label' that is called, 'prediction' (its code),
     and 'prediction_id'.
     """
