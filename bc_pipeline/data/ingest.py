@@ -73,17 +73,6 @@ def ingest_file(
     problem: Problem,
     store: Store,
     arrived_at: datetime | None = None,
-    label_codes: Mapping[str, str] | None = None,
-) -> BatchDocument:
-    """As `take_file`; the batch alone."""
-    return take_file(path, problem, store, arrived_at, label_codes=label_codes).document
-
-
-def take_file(
-    path: Path,
-    problem: Problem,
-    store: Store,
-    arrived_at: datetime | None = None,
     accepted: AcceptedRows | None = None,
     label_codes: Mapping[str, str] | None = None,
     profile: ClassProfile | None = None,
@@ -168,7 +157,7 @@ def ingest_landing(
     Parameters
     ----------
     profile, needs_check
-        As of `take_file`.
+        As of `ingest_file`.
     """
     landed = []
     for path in store.landing.glob("[!.]*"):
@@ -182,7 +171,7 @@ def ingest_landing(
     refused, new, withdrawn, times_kept = [], set(), [], []
     for modified, name, path in sorted(landed):
         try:
-            ingested = take_file(
+            ingested = ingest_file(
                 path,
                 problem,
                 store,

@@ -45,13 +45,13 @@ def ingest_one(
     The result's ``notes`` say where it differs from the request: a known file keeps its time, and
     stays withdrawn where it is.
     """
-    from bc_pipeline.data.ingest import take_file
+    from bc_pipeline.data.ingest import ingest_file
     from bc_pipeline.label_codes import read_label_codes
     from bc_pipeline.steps.hold_notes import hold_notes
 
     workspace = open_first_workspace(settings, problem)
     labels = workspace.problem.labels
-    ingested = take_file(
+    ingested = ingest_file(
         path,
         workspace.problem,
         workspace.store,

@@ -40,7 +40,7 @@ def batch(
     lines.append("," * 29 + ",1")
     path = tmp_path / "public.csv"
     path.write_text("\n".join(lines) + "\n")
-    return ingest_file(path, wdbc, store)
+    return ingest_file(path, wdbc, store).document
 
 
 def test_files_of_a_batch_and_a_dataset(wdbc: Problem, store: Store, batch: BatchDocument) -> None:

@@ -68,8 +68,8 @@ def flipped(rows, codes) -> dict[tuple[int, str], str]:
 def test_snapshots_before_a_withdrawal_stay_and_later_ones_do_without_its_rows(
     wdbc: Problem, store: Store, make_file, withdraw, lines
 ) -> None:
-    kept = ingest_file(make_file("a.csv", range(10)), wdbc, store)
-    gone = ingest_file(make_file("b.csv", range(5, 30)), wdbc, store)
+    kept = ingest_file(make_file("a.csv", range(10)), wdbc, store).document
+    gone = ingest_file(make_file("b.csv", range(5, 30)), wdbc, store).document
     before = make_snapshot(wdbc, store, BEFORE)
     event = withdraw(gone.batch)
 
@@ -111,7 +111,7 @@ def test_corrected_labels_land_after_a_withdrawal_and_change_no_earlier_snapshot
     rows = range(5)
     wrong = ingest_file(
         make_file("wrong.csv", rows, cells=flipped(rows, reference[1])), wdbc, store
-    )
+    ).document
     # It was written before the withdrawal, and waited in the landing folder.
     right = make_file("right.csv", rows, arrived="2026-11-10")
     with pytest.raises(RowsRejected):
@@ -119,7 +119,7 @@ def test_corrected_labels_land_after_a_withdrawal_and_change_no_earlier_snapshot
     before = make_snapshot(wdbc, store, BEFORE)
     withdraw(wrong.batch)
 
-    corrected = ingest_file(right, wdbc, store)
+    corrected = ingest_file(right, wdbc, store).document
     assert (corrected.accepted, corrected.quarantined, corrected.arrived_at) == (5, 0, AT)
     assert make_snapshot(wdbc, store, BEFORE) == before
     now = rows_as_of(wdbc, store, AT)
@@ -134,12 +134,12 @@ def test_batches_with_rows_that_were_quarantined_because_of_it_are_named(
 ) -> None:
     wrong = ingest_file(
         make_file("wrong.csv", range(3), cells=flipped(range(3), reference[1])), wdbc, store
-    )
-    partly = ingest_file(make_file("partly.csv", range(10)), wdbc, store)
+    ).document
+    partly = ingest_file(make_file("partly.csv", range(10)), wdbc, store).document
     assert partly.quarantined == 3
     assert batch_decisions.quarantined_because_of(store, wrong.batch) == {partly.batch: 3}
     withdraw(wrong.batch)
-    again = ingest_file(make_file("again.csv", range(3)), wdbc, store)
+    again = ingest_file(make_file("again.csv", range(3)), wdbc, store).document
     assert (again.accepted, again.quarantined) == (3, 0)
 
 
@@ -147,7 +147,7 @@ def test_batches_with_rows_that_were_quarantined_because_of_it_are_named(
 def test_a_batch_of_a_wrong_time_is_mended_by_a_withdrawal(
     wdbc: Problem, store: Store, make_file, withdraw, restore, stored_time: str
 ) -> None:
-    batch = ingest_file(make_file("a.csv", range(10)), wdbc, store)
+    batch = ingest_file(make_file("a.csv", range(10)), wdbc, store).document
     path = store.batch_document(batch.batch)
     stored_as = path.read_text().replace(batch.arrived_at, stored_time)
     write_signed(store, path, stored_as.encode())
@@ -161,7 +161,7 @@ def test_a_batch_of_a_wrong_time_is_mended_by_a_withdrawal(
 def test_without_an_audit_line_or_a_reason_nothing_is_withdrawn(
     store: Store, wdbc: Problem, make_file, lines
 ) -> None:
-    batch = ingest_file(make_file("a.csv", range(10)), wdbc, store).batch
+    batch = ingest_file(make_file("a.csv", range(10)), wdbc, store).document.batch
 
     def fail(_: BatchEvent) -> None:
         raise OSError(28, "No space left on device")
@@ -182,10 +182,10 @@ def test_without_an_audit_line_or_a_reason_nothing_is_withdrawn(
 def test_a_row_keeps_its_side_when_the_first_record_of_its_sample_is_withdrawn(
     wdbc: Problem, store: Store, make_file, withdraw, restore
 ) -> None:
-    first = ingest_file(make_file("a.csv", range(200), arrived="2026-01-01"), wdbc, store)
+    first = ingest_file(make_file("a.csv", range(200), arrived="2026-01-01"), wdbc, store).document
     before = make_snapshot(wdbc, store, BEFORE)
     again = make_file("b.csv", range(200), arrived="2026-02-01", decimals=3)
-    second = ingest_file(again, wdbc, store)
+    second = ingest_file(again, wdbc, store).document
     assert make_snapshot(wdbc, store, BEFORE).document == before.document
     withdraw(first.batch)
 
@@ -205,7 +205,7 @@ def test_a_row_keeps_its_side_when_the_first_record_of_its_sample_is_withdrawn(
 
 
 def test_a_withdrawn_batch_may_be_damaged(wdbc: Problem, store: Store, make_file, withdraw) -> None:
-    damaged = ingest_file(make_file("a.csv", range(10)), wdbc, store)
+    damaged = ingest_file(make_file("a.csv", range(10)), wdbc, store).document
     ingest_file(make_file("b.csv", range(10, 20)), wdbc, store)
     store.batch_rows(damaged.batch).write_bytes(b"?")
     withdraw(damaged.batch)

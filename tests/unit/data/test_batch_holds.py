@@ -11,7 +11,7 @@ from bc_pipeline.data.batch_decisions import decide_batch
 from bc_pipeline.data.batch_history import batch_state, counting_batches, read_history
 from bc_pipeline.data.batch_holds import check_new_batches
 from bc_pipeline.data.batches import list_batches
-from bc_pipeline.data.ingest import ingest_file, take_file
+from bc_pipeline.data.ingest import ingest_file
 from bc_pipeline.data.snapshot import load_dataset, make_snapshot
 from bc_pipeline.problems.base import Problem
 
@@ -24,7 +24,7 @@ def land(wdbc: Problem, store: Store, make_file):
 
     def call(name: str, rows, arrived: str = "2026-11-01T00:00:00Z", **options) -> str:
         path = make_file(name, rows, arrived=arrived, **options)
-        return take_file(path, wdbc, store, needs_check=True).document.batch
+        return ingest_file(path, wdbc, store, needs_check=True).document.batch
 
     return call
 
@@ -147,7 +147,7 @@ def test_only_a_decision_lets_a_held_batch_count_and_from_then_on(
 def test_the_champions_rows_are_the_reference_without_the_batchs_own(
     wdbc: Problem, land, check, store: Store, make_file, malignant
 ) -> None:
-    everything = ingest_file(make_file("all.csv", range(569)), wdbc, store)
+    everything = ingest_file(make_file("all.csv", range(569)), wdbc, store).document
     dataset = make_snapshot(wdbc, store, NOW).document.dataset
     land("again.csv", malignant[:60])
     # Rows that repeat known ones add nothing.

@@ -41,7 +41,7 @@ def stored(folder: Path) -> dict[str, bytes]:
 def test_a_clean_file_is_a_batch_named_by_its_bytes(wdbc: Problem, store: Store, make_file) -> None:
     path = make_file("clinic.csv", range(20), ids=[f"p{n}" for n in range(20)])
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert (record.read, record.accepted, record.quarantined) == (20, 20, 0)
     assert record.source == "clinic.csv"
@@ -58,7 +58,7 @@ def test_a_clean_file_is_a_batch_named_by_its_bytes(wdbc: Problem, store: Store,
 def test_accepted_rows_are_stored_exactly_and_in_order(
     wdbc: Problem, store: Store, make_file, public_rows
 ) -> None:
-    record = ingest_file(make_file("a.csv", [7, 3, 500], ids=["x", "y", "z"]), wdbc, store)
+    record = ingest_file(make_file("a.csv", [7, 3, 500], ids=["x", "y", "z"]), wdbc, store).document
 
     rows = read_batch(wdbc, store, record)
 
@@ -74,17 +74,17 @@ def test_negative_zero_is_stored_as_zero(
     column = wdbc.schema.names.index("mean_concavity")
     smooth = int((public_rows.values[:, column] == 0).argmax())
     names = ["mean_concavity", "mean_concave_points"]
-    plain = ingest_file(make_file("a.csv", [smooth]), wdbc, store)
+    plain = ingest_file(make_file("a.csv", [smooth]), wdbc, store).document
     signed = make_file("b.csv", [smooth], cells={(0, name): "-0.0" for name in names})
 
-    record = ingest_file(signed, wdbc, store)
+    record = ingest_file(signed, wdbc, store).document
 
     assert record.batch != plain.batch
     assert record.parquet_sha256 == plain.parquet_sha256
 
 
 def test_rows_without_an_id_have_an_empty_one(wdbc: Problem, store: Store, make_file) -> None:
-    record = ingest_file(make_file("a.csv", range(3)), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(3)), wdbc, store).document
 
     assert read_batch(wdbc, store, record).ids == ("", "", "")
 
@@ -104,7 +104,7 @@ def test_bad_rows_go_to_quarantine_with_line_column_and_reason(
         },
     )
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert (record.read, record.accepted, record.quarantined) == (6, 3, 3)
     assert read_batch(wdbc, store, record).ids == ("p0", "p2", "p5")
@@ -132,7 +132,7 @@ def test_defects_keep_their_lines_in_a_file_of_many_blocks(
     bad = [5, 100, 101, 560]
     path = make_file("a.csv", range(569), cells={(row, "mean_radius"): "" for row in bad})
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert [int(row["line"]) for row in quarantined(store, record)] == [row + 2 for row in bad]
     assert record.accepted == 565
@@ -141,7 +141,7 @@ def test_defects_keep_their_lines_in_a_file_of_many_blocks(
 def test_a_reason_counts_rows_not_cells(wdbc: Problem, store: Store, make_file) -> None:
     cells = {(row, name): "" for row in (0, 2) for name in ("mean_radius", "mean_texture")}
 
-    record = ingest_file(make_file("a.csv", range(4), cells=cells), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(4), cells=cells), wdbc, store).document
 
     assert list(record.reasons.values()) == [2]
     assert len(record.problems) == 4
@@ -152,7 +152,7 @@ def test_the_document_lists_a_hundred_defects_and_the_quarantine_file_all(
 ) -> None:
     cells = {(row, "mean_radius"): "" for row in range(120)}
 
-    record = ingest_file(make_file("a.csv", range(130), cells=cells), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(130), cells=cells), wdbc, store).document
 
     assert len(record.problems) == 100
     assert len(quarantined(store, record)) == record.quarantined == 120
@@ -163,7 +163,7 @@ def test_ids_in_the_quarantine_file_are_not_formulas(
 ) -> None:
     path = make_file("a.csv", range(2), ids=["=1+1", "ok"], cells={(0, "mean_radius"): ""})
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert quarantined(store, record)[0]["id"].startswith("'")
 
@@ -228,7 +228,7 @@ def test_a_file_that_grows_while_it_is_read_is_refused(
 def test_arrival_can_be_given(wdbc: Problem, store: Store, make_file) -> None:
     record = ingest_file(
         make_file("a.csv", range(3)), wdbc, store, arrived_at=datetime(2025, 5, 4, 3, tzinfo=UTC)
-    )
+    ).document
 
     assert record.arrived_at == "2025-05-04T03:00:00Z"
 
@@ -239,10 +239,10 @@ def test_arrival_can_be_given(wdbc: Problem, store: Store, make_file) -> None:
 def test_the_same_bytes_under_another_name_are_the_same_batch(
     wdbc: Problem, store: Store, make_file
 ) -> None:
-    first = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    first = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     before = stored(store.batches)
 
-    again = ingest_file(make_file("b.csv", range(5), arrived="2026-11-09"), wdbc, store)
+    again = ingest_file(make_file("b.csv", range(5), arrived="2026-11-09"), wdbc, store).document
 
     assert again == first
     assert stored(store.batches) == before
@@ -308,7 +308,7 @@ def test_repeats_and_contradictions_within_a_file(wdbc: Problem, store: Store, m
         cells={(5, "diagnosis"): "B"},
     )
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert [(row["line"], row["column"], row["reason"]) for row in quarantined(store, record)] == [
         ("4", "id", "stands for other values elsewhere in the file"),
@@ -325,7 +325,7 @@ def test_a_rejected_row_does_not_make_its_valid_repeat_a_repeat(
 ) -> None:
     path = make_file("a.csv", [0, 1, 0], ids=["a", "b", "a"], cells={(0, "diagnosis"): "?"})
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert [row["line"] for row in quarantined(store, record)] == ["2"]
 
@@ -333,14 +333,14 @@ def test_a_rejected_row_does_not_make_its_valid_repeat_a_repeat(
 def test_contradictions_of_earlier_batches_name_the_batch(
     wdbc: Problem, store: Store, make_file
 ) -> None:
-    first = ingest_file(make_file("a.csv", [0, 1], ids=["a", "b"]), wdbc, store)
-    second = ingest_file(make_file("b.csv", [2], ids=["c"]), wdbc, store)
+    first = ingest_file(make_file("a.csv", [0, 1], ids=["a", "b"]), wdbc, store).document
+    second = ingest_file(make_file("b.csv", [2], ids=["c"]), wdbc, store).document
 
     record = ingest_file(
         make_file("c.csv", [3, 0, 4], ids=["c", "z", "y"], cells={(1, "diagnosis"): "B"}),
         wdbc,
         store,
-    )
+    ).document
 
     assert [(row["line"], row["column"], row["reason"]) for row in quarantined(store, record)] == [
         ("2", "id", f"stands for other values in batch {second.batch}"),
@@ -352,8 +352,8 @@ def test_contradictions_of_earlier_batches_name_the_batch(
 def test_rows_accepted_before_are_accepted_again(wdbc: Problem, store: Store, make_file) -> None:
     ingest_file(make_file("a.csv", range(5), ids=list("abcde")), wdbc, store)
 
-    again = ingest_file(make_file("b.csv", range(7), ids=list("abcdefg")), wdbc, store)
-    nameless = ingest_file(make_file("c.csv", range(6)), wdbc, store)
+    again = ingest_file(make_file("b.csv", range(7), ids=list("abcdefg")), wdbc, store).document
+    nameless = ingest_file(make_file("c.csv", range(6)), wdbc, store).document
 
     assert (again.quarantined, nameless.quarantined) == (0, 0)
 
@@ -363,7 +363,7 @@ def test_a_kaggle_file_of_known_patients_is_accepted(
 ) -> None:
     ingest_file(make_file("a.csv", range(300)), wdbc, store)
 
-    record = ingest_file(kaggle_file, wdbc, store)
+    record = ingest_file(kaggle_file, wdbc, store).document
 
     assert (record.dialect, record.read, record.accepted) == ("kaggle", 569, 569)
 
@@ -379,7 +379,7 @@ def test_known_rows_at_another_precision_are_near_repeats(
     if rounded_first:
         files.reverse()
 
-    first, second = (ingest_file(path, wdbc, store) for path in files)
+    first, second = (ingest_file(path, wdbc, store).document for path in files)
 
     assert (first.repeats, first.near_repeats) == (0, 0)
     assert (second.accepted, second.repeats, second.near_repeats) == (second.read, 20, 20)
@@ -391,7 +391,9 @@ def test_repeats_at_the_same_precision_are_no_near_repeats(
     ingest_file(make_file("a.csv", range(5)), wdbc, store)
     ingest_file(make_file("b.csv", range(5, 8), decimals=3), wdbc, store)
 
-    record = ingest_file(make_file("c.csv", range(10), ids=list("abcdefghij")), wdbc, store)
+    record = ingest_file(
+        make_file("c.csv", range(10), ids=list("abcdefghij")), wdbc, store
+    ).document
 
     assert (record.accepted, record.repeats, record.near_repeats) == (10, 8, 3)
 
@@ -399,10 +401,10 @@ def test_repeats_at_the_same_precision_are_no_near_repeats(
 def test_a_contradicting_label_at_another_precision_is_rejected(
     wdbc: Problem, store: Store, make_file
 ) -> None:
-    first = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    first = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     rounded = make_file("b.csv", range(5), decimals=3, cells={(2, "diagnosis"): "B"})
 
-    record = ingest_file(rounded, wdbc, store)
+    record = ingest_file(rounded, wdbc, store).document
 
     assert [(row["line"], row["column"], row["reason"]) for row in quarantined(store, record)] == [
         (
@@ -421,7 +423,7 @@ def test_a_file_with_its_rows_at_two_precisions_has_each_once(
     again = make_file("b.csv", range(30), decimals=3).read_text().split("\n", 1)[1]
     path.write_text(path.read_text() + again)
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert (record.accepted, record.quarantined) == (30, 30)
     assert record.reasons == {"repeats an earlier row of the file at another precision": 30}
@@ -433,7 +435,7 @@ def test_an_id_may_stand_for_its_values_at_another_precision(
     ingest_file(make_file("a.csv", range(3), ids=["a", "b", "c"]), wdbc, store)
 
     rounded = make_file("b.csv", [0, 1, 3], ids=["a", "b", "c"], decimals=3)
-    record = ingest_file(rounded, wdbc, store)
+    record = ingest_file(rounded, wdbc, store).document
 
     assert [(row["line"], row["column"]) for row in quarantined(store, record)] == [("4", "id")]
     assert record.near_repeats == 2
@@ -444,7 +446,7 @@ def test_the_public_rows_at_three_decimals_are_569_near_repeats(
 ) -> None:
     ingest_file(kaggle_file, wdbc, store)
 
-    record = ingest_file(make_file("b.csv", range(569), decimals=3), wdbc, store)
+    record = ingest_file(make_file("b.csv", range(569), decimals=3), wdbc, store).document
 
     # Some zeros of rounding are rejected by the rules of a row.
     assert record.accepted == record.near_repeats > 550
@@ -479,7 +481,7 @@ def test_every_row_is_accepted_or_quarantined(
         path = Path(folder) / "a.csv"
         path.write_text("".join(",".join(line) + "\n" for line in (header, *table)))
         try:
-            record = ingest_file(path, wdbc, store)
+            record = ingest_file(path, wdbc, store).document
         except LabelsRefused:
             # Most of the malignant rows were edited to be benign.
             return
@@ -587,7 +589,7 @@ def test_a_file_of_too_many_rows_is_refused(
     monkeypatch.setattr(labelled_file, "ROW_LIMIT", 4)
     with pytest.raises(FileRefused, match="more than 4 rows"):
         ingest_file(make_file("a.csv", range(5)), wdbc, store)
-    assert ingest_file(make_file("b.csv", range(4)), wdbc, store).read == 4
+    assert ingest_file(make_file("b.csv", range(4)), wdbc, store).document.read == 4
 
 
 def test_a_volume_without_a_landing_folder_has_nothing_to_ingest(
@@ -618,7 +620,7 @@ def test_two_ingests_of_one_file_at_once_make_one_batch(
     path = make_file("a.csv", range(50))
 
     with ThreadPoolExecutor(4) as pool:
-        records = list(pool.map(lambda _: ingest_file(path, wdbc, store), range(4)))
+        records = list(pool.map(lambda _: ingest_file(path, wdbc, store).document, range(4)))
 
     assert all(record == records[0] for record in records)
     assert list_batches(store) == [records[0]]
@@ -638,7 +640,7 @@ def test_the_batch_of_a_faster_process_is_returned(
 
     monkeypatch.setattr(labelled_file, "open_table", let_the_other_go_first)
 
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
 
     assert (record.source, record.arrived_at) == ("b.csv", "2026-01-01T00:00:00Z")
     assert list_batches(store) == [record]
@@ -650,7 +652,7 @@ def test_one_of_two_contradicting_files_ingested_at_once_is_rejected(
     paths = [make_file(f"{n}.csv", [n, 10 + n], ids=["same", f"own{n}"]) for n in range(4)]
 
     with ThreadPoolExecutor(4) as pool:
-        records = list(pool.map(lambda path: ingest_file(path, wdbc, store), paths))
+        records = list(pool.map(lambda path: ingest_file(path, wdbc, store).document, paths))
 
     assert sorted(record.accepted for record in records) == [1, 1, 1, 2]
 
@@ -660,7 +662,7 @@ def test_stored_files_can_be_read_by_the_group(wdbc: Problem, store: Store, make
 
     before = os.umask(0o077)
     try:
-        record = ingest_file(path, wdbc, store)
+        record = ingest_file(path, wdbc, store).document
     finally:
         os.umask(before)
 
@@ -710,7 +712,7 @@ def test_a_given_time_is_held_against_the_clock(
 def test_a_batch_that_an_earlier_release_dated_wrongly_stays_readable(
     wdbc: Problem, store: Store, make_file, stored_time: str
 ) -> None:
-    record = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     path = store.batch_document(record.batch)
     stored_as = path.read_text().replace(record.arrived_at, stored_time)
     write_signed(store, path, stored_as.encode())

@@ -40,7 +40,7 @@ def coded(make_file: Callable[..., Path], reference: tuple[np.ndarray, np.ndarra
 
 
 def stored_codes(wdbc: Problem, store: Store, path: Path, **given: object) -> list[int]:
-    return read_batch(wdbc, store, ingest_file(path, wdbc, store, **given)).codes.tolist()
+    return read_batch(wdbc, store, ingest_file(path, wdbc, store, **given).document).codes.tolist()
 
 
 @pytest.mark.parametrize("form", ["{}", "{}.0", "{}.", " {}", '"{}"'])
@@ -52,7 +52,7 @@ def test_codes_that_the_rows_confirm_are_taken(
         lines = path.read_text().splitlines()
         quoted = [f'{line.rpartition(",")[0]},"{line.rpartition(",")[2]}"' for line in lines[1:]]
         path.write_text("\n".join([lines[0], *quoted]) + "\n")
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
     assert record.label_codes == {"0": "malignant", "1": "benign"}
     assert read_batch(wdbc, store, record).codes.tolist() == public_rows.codes[ROWS].tolist()
 
@@ -100,7 +100,7 @@ def test_swapped_words_are_refused(
 
 def test_a_code_among_words_is_a_defect_of_its_row(wdbc: Problem, store: Store, make_file) -> None:
     path = make_file("a.csv", range(30), cells={(3, "diagnosis"): "0"})
-    record = ingest_file(path, wdbc, store)
+    record = ingest_file(path, wdbc, store).document
     assert (record.accepted, record.quarantined) == (29, 1)
     assert list(record.reasons) == ["is a code in a file of words, and codes are not declared"]
 
@@ -127,8 +127,8 @@ def test_codes_in_parquet_are_numbers_of_either_kind(
 
 def test_a_known_batch_does_not_take_other_codes(wdbc: Problem, store: Store, coded) -> None:
     path = coded("a.csv")
-    first = ingest_file(path, wdbc, store)
-    assert ingest_file(path, wdbc, store) == first
+    first = ingest_file(path, wdbc, store).document
+    assert ingest_file(path, wdbc, store).document == first
     with pytest.raises(LabelsRefused, match="was made with the label codes 0=malignant,1=benign"):
         ingest_file(path, wdbc, store, label_codes=SWAPPED)
 

@@ -79,7 +79,7 @@ def test_known_rows_get_the_metadata_of_a_later_file(
     ingest_file(make_file("a.csv", ROWS), wdbc, store)
     before = dataset_of(wdbc, store)
     later = make_file("b.csv", ROWS[:10], arrived="2026-11-08T00:00:00Z")
-    document = ingest_file(with_columns(later, site=["north"] * 10), wdbc, store)
+    document = ingest_file(with_columns(later, site=["north"] * 10), wdbc, store).document
     assert (document.accepted, document.repeats) == (10, 10)
 
     after = dataset_of(wdbc, store)
@@ -95,7 +95,7 @@ def test_a_value_that_is_none_of_the_column_rejects_its_row_without_repeating_it
     cells[3] = "1979-05-02"
     document: BatchDocument = ingest_file(
         with_columns(make_file("a.csv", ROWS), age_band=cells), wdbc, store
-    )
+    ).document
     assert (document.accepted, document.quarantined) == (len(ROWS) - 1, 1)
     (defect,) = document.problems
     assert (defect.line, defect.column) == (5, "age_band")
@@ -155,7 +155,7 @@ def test_metadata_is_bound_by_the_dataset_and_goes_with_an_erased_row(
     sites[4] = "unique"
     names = [f"P{row}" for row in ROWS]
     path = with_columns(make_file("a.csv", ROWS, ids=names), site=sites)
-    document = ingest_file(path, wdbc, store)
+    document = ingest_file(path, wdbc, store).document
     rows = read_batch(wdbc, store, document)
     other = replace(rows, metadata={"site": ("north",) * len(rows)})
     fingerprint = wdbc.schema.fingerprint

@@ -79,8 +79,8 @@ def test_an_invalid_time_is_refused(wdbc: Problem, store: Store) -> None:
 def test_rows_are_sorted_by_key_and_name_their_batches_by_arrival(
     wdbc: Problem, store: Store, make_file, public_rows
 ) -> None:
-    later = ingest_file(make_file("a.csv", range(5), arrived="2026-03-01"), wdbc, store)
-    first = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store)
+    later = ingest_file(make_file("a.csv", range(5), arrived="2026-03-01"), wdbc, store).document
+    first = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store).document
     ingest_file(make_file("c.csv", range(9, 12), arrived="2026-04-01"), wdbc, store)
 
     rows = rows_as_of(wdbc, store, "2026-03-31")
@@ -106,7 +106,7 @@ def test_a_row_of_several_batches_counts_once_with_the_first_id_known(
 
 
 def test_a_damaged_batch_is_not_used(wdbc: Problem, store: Store, make_file) -> None:
-    record = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     path = store.batch_rows(record.batch)
     path.write_bytes(path.read_bytes()[:-1] + b"?")
 
@@ -118,7 +118,7 @@ def test_a_damaged_batch_is_not_used(wdbc: Problem, store: Store, make_file) -> 
 
 def test_a_missing_batch_is_an_error(wdbc: Problem, store: Store, make_file) -> None:
     ingest_file(make_file("a.csv", range(5)), wdbc, store)
-    lost = ingest_file(make_file("b.csv", range(5, 9)), wdbc, store)
+    lost = ingest_file(make_file("b.csv", range(5, 9)), wdbc, store).document
     store.batch_rows(lost.batch).unlink()
 
     with pytest.raises(ArtifactCorrupt, match="is gone"):
@@ -127,7 +127,7 @@ def test_a_missing_batch_is_an_error(wdbc: Problem, store: Store, make_file) -> 
 
 def test_a_batch_that_arrives_later_may_be_damaged(wdbc: Problem, store: Store, make_file) -> None:
     ingest_file(make_file("a.csv", range(5), arrived="2026-01-01"), wdbc, store)
-    later = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store)
+    later = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store).document
     store.batch_rows(later.batch).unlink()
 
     assert len(rows_as_of(wdbc, store, "2026-01-31")) == 5
@@ -168,7 +168,7 @@ def test_the_same_patients_from_kaggle_add_no_row(
     store = new_store(tmp_path / "copy")
     before = make_snapshot(wdbc, store, LATE)
 
-    record = ingest_file(kaggle_file, wdbc, store)
+    record = ingest_file(kaggle_file, wdbc, store).document
     after = make_snapshot(wdbc, store, LATE)
 
     assert (record.accepted, record.quarantined) == (569, 0)
@@ -247,7 +247,7 @@ def test_a_row_between_two_groups_is_in_neither(wdbc: Problem, store: Store, mak
     for name, factor, arrived in (("a", 1.0, "2026-01-01"), ("b", 1.016, "2026-02-01")):
         ingest_file(stretched(f"{name}.csv", factor, arrived), wdbc, store)
     before = make_snapshot(wdbc, store, LATE)
-    record = ingest_file(stretched("c.csv", 1.008, "2026-03-01"), wdbc, store)
+    record = ingest_file(stretched("c.csv", 1.008, "2026-03-01"), wdbc, store).document
 
     after = make_snapshot(wdbc, store, LATE)
 
@@ -425,8 +425,8 @@ def count_reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
 def test_a_process_reads_batches_and_a_dataset_once(
     wdbc: Problem, store: Store, make_file, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = ingest_file(make_file("a.csv", range(5), arrived="2026-01-01"), wdbc, store)
-    two = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store)
+    one = ingest_file(make_file("a.csv", range(5), arrived="2026-01-01"), wdbc, store).document
+    two = ingest_file(make_file("b.csv", range(5, 9), arrived="2026-02-01"), wdbc, store).document
     reads = count_reads(monkeypatch)
 
     rows = rows_as_of(wdbc, store, LATE)
@@ -467,7 +467,7 @@ def test_a_dataset_that_changed_since_is_verified_again(
 def test_batches_that_changed_since_are_verified_again(
     wdbc: Problem, store: Store, make_file
 ) -> None:
-    batch = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    batch = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     rows_as_of(wdbc, store, LATE)
     path = store.batch_rows(batch.batch)
     path.write_bytes(path.read_bytes()[:-1] + b"x")
@@ -477,7 +477,7 @@ def test_batches_that_changed_since_are_verified_again(
 
 
 def test_an_invalid_batch_document_is_corrupt(wdbc: Problem, store: Store, make_file) -> None:
-    record = ingest_file(make_file("a.csv", range(5)), wdbc, store)
+    record = ingest_file(make_file("a.csv", range(5)), wdbc, store).document
     write_signed(store, store.batch_document(record.batch), b"{}")
 
     with pytest.raises(ArtifactCorrupt):
