@@ -1,4 +1,4 @@
-"""The ingest task: ingest, and tell whoever triggered the run what was not taken."""
+"""The ingest task; the run's note and the notifier name the files and rows that it refused."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bc_pipeline.settings import load_settings
 
 
 def ingest_and_notify(problem: str) -> dict[str, Any]:
-    """Ingest the landed files; the notifier is called where files or rows were not taken.
+    """Ingest the landed files; the notifier is called where files or rows were refused.
 
     With the Param ``land_outcomes`` the known outcomes of predictions are landed before. The task
     succeeds: the other rows are good, and `bc_airflow.run_note` writes the notes on the run.

@@ -24,7 +24,7 @@ def notify_failure(context: Any) -> None:
 
 
 def notify_refused_input(context: Any, ingested: dict[str, Any]) -> None:
-    """As `notify_failure`, for files, rows and batches that a task that succeeds did not take.
+    """As `notify_failure`, for files, rows and batches that a successful task refused.
 
     Only counts are sent: a file's name may be a patient's. The run's note has the names.
 

@@ -1,4 +1,4 @@
-"""Writes what ingest did not take on the run, as its note, which Airflow's pages show first.
+"""Writes the run's note, which Airflow's pages show first: files and rows that ingest refused.
 
 Airflow calls the two functions in the scheduler, with the run of its own session, when a run ends.
 A task cannot write a note: it has no access to the database.

@@ -44,7 +44,7 @@ def create_app(
         ``decided_versions(dag_id, run_id)`` gives the versions that the run's gate judged, the
         winner first. A run that repeats an earlier one has the versions of that one.
     notes_of_run : callable
-        ``notes_of_run(dag_id, run_id)`` gives what the run's ingest did not take.
+        ``notes_of_run(dag_id, run_id)`` gives the notes about what the run's ingest refused.
     """
     # Without schema and documentation pages: they would have no authorisation.
     app = FastAPI(dependencies=[Depends(authorise)], openapi_url=None)

@@ -23,7 +23,7 @@ def pages_for_airflow() -> FastAPI:
 
 
 def notes_of_run(dag_id: str, run_id: str) -> list[str]:
-    """What the run's ingest did not take."""
+    """Notes about files and rows that the run's ingest refused."""
     with create_session() as session:
         return ingest_notes(session, dag_id, run_id)
 

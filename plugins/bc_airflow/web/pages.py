@@ -73,7 +73,7 @@ def verdicts_page(
     base : str
         URL of the DAG's pages, without a slash at its end.
     notes : sequence of str
-        What the run's ingest did not take.
+        Notes about files and rows that the run's ingest refused.
     """
     return _render("verdicts.html", challengers=judged, registry=registry, base=base, notes=notes)
 
