@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import structlog
 
 from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.signed_document import write_signed, write_signed_document
@@ -22,7 +25,7 @@ class ValidationDocument(Document, frozen=True):
     Attributes
     ----------
     validation : str
-        Id: a digest of the bytes of the suite and of the table.
+        Id: a digest of the bytes of the suite and of the table, or as of `scoring_validation_id`.
     purpose : {"labelled", "scoring"}
     expectations : int
         Number of expectations in the suite; all were evaluated.
@@ -85,6 +88,12 @@ def summarize_results(results: tuple[dict[str, Any], ...]) -> SuiteResult:
     return SuiteResult(tuple(failed), tuple(warnings), results)
 
 
+def scoring_validation_id(suite: SuiteFile, version: str, source_sha256: str) -> str:
+    """Id of a validation of the rows of a file that a version scores; one for every engine."""
+    inputs = f"scoring {suite.sha256} {version} {source_sha256}"
+    return hashlib.sha256(inputs.encode()).hexdigest()[:16]
+
+
 def store_validation(
     store: Store, suite: SuiteFile, validation: str, rows: int, result: SuiteResult, report: Path
 ) -> ValidationDocument:
@@ -115,6 +124,27 @@ def store_validation(
     )
     write_signed_document(store, store.validation_document(validation), document)
     return document
+
+
+def log_validation(document: ValidationDocument, started: float) -> None:
+    """Log the end of a validation.
+
+    Parameters
+    ----------
+    started : float
+        Its start on the monotonic clock.
+    """
+    structlog.get_logger().info(
+        "validated",
+        problem=document.problem,
+        purpose=document.purpose,
+        validation=document.validation,
+        rows=document.rows,
+        expectations=document.expectations,
+        failed=len(document.failed),
+        warnings=len(document.warnings),
+        seconds=round(time.monotonic() - started, 3),
+    )
 
 
 def require_passed(validation: ValidationDocument, suite: SuiteFile, report: Path) -> None:

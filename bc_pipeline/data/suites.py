@@ -155,6 +155,22 @@ def rule_column(rule: RowRule) -> str | None:
     return None if rule.kind == "at_least" else f"rule_{rule.name}"
 
 
+def rule_values(rule: RowRule, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The column of a row rule: a ``ratio`` rule's ratio, or 1 where the rule holds and else 0.
+
+    NaN where the rule does not apply, or an operand is NaN: the features' own expectations report
+    those.
+
+    Parameters
+    ----------
+    left, right : array of float64, shape (n,)
+    """
+    if rule.kind == "ratio":
+        return np.where(right > 0, rule.ratio(left, right), np.nan)
+    holds = (~rule.broken(left, right)).astype(np.float64)
+    return np.where(np.isnan(left) | np.isnan(right), np.nan, holds)
+
+
 def build_frame(
     problem: Problem,
     values: np.ndarray,
@@ -183,10 +199,8 @@ def build_frame(
 def add_rule_columns(frame: pd.DataFrame, schema: FeatureSchema) -> pd.DataFrame:
     """Add a column for each row rule that no expectation can express.
 
-    A ``ratio`` rule gives the ratio, a ``zero_together`` rule 1 where it holds and 0 where
-    it does not. The cell is null where the rule does not apply or an operand is null or not
-    a number: the features' own expectations report those. A rule gives no column where the
-    table lacks one of its features.
+    Its cells are those of `rule_values`. A rule gives no column where the table lacks one of its
+    features.
     """
     import pandas as pd
 
@@ -199,11 +213,7 @@ def add_rule_columns(frame: pd.DataFrame, schema: FeatureSchema) -> pd.DataFrame
             pd.to_numeric(frame[side], errors="coerce").to_numpy(np.float64)
             for side in (rule.left, rule.right)
         )
-        if rule.kind == "ratio":
-            columns[name] = np.where(right > 0, rule.ratio(left, right), np.nan)
-        else:
-            holds = (~rule.broken(left, right)).astype(np.float64)
-            columns[name] = np.where(np.isnan(left) | np.isnan(right), np.nan, holds)
+        columns[name] = rule_values(rule, left, right)
     return frame.assign(**columns)
 
 

@@ -18,14 +18,13 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import structlog
-
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.data_docs import Section, escape_strings, publish_validation
 from bc_pipeline.data.failed_expectations import FailedExpectation, can_check
 from bc_pipeline.data.suite_result import (
     SuiteResult,
     ValidationDocument,
+    log_validation,
     require_passed,
     store_validation,
     summarize_results,
@@ -87,22 +86,19 @@ def validate(
     report = page if docs or page.is_file() else results
     document = store_validation(store, suite, validation, len(frame), result, report)
     if docs:
-        publish_validation(
-            store, document, _result_sections(suite, result), _suite_sections(suite), suite.notes
-        )
-    structlog.get_logger().info(
-        "validated",
-        problem=problem.name,
-        purpose=purpose,
-        validation=validation,
-        rows=document.rows,
-        expectations=document.expectations,
-        failed=len(document.failed),
-        warnings=len(document.warnings),
-        seconds=round(time.monotonic() - started, 3),
-    )
+        publish_result(store, suite, document, result)
+    log_validation(document, started)
     require_passed(document, suite, report)
     return document
+
+
+def publish_result(
+    store: Store, suite: SuiteFile, document: ValidationDocument, result: SuiteResult
+) -> None:
+    """Add a stored result to the Data Docs."""
+    publish_validation(
+        store, document, _result_sections(suite, result), _suite_sections(suite), suite.notes
+    )
 
 
 def run_suite(problem: Problem, suite: SuiteFile, frame: pd.DataFrame) -> SuiteResult:

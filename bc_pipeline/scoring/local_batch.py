@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
-import numpy as np
 
 from bc_pipeline.artifacts.files import (
     encode_document,
@@ -19,8 +17,8 @@ from bc_pipeline.artifacts.files import (
 from bc_pipeline.artifacts.predictors import load_predictor
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.signed_document import make_signature, read_signed_document
-from bc_pipeline.data.suites import build_frame
-from bc_pipeline.data.validation import validate
+from bc_pipeline.data.streamed_suite import StreamedSuite
+from bc_pipeline.data.suites import read_suite
 from bc_pipeline.errors import DataError, Defect, FileRefused
 from bc_pipeline.scoring.batch_plan import BatchJob, output_stems, source_changed
 from bc_pipeline.scoring.scores_manifest import MANIFEST, ScoresManifest, make_manifest
@@ -80,30 +78,23 @@ def score_one(
     progress: Progress | None = None,
 ) -> tuple[ScoreReport, list[str]]:
     """Score one file; also returns the ids of the validations of its rows."""
+    suite = read_suite(workspace.problem, "scoring", workspace.settings.expectations_dir)
+    predictor = load_predictor(champion, workspace.settings.threads)
+    judged = StreamedSuite(suite)
     validations: list[str] = []
 
-    def validate_rows(names: Sequence[str], values: np.ndarray) -> None:
-        document = validate(
-            workspace.problem,
-            "scoring",
-            build_frame(workspace.problem, values, names, None),
-            store=workspace.store,
-            expectations_dir=workspace.settings.expectations_dir,
-            # One page for each file, of its first portion.
-            docs=not validations,
-        )
+    def conclude(source_sha256: str) -> None:
+        document = judged.conclude(workspace.store, predictor.manifest.version, source_sha256)
         validations.append(document.validation)
-        # Validations leave reference cycles with whole columns in them: over a large file
-        # hundreds of megabytes add up before the collector runs by itself.
-        gc.collect()
 
     report = score_file(
-        load_predictor(champion, workspace.settings.threads),
+        predictor,
         source,
         target,
         progress=progress,
-        validate=validate_rows,
-        start_again=validations.clear,
+        validate=judged,
+        start_again=judged.start_again,
+        conclude=conclude,
     )
     return report, validations
 

@@ -1,14 +1,13 @@
-"""The columns of the scores, the table of rejected rows, and the rows handed to validation."""
+"""The columns of the scores, the table of rejected rows, and the names of rows for validation."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
 from itertools import compress
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 
@@ -16,53 +15,32 @@ from bc_pipeline.artifacts.files import staged_file
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.schema import row_key
-from bc_pipeline.scoring.repeated_ids import IdsRepeated
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, Kind, TableWriter, defect_columns
 
 Validate = Callable[[Sequence[str], np.ndarray], None]
-"""Called as ``validate(names, values)`` with the accepted rows, in portions of `PORTION_ROWS`.
-
-A row's name is its id or, where it has none, its line.
-"""
-
-# A validation costs mostly per call, and its memory grows with the rows.
-PORTION_ROWS = 30_000
+"""Called as ``validate(names, values)`` with the accepted rows of each block that has some."""
 
 
-@dataclass
-class ValidationBuffer:
-    """Collects accepted rows until there are enough of them for a call of `validate`.
+class RowNames(Sequence[str]):
+    """Names of accepted rows: a row's id or, where it has none, its line; made where looked at."""
 
-    Attributes
-    ----------
-    require_unique : bool
-        Whether to raise `IdsRepeated` instead of handing over rows of the same name.
-    """
+    def __init__(self, block: Block, accepted: np.ndarray) -> None:
+        self._block, self._accepted = block, accepted
 
-    validate: Validate | None
-    require_unique: bool = False
-    names: list[str] = field(default_factory=list)
-    blocks: list[np.ndarray] = field(default_factory=list)
+    def __len__(self) -> int:
+        return len(self._accepted)
 
-    def add(self, block: Block, accepted: np.ndarray, values: np.ndarray) -> None:
-        if self.validate is None:
-            return
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        if isinstance(index, slice):
+            return list(self)[index]
+        row = self._accepted[index]
         # Two rows of equal values are not a repeated id.
-        self.names += [
-            block.ids[row] or f"line {line}"
-            for row, line in zip(accepted.tolist(), block.lines[accepted].tolist(), strict=True)
-        ]
-        self.blocks.append(values)
-        if len(self.names) >= PORTION_ROWS:
-            self.flush()
-
-    def flush(self) -> None:
-        if self.validate is not None and self.names:
-            if self.require_unique and len(set(self.names)) < len(self.names):
-                raise IdsRepeated
-            self.validate(self.names, np.concatenate(self.blocks))
-        self.names, self.blocks = [], []
+        return self._block.ids[row] or f"line {self._block.lines[row]}"
 
 
 OUTSIDE_RANGE = "outside_training_range"

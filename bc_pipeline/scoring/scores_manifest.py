@@ -24,7 +24,8 @@ class ScoresManifest(Document, frozen=True, kw_only=True):
     refused : dict of str to str
         Name of each input file that could not be scored, and the reason.
     validations : tuple of str
-        Ids of the scoring suite's results, one for each portion of rows.
+        Ids of the scoring suite's results, one for each scored file; earlier releases had more, one
+        for each portion of rows.
     reports : tuple of dict
         One `ScoreReport` for each scored file. For files that Spark scored, ``parts`` and
         ``rejected_parts`` list the output files, each with its digest and size.

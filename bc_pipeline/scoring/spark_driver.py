@@ -20,7 +20,11 @@ from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.versions import open_stored
 from bc_pipeline.data.suite_counts import SuiteCounter, require_countable
-from bc_pipeline.data.suite_result import require_passed, store_validation
+from bc_pipeline.data.suite_result import (
+    require_passed,
+    scoring_validation_id,
+    store_validation,
+)
 from bc_pipeline.data.suites import SuiteFile, read_suite
 from bc_pipeline.errors import (
     DataError,
@@ -235,8 +239,7 @@ class _BatchResults:
         ------
         ExpectationsFailed
         """
-        inputs = f"spark {self._suite.sha256} {self._version} {source_sha256}"
-        validation = sha256_bytes(inputs.encode())[:16]
+        validation = scoring_validation_id(self._suite, self._version, source_sha256)
         report = self._store.validation_results(validation)
         result = counter.suite_result()
         document = store_validation(

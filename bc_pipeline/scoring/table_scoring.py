@@ -23,7 +23,7 @@ from bc_pipeline.scoring.repeated_ids import (
     find_repeated,
     reject_repeated,
 )
-from bc_pipeline.scoring.row_scoring import RejectsWriter, RowScorer, Validate, ValidationBuffer
+from bc_pipeline.scoring.row_scoring import RejectsWriter, RowNames, RowScorer, Validate
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.locations import Openable
 from bc_pipeline.tables.reader import BLOCK_BYTES, open_table
@@ -82,6 +82,7 @@ def score_file(
     progress: Progress | None = None,
     validate: Validate | None = None,
     start_again: Callable[[], None] = lambda: None,
+    conclude: Callable[[str], None] | None = None,
     block_bytes: int = BLOCK_BYTES,
 ) -> ScoreReport:
     """Score every valid row of a CSV or Parquet file into a file of the same format.
@@ -102,6 +103,9 @@ def score_file(
         An error that they raise ends the run.
     start_again : callable
         Called where ids are repeated and the file is read again: `validate` gets all rows anew.
+    conclude : callable or None
+        Called with the SHA-256 of the file after its last row, before the scores appear. An error
+        that it raises ends the run.
     block_bytes : int
         About how much of the file is in memory at a time.
 
@@ -126,7 +130,12 @@ def score_file(
         block_bytes=block_bytes,
     )
     score = partial(
-        score_table, predictor=predictor, target=target, progress=progress, validate=validate
+        score_table,
+        predictor=predictor,
+        target=target,
+        progress=progress,
+        validate=validate,
+        conclude=conclude,
     )
     try:
         with open_source() as reader:
@@ -150,6 +159,7 @@ def score_table(
     *,
     progress: Progress | None = None,
     validate: Validate | None = None,
+    conclude: Callable[[str], None] | None = None,
     ids: IdCheck | None = None,
     on_block: Callable[[Block], None] | None = None,
     repeated: np.ndarray | None = None,
@@ -183,7 +193,6 @@ def score_table(
     started = perf_counter()
     scorer = RowScorer(predictor)
     rejected_file = rejected_file_of(target)
-    validation = ValidationBuffer(validate, require_unique=ids is not None)
     with staged_file(target) as staged:
         # The rejects are published first: the scores appear with them.
         with RejectsWriter(rejected_file) as rejects:
@@ -198,15 +207,17 @@ def score_table(
                     rejects.add(block)
                     accepted = np.flatnonzero(block.accepted)
                     values = block.values[accepted]
-                    validation.add(block, accepted, values)
+                    if validate is not None and len(values):
+                        validate(RowNames(block, accepted), values)
                     output.write(scorer.score(block, accepted, values))
                     if progress is not None:
                         progress(reader.rows_read, reader.bytes_done, reader.bytes_total)
-                validation.flush()
                 if ids is not None:
                     ids.require_unique()
             if not scorer.rows and not may_be_empty:
                 raise no_valid_rows(reader.source, rejects.rows, rejects.reasons)
+            if conclude is not None:
+                conclude(reader.sha256)
         if not rejects.rows:
             rejected_file.unlink(missing_ok=True)
         report = _report(reader, scorer, rejects.rows, target, sha256_file(staged))

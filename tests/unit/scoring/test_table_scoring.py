@@ -28,7 +28,6 @@ from bc_pipeline.errors import (
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import Feature, FeatureSchema, row_key
-from bc_pipeline.scoring import row_scoring
 from bc_pipeline.scoring.repeated_ids import REPEATED_ID
 from bc_pipeline.scoring.table_scoring import ScoreReport, score_file
 from bc_pipeline.serving.request_parsing.fast_record import Bounds
@@ -298,7 +297,7 @@ def breaks_late(path: Path) -> None:
 
 
 @pytest.mark.parametrize("earlier", [False, True], ids=["new output", "over an old output"])
-@pytest.mark.parametrize("how", ["file", "validate", "model", "progress", "disk"])
+@pytest.mark.parametrize("how", ["file", "validate", "conclude", "model", "progress", "disk"])
 def test_a_failing_run_changes_no_file(
     how: str,
     earlier: bool,
@@ -316,7 +315,6 @@ def test_a_failing_run_changes_no_file(
         target.write_text("old scores")
         target.with_name("scores.rejected.csv").write_text("old rejects")
     before = folder(target.parent)
-    monkeypatch.setattr(row_scoring, "PORTION_ROWS", 20)
     blocks = 0
 
     def fail_at_the_third(*_: object) -> None:
@@ -342,6 +340,9 @@ def test_a_failing_run_changes_no_file(
         error = OSError
     elif how == "model":
         options["predictor"] = FakePredictor(wdbc.schema, answer)
+    elif how == "conclude":
+        blocks = 2
+        options[how] = fail_at_the_third
     else:
         options[how] = fail_at_the_third
 
@@ -443,27 +444,31 @@ def test_progress_ends_at_the_size_of_the_file(
     assert calls[-1] == (120, size, size)
 
 
-def test_validation_sees_each_sound_row_once_in_portions(
-    wdbc: Problem,
-    values: np.ndarray,
-    score: Callable[..., ScoreReport],
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
+def test_validation_sees_each_sound_row_once_and_then_the_digest_of_the_file(
+    wdbc: Problem, values: np.ndarray, score: Callable[..., ScoreReport], tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(row_scoring, "PORTION_ROWS", 50)
     source = write_csv(tmp_path / "in.csv", wdbc.schema.names, values, ids_of(values))
+    target = tmp_path / "out.csv"
+    names: list[str] = []
     parts: list[np.ndarray] = []
+    digests: list[str] = []
 
-    score(
-        source,
-        tmp_path / "out.csv",
-        block_bytes=4000,
-        validate=lambda ids, part: parts.append(part),
-    )
+    def judge(ids: Sequence[str], part: np.ndarray) -> None:
+        assert len(ids) == len(part)
+        assert [ids[0], *ids[1:]] == list(ids)
+        names.extend(ids)
+        parts.append(part)
 
-    assert len(parts) == 3
-    assert all(len(part) >= 50 for part in parts[:-1])
+    def conclude(sha256: str) -> None:
+        assert not target.exists()
+        digests.append(sha256)
+
+    report = score(source, target, block_bytes=4000, validate=judge, conclude=conclude)
+
+    assert len(parts) > 3
+    assert names == ids_of(values)
     assert np.array_equal(np.concatenate(parts), values)
+    assert digests == [report.source_sha256]
 
 
 def test_rows_without_ids_that_look_alike_have_names_of_their_own(
@@ -487,9 +492,7 @@ def test_all_rows_of_a_repeated_id_are_rejected_and_the_others_scored(
     reference: Reference,
     suffix: str,
     block_bytes: int,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(row_scoring, "PORTION_ROWS", 5)
     schema = get_problem("wdbc").schema
     ids = [f"p{row}" for row in range(40)]
     # Beside each other, and in other portions; one of the four is defective anyway.
@@ -505,7 +508,7 @@ def test_all_rows_of_a_repeated_id_are_rejected_and_the_others_scored(
     seen: list[str] = []
 
     def validate(names: Sequence[str], values: np.ndarray) -> None:
-        assert len(set(names)) == len(names) == len(values)
+        assert len(names) == len(values)
         seen.extend(names)
 
     report = score_file(

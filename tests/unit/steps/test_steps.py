@@ -166,7 +166,9 @@ def test_batch_scores_stand_once_for_interval_champion_and_inputs(
     before = {path: path.read_bytes() for path in folder.iterdir()}
     assert (result["read"], result["scored"]) == (240, 240)
     (validation,) = json.loads((folder / "manifest.json").read_text())["validations"]
-    assert volume.validation_page(validation).is_file()
+    # Only a failed expectation makes a page.
+    assert volume.validation_results(validation).is_file()
+    assert not volume.validation_page(validation).exists()
     assert steps.batch_score(Settings(), week(1)) == result
     assert before == {path: path.read_bytes() for path in folder.iterdir()}
     with (folder / "fruit.scores.csv").open() as stream:
