@@ -415,6 +415,40 @@ class FeatureSchema:
         """Defects of the features that are not among some canonical names."""
         return [Defect("is missing", column=name) for name in self.names if name not in names]
 
+    def has_valid_rows(self, values: np.ndarray) -> bool:
+        """Whether no row has a defect; much faster than to find the defects.
+
+        Parameters
+        ----------
+        values : array of float64, shape (n, n_features)
+        """
+        minimum, maximum = self._limits
+        # Comparisons with NaN are false.
+        if not ((values >= minimum) & (values <= maximum)).all():
+            return False
+        above, below = self._ordered_pairs
+        if (values[:, above] < values[:, below]).any():
+            return False
+        return not any(
+            rule.broken(values[:, left], values[:, right]).any()
+            for rule, left, right in self._positioned_rules
+            if rule.kind != "at_least"
+        )
+
+    @cached_property
+    def _positioned_rules(self) -> list[tuple[RowRule, int, int]]:
+        """Each rule with the positions of its features."""
+        position = {name: index for index, name in enumerate(self.names)}
+        return [(rule, position[rule.left], position[rule.right]) for rule in self.rules]
+
+    @cached_property
+    def _ordered_pairs(self) -> tuple[list[int], list[int]]:
+        """Positions of the left and of the right features of the rules ``at_least``."""
+        pairs = [
+            (left, right) for rule, left, right in self._positioned_rules if rule.kind == "at_least"
+        ]
+        return [left for left, _ in pairs], [right for _, right in pairs]
+
     def row_defects(self, values: np.ndarray) -> dict[int, list[Defect]]:
         """Defects of each bad row: not finite, outside the physical range, rule broken.
 
@@ -430,6 +464,8 @@ class FeatureSchema:
         """
         import numpy as np
 
+        if self.has_valid_rows(values):
+            return {}
         defects: dict[int, list[Defect]] = {}
 
         def add(rows: np.ndarray, column: str | None, reason: str) -> None:
@@ -451,9 +487,7 @@ class FeatureSchema:
                 + (f" {feature.unit}" if feature.unit != "1" else ""),
             )
         usable &= ~outside
-        position = {name: index for index, name in enumerate(self.names)}
-        for rule in self.rules:
-            left, right = position[rule.left], position[rule.right]
+        for rule, left, right in self._positioned_rules:
             both = usable[:, left] & usable[:, right]
             add(both & rule.broken(values[:, left], values[:, right]), rule.left, rule.reason)
         return defects

@@ -10,8 +10,8 @@ from typing import Any, Protocol
 from bc_pipeline.settings import Settings
 
 Headers = list[tuple[bytes, bytes]]
-# Headers and body of an error response, from its status and detail.
-ErrorRenderer = Callable[[HTTPStatus, str], tuple[Headers, bytes]]
+# Headers and body of an error response, from its status and detail and the request's headers.
+ErrorRenderer = Callable[[HTTPStatus, str, Headers], tuple[Headers, bytes]]
 
 
 class FastPath(Protocol):
@@ -56,8 +56,16 @@ class Application(Protocol):
 
     def __call__(self, scope: Any, receive: Any, send: Any) -> Awaitable[None]: ...
 
-    def protocol_error(self, status: HTTPStatus, detail: str) -> tuple[Headers, bytes]:
-        """Render the error response to a request that the HTTP protocol rejects."""
+    def protocol_error(
+        self, status: HTTPStatus, detail: str, request: Headers
+    ) -> tuple[Headers, bytes]:
+        """Render the error response to a request that the HTTP protocol rejects.
+
+        Parameters
+        ----------
+        request : list of pairs of bytes
+            Headers of the request that were read before it was rejected.
+        """
 
 
 class ApplicationFactory(Protocol):

@@ -202,7 +202,9 @@ class HttpProtocol(HttpToolsProtocol):
                 return
         self._rejected = True
         self._body_bytes = 0
-        self.transport.write(_serialize(status, *self._render_error(status, detail)))
+        # The list to which the parser has added; `self.headers` is another one after the head.
+        request = list(self.scope["headers"]) if self.scope is not None else []
+        self.transport.write(_serialize(status, *self._render_error(status, detail, request)))
         if self.transport.can_write_eof():
             self.transport.write_eof()
 

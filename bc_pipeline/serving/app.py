@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp
 
 from bc_pipeline import __version__
@@ -24,7 +23,10 @@ from bc_pipeline.background_loop import BackgroundLoop
 from bc_pipeline.errors import ConfigError, PipelineError
 from bc_pipeline.prediction_log.spool import Spool
 from bc_pipeline.serving import error_responses
+from bc_pipeline.serving.cross_origin import CrossOrigin
+from bc_pipeline.serving.direct_routes import DirectRoutes
 from bc_pipeline.serving.fast_path import FastPath
+from bc_pipeline.serving.headers import Headers
 from bc_pipeline.serving.middleware import ServiceMiddleware
 from bc_pipeline.serving.model.loaded_model import LoadedModel, load_folder
 from bc_pipeline.serving.model.model_watcher import ModelWatcher
@@ -52,16 +54,22 @@ class Application(FastAPI):
         super().__init__(**options)
         self.state.services = services
         self.fast_path = FastPath(services) if use_fast_path else None
+        origins = services.settings.cors_origins
+        self._cross_origin = CrossOrigin(origins) if origins else None
 
     def build_middleware_stack(self) -> ASGIApp:
-        return ServiceMiddleware(super().build_middleware_stack(), self.state.services)
+        services: Services = self.state.services
+        direct = DirectRoutes(self.routes, {"name": services.settings.service_problem})
+        framework = super().build_middleware_stack()
+        return ServiceMiddleware(framework, services, direct, self._cross_origin)
 
     def protocol_error(
-        self, status: HTTPStatus, detail: str
-    ) -> tuple[list[tuple[bytes, bytes]], bytes]:
+        self, status: HTTPStatus, detail: str, request: Headers
+    ) -> tuple[Headers, bytes]:
         """Render the response to a request that the HTTP protocol rejects."""
         response = error_responses.protocol_error(status, detail)
-        return response.raw_headers, bytes(response.body)
+        headers = self._cross_origin.headers_for(request) if self._cross_origin else []
+        return [*response.raw_headers, *headers], bytes(response.body)
 
 
 def create_worker_app(
@@ -114,8 +122,7 @@ def create_app(
     services = _make_services(settings, pinned, worker)
     app = Application(
         services=services,
-        # The fast path does not add CORS headers.
-        use_fast_path=use_fast_path and not settings.cors_origins,
+        use_fast_path=use_fast_path,
         title=documentation.TITLE,
         version=__version__,
         description=documentation.DESCRIPTION,
@@ -135,20 +142,6 @@ def create_app(
         # Not include_router(), which builds every route once more.
         app.router.routes.extend(router.routes)
     require_scopes(app)
-    if settings.cors_origins:
-        app.add_middleware(
-            CORSMiddleware,
-            allow_origins=list(settings.cors_origins),
-            allow_methods=["GET", "POST"],
-            allow_headers=["Authorization", "Content-Type", "X-API-Key", "Idempotency-Key"],
-            expose_headers=[
-                "X-Request-Id",
-                "X-Model-Version",
-                "X-Manifest-Sha256",
-                "Retry-After",
-                "Location",
-            ],
-        )
     return app
 
 

@@ -10,7 +10,7 @@ test asserts that both ways give the same bytes.
 from __future__ import annotations
 
 from bc_pipeline.auth.callers import Caller
-from bc_pipeline.serving.headers import Headers
+from bc_pipeline.serving.headers import Headers, first_header
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.prediction import classify_one, count_answers, encode, log_entries
 from bc_pipeline.serving.request_context import RequestContext
@@ -31,7 +31,10 @@ class FastPath:
         self.paths = {path.encode(): path for path in PREDICT_PATHS}
         self.body_limit = BODY_LIMIT
         self._services = services
-        self._common_headers = (JSON_TYPE, *security_headers(services.settings))
+        self._common_headers = [JSON_TYPE, *security_headers(services.settings)]
+        self._cross_origin = bool(services.settings.cors_origins)
+        if self._cross_origin:
+            self._common_headers.append((b"vary", b"Origin"))
         self._model: LoadedModel | None = None
         self._header_lines = b""
 
@@ -58,6 +61,9 @@ class FastPath:
         Exception
             Where something failed after the answer was recorded.
         """
+        if self._cross_origin and first_header(headers, b"origin") is not None:
+            # The documented route adds CORS headers.
+            return None
         services = self._services
         model = services.model_watcher.current
         caller = services.authenticator.caller_of_key(headers)

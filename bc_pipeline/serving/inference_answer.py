@@ -85,7 +85,7 @@ _encoder = msgspec.json.Encoder()
 
 
 def metadata(model: LoadedModel) -> ModelMetadata:
-    width = len(model.manifest.feature_schema.names)
+    width = len(model.schema.names)
     return ModelMetadata(
         name=model.manifest.problem,
         versions=[model.version],

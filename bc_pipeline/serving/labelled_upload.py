@@ -96,7 +96,7 @@ def land(
     defects: list[UnusableRow] = []
     evidence = _Evidence(model)
     notices: list[str] = []
-    schema = model.manifest.feature_schema
+    schema = model.schema
     for block in read_rows(path, schema, labels, read_labels=True, row_limit=LABELLED_ROWS):
         assert block.codes is not None, "read with labels"
         accepted = block.accepted

@@ -10,6 +10,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from bc_pipeline.errors import AddressRefused, KeyRefused, PipelineError, RateLimited
 from bc_pipeline.serving import error_responses
+from bc_pipeline.serving.cross_origin import CrossOrigin
+from bc_pipeline.serving.direct_routes import DirectRoutes
 from bc_pipeline.serving.request_context import RequestContext
 from bc_pipeline.serving.responses import security_headers
 from bc_pipeline.serving.services import Services
@@ -27,11 +29,28 @@ class ServiceMiddleware:
     An unknown path may contain anything, so it is not logged; nor are query strings, headers
     or bodies. An exception that nothing else handled becomes a response with status 500, and
     a log line with the class of the exception and the line that raised it.
+
+    Parameters
+    ----------
+    app : callable
+        Answers all other requests.
+    direct : DirectRoutes
+        Looked up first.
+    cross_origin : CrossOrigin or None
+        None where scripts of no other origin are allowed.
     """
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        services: Services,
+        direct: DirectRoutes,
+        cross_origin: CrossOrigin | None,
+    ) -> None:
         self._app = app
         self._services = services
+        self._direct = direct
+        self._cross_origin = cross_origin
         self._probes = PROBE_PATHS | {f"/v2/models/{services.settings.service_problem}/ready"}
         self._security = security_headers(services.settings)
 
@@ -43,25 +62,44 @@ class ServiceMiddleware:
         client = self._services.addresses.client(peer[0] if peer else "", scope["headers"])
         context = RequestContext(client)
         context.attach(scope)
+        send = self._with_headers(context, scope, send)
         self._services.metrics.in_flight += 1
         try:
-            too_many_failures = self._check_address(client)
-            if too_many_failures is not None and not self._is_probe(scope):
-                await self._require_credentials(scope, too_many_failures)
-            await self._app(scope, receive, self._with_headers(context, send))
+            await self._answer(context, scope, receive, send)
         except ClientDisconnect:
             context.status = CLIENT_CLOSED_REQUEST
-        except PipelineError as error:
-            response = await error_responses.handle_pipeline_error(Request(scope), error)
-            await response(scope, receive, self._with_headers(context, send))
         except Exception as error:
-            error_responses.log_internal_error(context.id, error)
-            sent_status, context.status = context.status, int(HTTPStatus.INTERNAL_SERVER_ERROR)
-            if not sent_status:
-                response = await error_responses.handle_internal_error(Request(scope), error)
-                await response(scope, receive, self._with_headers(context, send))
+            await self._answer_error(context, error, scope, receive, send)
         finally:
             self._finish(context, scope)
+
+    async def _answer(
+        self, context: RequestContext, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        too_many_failures = self._check_address(context.client)
+        preflight = self._cross_origin.preflight(scope) if self._cross_origin else None
+        if preflight is not None:
+            await preflight(scope, receive, send)
+            return
+        if too_many_failures is not None and not self._is_probe(scope):
+            await self._require_credentials(scope, too_many_failures)
+        if not await self._direct.answer(scope, receive, send):
+            await self._app(scope, receive, send)
+
+    async def _answer_error(
+        self, context: RequestContext, error: Exception, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        """Answer an error, unless an answer was begun: then the connection is closed."""
+        sent_status = context.status
+        if isinstance(error, PipelineError) and not sent_status:
+            response = await error_responses.handle_pipeline_error(Request(scope), error)
+            await response(scope, receive, send)
+            return
+        error_responses.log_internal_error(context.id, error)
+        context.status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
+        if not sent_status:
+            response = await error_responses.handle_internal_error(Request(scope), error)
+            await response(scope, receive, send)
 
     def _check_address(self, client: str) -> RateLimited | None:
         """Refuse an address or count its request; returns an error if it failed too often."""
@@ -87,7 +125,7 @@ class ServiceMiddleware:
         except KeyRefused:
             raise too_many_failures from None
 
-    def _with_headers(self, context: RequestContext, send: Send) -> Send:
+    def _with_headers(self, context: RequestContext, scope: Scope, send: Send) -> Send:
         """A `send` that adds the headers of every response, unless they are set already."""
 
         async def send_with_headers(message: Message) -> None:
@@ -99,6 +137,11 @@ class ServiceMiddleware:
                 message["headers"] = [
                     *headers,
                     *(header for header in added if header[0] not in present),
+                    *(
+                        self._cross_origin.headers_for(scope["headers"])
+                        if self._cross_origin
+                        else ()
+                    ),
                 ]
             await send(message)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 import numpy as np
@@ -87,8 +87,12 @@ def classify_one(
     ------
     DegenerateModel
     """
-    probability = model.predictor.positive_one(sample.values)
-    return _classify(model, sample, probability, time.time(), context, route)
+    values = sample.values
+    probability = model.predictor.positive_one(values)
+    packed = model.pack_values(*values)
+    in_range = model.training_range.contain(values)
+    (classified,) = _classify(model, ((sample, probability, packed, in_range),), context, route)
+    return classified
 
 
 async def predict_rows(
@@ -114,13 +118,7 @@ async def predict_rows(
         if len(rows) == 1:
             answers.append(predict_one(services, context, model, rows[0], route))
             continue
-        values = np.frombuffer(b"".join([model.pack_values(*row.values) for row in rows]))
-        positive = model.predictor.positive(values.reshape(len(rows), -1)).tolist()
-        now = time.time()
-        classified = [
-            _classify(model, row, probability, now, context, route)
-            for row, probability in zip(rows, positive, strict=True)
-        ]
+        classified = _classify_rows(model, rows, context, route)
         step = [answer for answer, _ in classified]
         entries = [entry for _, entry in classified]
         log_entries(services, entries)
@@ -129,51 +127,71 @@ async def predict_rows(
     return answers
 
 
+def _classify_rows(
+    model: LoadedModel, rows: Sequence[Sample], context: RequestContext, route: str
+) -> list[tuple[Prediction, LogEntry]]:
+    packed = [model.pack_values(*row.values) for row in rows]
+    values = np.frombuffer(b"".join(packed)).reshape(len(rows), -1)
+    positive = model.predictor.positive(values).tolist()
+    contained = model.training_range.contain_each(values)
+    return _classify(model, zip(rows, positive, packed, contained, strict=True), context, route)
+
+
 def _classify(
     model: LoadedModel,
-    sample: Sample,
-    probability: float,
-    now: float,
+    rows: Iterable[tuple[Sample, float, bytes, bool]],
     context: RequestContext,
     route: str,
-) -> tuple[Prediction, LogEntry]:
-    """The answer that follows from a probability, and its entry in the prediction log."""
-    rule = model.decision_rule
-    label = rule.label(probability)
+) -> list[tuple[Prediction, LogEntry]]:
+    """The answers that follow from probabilities, and their entries in the prediction log.
+
+    Parameters
+    ----------
+    rows : iterable of (Sample, float, bytes, bool)
+        Each with its probability, its values as `LoadedModel.pack_values` packs them, and whether
+        all lie within the training range.
+    """
+    rule, version, digest = model.decision_rule, model.version, model.manifest_sha256
     positive, negative = rule.labels.positive, rule.labels.negative
-    is_positive = label is positive
-    identifier, caller = new_id(), context.caller
-    answer = Prediction(
-        identifier,
-        label.code,
-        label.name,
-        probability if is_positive else 1.0 - probability,
-        {positive.name: probability, negative.name: 1.0 - probability},
-        rule.threshold,
-        model.version,
-        model.manifest_sha256,
-        ()
-        if model.training_range.contain(sample.values)
-        else [
-            Notice(name, OUTSIDE_TRAINING_RANGE)
-            for name in model.outside_training_range(sample.values)
-        ],
-        msgspec.UNSET if sample.id is None else sample.id,
-    )
-    entry = LogEntry(
-        identifier,
-        now,
-        model.version,
-        model.manifest_sha256,
-        probability,
-        is_positive,
-        context.seconds,
-        caller.name if caller else "",
-        route,
-        model.pack_values(*sample.values),
-        sample.id,
-    )
-    return answer, entry
+    caller = context.caller.name if context.caller else ""
+    now, seconds = time.time(), context.seconds
+    classified = []
+    for sample, probability, packed, in_range in rows:
+        label = rule.label(probability)
+        is_positive = label is positive
+        identifier = new_id()
+        answer = Prediction(
+            identifier,
+            label.code,
+            label.name,
+            probability if is_positive else 1.0 - probability,
+            {positive.name: probability, negative.name: 1.0 - probability},
+            rule.threshold,
+            version,
+            digest,
+            () if in_range else _warnings(model, sample),
+            msgspec.UNSET if sample.id is None else sample.id,
+        )
+        entry = LogEntry(
+            identifier,
+            now,
+            version,
+            digest,
+            probability,
+            is_positive,
+            seconds,
+            caller,
+            route,
+            packed,
+            sample.id,
+        )
+        classified.append((answer, entry))
+    return classified
+
+
+def _warnings(model: LoadedModel, sample: Sample) -> list[Notice]:
+    names = model.outside_training_range(sample.values)
+    return [Notice(name, OUTSIDE_TRAINING_RANGE) for name in names]
 
 
 def log_entries(services: Services, entries: Sequence[LogEntry]) -> None:

@@ -46,17 +46,27 @@ class ScopedRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handler = super().get_route_handler()
-        required = self.required
 
         async def checked(request: Request) -> Response:
-            services = services_of(request)
-            require_possible_size(request, services.settings.upload_limit)
-            if required != "public":
-                caller = await services.authenticator.authorize(
-                    request.headers.raw, request.scope["query_string"], required
-                )
-                context_of(request).caller = caller
-                services.rate_limiter.count_key(caller.key_id)
+            await self._check(request)
             return await handler(request)
 
         return checked
+
+    async def answer(self, request: Request, **parameters: str) -> Response:
+        """Call the endpoint without the framework, which validates no parameter then."""
+        await self._check(request)
+        response: Response = await self.endpoint(request, **parameters)
+        return response
+
+    async def _check(self, request: Request) -> None:
+        """Check size, credentials, scope and rate of a request before its body is read."""
+        services = services_of(request)
+        require_possible_size(request, services.settings.upload_limit)
+        if self.required == "public":
+            return
+        caller = await services.authenticator.authorize(
+            request.headers.raw, request.scope["query_string"], self.required
+        )
+        context_of(request).caller = caller
+        services.rate_limiter.count_key(caller.key_id)

@@ -17,9 +17,10 @@ from bc_pipeline.artifacts.manifest import DecisionRule, Manifest
 from bc_pipeline.artifacts.predictors import Predictor, load_predictor
 from bc_pipeline.artifacts.signed_bundle import VersionFiles, open_version
 from bc_pipeline.explanation.explainer import CENTRE, MEDIANS, Explainer
-from bc_pipeline.schema import Labels
+from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.serving.model.version_checks import validated_schema
 from bc_pipeline.serving.request_parsing.fast_record import Bounds
+from bc_pipeline.serving.request_parsing.fast_table import FastTableParser
 from bc_pipeline.serving.request_parsing.record import RecordParser
 from bc_pipeline.settings import Settings
 
@@ -32,6 +33,8 @@ class LoadedModel:
 
     Attributes
     ----------
+    schema : FeatureSchema
+        Of the manifest, which builds a new one at each access.
     example : tuple of float
         A plausible record, for the documentation.
     source : {"registry", "folder"}
@@ -40,6 +43,8 @@ class LoadedModel:
         Generation of the registry; 0 for a folder.
     training_range : Bounds
         Minimum and maximum of each feature in the training rows.
+    tables : FastTableParser
+        Parses the usual tables of other protocols.
     pack_values : callable
         Packs the values of a row as little-endian doubles, the form that predictor and
         prediction log use.
@@ -51,7 +56,9 @@ class LoadedModel:
     manifest: Manifest
     manifest_sha256: str
     decision_rule: DecisionRule
+    schema: FeatureSchema
     parser: RecordParser
+    tables: FastTableParser
     example: tuple[float, ...]
     source: ModelSource
     generation: int
@@ -62,7 +69,7 @@ class LoadedModel:
 
     def outside_training_range(self, values: Sequence[float]) -> list[str]:
         """Names of the features whose value lies outside the range of the training rows."""
-        names = self.manifest.feature_schema.names
+        names = self.schema.names
         return [names[position] for position in self.training_range.outside(values)]
 
     @property
@@ -78,7 +85,7 @@ class LoadedModel:
         """Built on first use: most workers never explain."""
         return Explainer(
             self.predictor.positive,
-            self.manifest.feature_schema.names,
+            self.schema.names,
             reference_record(self.manifest),
             training_ranges(self.manifest),
             self.manifest.lineage.train_rows,
@@ -141,12 +148,15 @@ def load_model(
     example, ranges = example_record(manifest), training_ranges(manifest)
     rule = manifest.decision_rule
     _warm_up(predictor, rule, np.array([example]), ranges)
+    parser = RecordParser(schema, manifest.label_set)
     return LoadedModel(
         predictor=predictor,
         manifest=manifest,
         manifest_sha256=files.manifest_sha256,
         decision_rule=rule,
-        parser=RecordParser(schema, files.manifest.label_set),
+        schema=schema,
+        parser=parser,
+        tables=FastTableParser(parser.fast),
         example=example,
         source=source,
         generation=generation,

@@ -114,7 +114,7 @@ def _described(schema: dict[str, Any]) -> dict[str, Any]:
 
 def record_schema(model: LoadedModel) -> dict[str, Any]:
     """One record in its three forms, with the features of the loaded model."""
-    features = model.manifest.feature_schema.features
+    features = model.schema.features
     properties = {
         feature.name: {
             "type": "number",

@@ -10,7 +10,7 @@ from bc_pipeline.serving.pages.documentation import JSON, Example, content, requ
 
 def named_record(model: LoadedModel) -> dict[str, Any]:
     """The mean training row of the loaded model, by feature name."""
-    return dict(zip(model.manifest.feature_schema.names, model.example, strict=True))
+    return dict(zip(model.schema.names, model.example, strict=True))
 
 
 def listed_record(model: LoadedModel) -> dict[str, Any]:

@@ -99,15 +99,17 @@ def _outputs(requested: Any, parameters: Mapping[str, Any]) -> tuple[tuple[str, 
     binary = _flag(parameters, _BINARY_ALL, default=False)
     if requested is None or requested == []:
         return tuple((name, binary) for name in OUTPUTS)
-    if not isinstance(requested, list) or len(requested) > len(OUTPUTS):
-        raise mismatch_at("outputs", f"must be a list of at most {len(OUTPUTS)} tensors")
+    if not isinstance(requested, list):
+        raise mismatch_at("outputs", "must be a list of tensors")
     chosen: dict[str, bool] = {}
     for index, entry in enumerate(requested):
         where = f"outputs[{index}]"
         tensor = require_members(entry, ("name", "parameters"), where)
         name = tensor.get("name")
-        if not isinstance(name, str) or name not in OUTPUTS or name in chosen:
-            raise mismatch_at(where, f"must name one of {', '.join(OUTPUTS)}, each at most once")
+        if not isinstance(name, str) or name not in OUTPUTS:
+            raise mismatch_at(f"{where}.name", f"is not an output; there are {', '.join(OUTPUTS)}")
+        if name in chosen:
+            raise mismatch_at(f"{where}.name", f"repeats the output {name}")
         options = _parameters(tensor, where, (_BINARY, _REGION, "classification"))
         if len(options) > (_BINARY in options):
             raise mismatch_at(where, "neither shared memory nor classification is offered")

@@ -18,11 +18,7 @@ from bc_pipeline.schema import (
     is_sample_id,
 )
 from bc_pipeline.serving.request_parsing.defects import schema_mismatch
-from bc_pipeline.serving.request_parsing.fast_record import (
-    Decoded,
-    FastRecordParser,
-    Sample,
-)
+from bc_pipeline.serving.request_parsing.fast_record import FastRecordParser, Sample
 from bc_pipeline.serving.request_parsing.json_members import (
     Members,
     match_members,
@@ -105,10 +101,7 @@ class RecordParser:
         ------
         BodyUnreadable
         """
-        content = self.fast.decode(body)
-        if content is None:
-            return self.check(parse_json(body), body)
-        return self.fast.match(content) or self.check(_as_members(content), body)
+        return self.fast.parse(body) or self.check(parse_json(body), body)
 
     def check(self, content: Any, body: bytes | None = None) -> Sample | RefusedRecord:
         """Check content that `parse_json` returned, and find all its defects.
@@ -236,14 +229,6 @@ def _number(feature: str, value: Any, defects: list[Defect]) -> float:
     else:
         return value
     return math.nan
-
-
-def _as_members(content: Decoded) -> Members:
-    """Content that is decoded already, as `parse_json` would return it."""
-    if isinstance(content, dict):
-        return Members(content.items())
-    sample_id = () if content.id is None else ((ID_COLUMN, content.id),)
-    return Members(((FEATURES_KEY, content.features), *sample_id))
 
 
 def _too_many(members: Members) -> Defect:

@@ -39,10 +39,17 @@ from bc_pipeline.serving.pages import documentation as docs
 from bc_pipeline.serving.pages import record_examples
 from bc_pipeline.serving.prediction import predict_rows
 from bc_pipeline.serving.request_context import RequestContext, context_of
-from bc_pipeline.serving.request_parsing.batch import Row, csv_rows, json_rows, read_csv
+from bc_pipeline.serving.request_parsing.batch import (
+    Row,
+    csv_rows,
+    fast_json_rows,
+    json_rows,
+    read_csv,
+)
 from bc_pipeline.serving.request_parsing.body_stream import (
     CSV_TYPES,
     media_type,
+    read_small,
     release_memory_after,
     require_json,
     stored_body,
@@ -61,7 +68,7 @@ _ERRORS = (*docs.BODY_ERRORS, FileRefused, NoChampion, TransientError)
 
 def _csv_example(model: LoadedModel) -> str:
     cells = [f"{value:g}" for value in model.example]
-    return f"{','.join(model.manifest.feature_schema.names)}\n{','.join(cells)}\n"
+    return f"{','.join(model.schema.names)}\n{','.join(cells)}\n"
 
 
 def _labelled_example(model: LoadedModel) -> str:
@@ -114,48 +121,69 @@ async def classify(request: Request) -> Response:
     as_csv = preferred_type(request.headers.get("accept", ""), (docs.NDJSON, docs.CSV)) == docs.CSV
     parts = _answer(services, context, model, rows, notices, as_csv=as_csv)
     # An error that prevents the whole batch from being answered still has its own status.
-    first = await anext(parts, b"")
-
-    async def stream() -> AsyncIterator[bytes]:
-        yield CSV_HEADER.encode() + first if as_csv else first
-        async for part in parts:
-            yield part
-
-    response = StreamingResponse(stream(), media_type=docs.CSV if as_csv else docs.NDJSON)
+    first = (CSV_HEADER.encode() if as_csv else b"") + await anext(parts, b"")
+    kind = docs.CSV if as_csv else docs.NDJSON
+    response: Response
+    if isinstance(rows, list):
+        # One chunk: the whole answer is at hand.
+        response = Response(b"".join([first, *[part async for part in parts]]), media_type=kind)
+    else:
+        response = StreamingResponse(_prepend(first, parts), media_type=kind)
     response.raw_headers[:0] = model.headers
     return response
 
 
+async def _prepend(first: bytes, parts: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for part in parts:
+        yield part
+
+
 async def _rows(
     request: Request, services: Services, model: LoadedModel
-) -> tuple[Iterator[Row], list[str]]:
-    """The rows of a request, and what of it is passed over."""
+) -> tuple[list[Row] | Iterator[Row], list[str]]:
+    """The rows of a request, a list of them where it is small, and what of it is passed over."""
     headers, limit = request.headers.raw, services.settings.upload_limit
     if media_type(headers) in (*CSV_TYPES, FORM):
         async with stored_csv(request, limit) as path, services.upload_slots:
-            schema, labels = model.manifest.feature_schema, model.labels
+            schema, labels = model.schema, model.labels
             blocks = await asyncio.to_thread(read_csv, path, schema, labels)
             return csv_rows(blocks), list(blocks[0].notices)
     require_json(headers)
-    async with stored_body(request, limit) as stored, services.upload_slots:
-        # In a thread whatever its size: the defects of a small list take tens of milliseconds.
-        return await asyncio.to_thread(
-            release_memory_after, lambda: json_rows(model.parser, stored.read())
-        ), []
+    async with stored_body(request, limit) as stored:
+        body = read_small(stored)
+        few = fast_json_rows(model.parser, body, _CHUNK_ROWS) if body is not None else None
+        if few is not None:
+            return few, []
+        stored.seek(0)
+        async with services.upload_slots:
+            # In a thread: the defects of a small list, too, take tens of milliseconds.
+            return await asyncio.to_thread(
+                release_memory_after, lambda: json_rows(model.parser, stored.read())
+            ), []
+
+
+async def _chunks(rows: list[Row] | Iterator[Row]) -> AsyncIterator[list[Row]]:
+    """The rows in parts that are predicted at once."""
+    if isinstance(rows, list):
+        yield rows
+        return
+    while chunk := await asyncio.to_thread(lambda: list(islice(rows, _CHUNK_ROWS))):
+        yield chunk
 
 
 async def _answer(
     services: Services,
     context: RequestContext,
     model: LoadedModel,
-    rows: Iterator[Row],
+    rows: list[Row] | Iterator[Row],
     notices: list[str],
     *,
     as_csv: bool,
 ) -> AsyncGenerator[bytes, None]:
     """The answer to a batch in parts, one for each chunk of rows that is predicted at once."""
     total = answered = 0
-    while chunk := await asyncio.to_thread(lambda: list(islice(rows, _CHUNK_ROWS))):
+    async for chunk in _chunks(rows):
         samples = [row for _, row in chunk if isinstance(row, Sample)]
         try:
             predictions = await predict_rows(services, context, model, samples, "batch")

@@ -228,10 +228,13 @@ async def infer(request: Request, name: ModelName) -> Response:
         raise MediaTypeRefused(f"Send the body as {JSON} or {BINARY}.")
     model = _loaded_model(request, name)
     limit = services.settings.upload_limit
-    schema = model.manifest.feature_schema
-    length = first_header(headers, _LENGTH)
+    schema, length = model.schema, first_header(headers, _LENGTH)
     async with stored_body(request, limit) as stored:
-        parsed = await parse_stored(stored, lambda body: read_request(body, length, schema))
+        parsed = await parse_stored(
+            stored,
+            lambda body: read_request(body, length, schema),
+            model.tables.inference if length is None else None,
+        )
     answers = await predict_rows(services, context, model, parsed.samples, "infer")
     body, described = encode(model, parsed, answers)
     response = Response(body, headers=described)

@@ -52,7 +52,7 @@ class Pong(msgspec.Struct):
 
 
 def _split(model: LoadedModel) -> dict[str, Any]:
-    names = list(model.manifest.feature_schema.names)
+    names = list(model.schema.names)
     return {"dataframe_split": {"columns": names, "data": [list(model.example)]}}
 
 
@@ -61,7 +61,7 @@ def _records(model: LoadedModel) -> dict[str, Any]:
 
 
 def _csv(model: LoadedModel) -> str:
-    names = model.manifest.feature_schema.names
+    names = model.schema.names
     return f"{','.join(names)}\n{','.join(map(repr, model.example))}\n"
 
 
@@ -101,10 +101,10 @@ async def invocations(request: Request) -> Response:
     else:
         require_json(headers)
     model = services.loaded_model
-    limit, schema = services.settings.upload_limit, model.manifest.feature_schema
-    read = read_csv if is_csv else read_table
+    limit, schema = services.settings.upload_limit, model.schema
+    read, read_fast = (read_csv, None) if is_csv else (read_table, model.tables.mlflow)
     async with stored_body(request, limit) as stored:
-        samples = await parse_stored(stored, lambda body: read(body, schema))
+        samples = await parse_stored(stored, lambda body: read(body, schema), read_fast)
     answers = await predict_rows(services, context, model, samples, "invocations")
     positive, negative = model.labels.positive.name, model.labels.negative.name
     probabilities = [answer.probabilities for answer in answers]

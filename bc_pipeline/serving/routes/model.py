@@ -33,7 +33,7 @@ _CARD = "# Model card\n\n## Intended use\n"
 
 def _example(model: LoadedModel) -> dict[str, Any]:
     """The loaded model, with made-up contents of the files beside its manifest."""
-    leading = model.manifest.feature_schema.names[0]
+    leading = model.schema.names[0]
     importance = Importance(
         rows=114, shuffles=20, seed=0, brier=0.02,
         features=(FeatureImportance(leading, 0.01, 0.002),),

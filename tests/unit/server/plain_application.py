@@ -28,7 +28,9 @@ class PlainApplication:
         await send({"type": "http.response.start", "status": 200, "headers": [length]})
         await send({"type": "http.response.body", "body": body})
 
-    def protocol_error(self, status: HTTPStatus, detail: str) -> tuple[Headers, bytes]:
+    def protocol_error(
+        self, status: HTTPStatus, detail: str, request: Headers
+    ) -> tuple[Headers, bytes]:
         return [], f"{status} {detail}".encode()
 
 

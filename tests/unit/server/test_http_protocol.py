@@ -72,9 +72,10 @@ class Application:
             await send({"type": "http.response.body", "body": part, "more_body": more})
 
 
-def render_error(status: HTTPStatus, detail: str) -> tuple[Headers, bytes]:
+def render_error(status: HTTPStatus, detail: str, request: Headers) -> tuple[Headers, bytes]:
     response = error_responses.protocol_error(status, detail)
-    return response.raw_headers, bytes(response.body)
+    origin = [(b"x-origin", value) for name, value in request if name == b"origin"]
+    return [*response.raw_headers, *origin], bytes(response.body)
 
 
 class Endpoint:
@@ -203,6 +204,24 @@ def test_data_that_is_not_http_is_answered_with_a_problem(endpoint: Endpoint, da
         client.sendall(data)
         status, content = parse_problem(read_to_end(client))
     assert (status, content["code"]) == (400, "request-refused")
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b"Content-Length: x\r\n\r\n",
+        b"X-Long: " + b"x" * 40_000,
+        b"Transfer-Encoding: chunked\r\n\r\nno size\r\n",
+    ],
+)
+def test_the_answer_to_a_rejected_request_may_depend_on_its_headers(
+    endpoint: Endpoint, rest: bytes
+) -> None:
+    with endpoint.connect() as client:
+        client.sendall(b"POST / HTTP/1.1\r\nHost: s\r\nOrigin: https://app.example\r\n" + rest)
+        answer = read_to_end(client)
+    assert parse_problem(answer)[0] in (400, 431)
+    assert b"x-origin: https://app.example\r\n" in answer
 
 
 @pytest.mark.parametrize("piece", [1000, 1_000_000])

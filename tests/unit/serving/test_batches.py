@@ -99,6 +99,56 @@ def test_a_json_list_is_answered_row_by_row(
     }
 
 
+@pytest.mark.parametrize("slow", [False, True])
+def test_rows_of_a_repeated_id_are_refused_by_name(
+    service: Service, reference: Any, slow: bool
+) -> None:
+    """Which of them is meant cannot be known: batch scoring decides in the same way."""
+    values = reference[0].tolist()
+    ids = ["a", "b", "a", None, None, "c"]
+    records = [
+        {"features": row} | ({"id": sample_id} if sample_id else {})
+        for row, sample_id in zip(values, ids, strict=False)
+    ]
+    # Its id counts, too.
+    records += [{"features": values[0][:-1], "id": "c"}] if slow else []
+    before = service.app.state.services.spool.state().backlog
+    *rows, end = lines(send(service, BATCH, records, "application/json"))
+    refused = {1, 3} | ({6, 7} if slow else set())
+    assert {row["row"] for row in rows if "defects" in row} == refused
+    assert rows[0] == {
+        "row": 1,
+        "id": "a",
+        "defects": [{"feature": "id", "reason": "stands for several rows of the batch"}],
+    }
+    assert end["summary"]["answered"] == len(rows) - len(refused)
+    assert service.app.state.services.spool.state().backlog > before
+
+
+def test_rows_of_a_repeated_id_in_csv_are_refused_by_name(service: Service, table: str) -> None:
+    changed = table.replace("\np7,", "\np3,").replace("\np560,", "\np3,")
+    *rows, end = lines(send(service, BATCH, changed))
+    assert [row["row"] for row in rows if "defects" in row] == [5, 9, 562]
+    assert {row["id"] for row in rows if "defects" in row} == {"p3"}
+    assert (end["summary"]["answered"], end["summary"]["refused"]) == (566, 3)
+
+
+def test_a_small_batch_has_a_length_and_a_large_one_is_streamed(
+    service: Service, reference: Any
+) -> None:
+    records = [{"features": row} for row in reference[0].tolist()]
+    small = send(service, BATCH, records[:200], "application/json")
+    large = send(service, BATCH, records[:201], "application/json")
+    assert int(small.headers["content-length"]) == len(small.content)
+    assert "content-length" not in large.headers
+    for response, count in ((small, 200), (large, 201)):
+        *rows, end = lines(response)
+        assert len(rows) == end["summary"]["answered"] == count
+    text = send(service, BATCH, records[:3], "application/json", "text/csv").text
+    assert len(text.splitlines()) == 4
+    assert text.startswith("row,id,")
+
+
 def test_csv_is_answered_like_single_records(
     service: Service, table: str, reference: Any, uploads: Path
 ) -> None:

@@ -225,6 +225,28 @@ def test_with_a_bad_row_no_row_is_answered(service: Any, rows: np.ndarray) -> No
     assert recorded(service) != before
 
 
+@pytest.mark.parametrize(
+    "names",
+    [["probabilities"], ["label", "output_0"], ["out_a", "out_b", "out_c", "out_d", "out_e"]],
+)
+def test_an_unknown_output_gets_the_names_there_are(
+    service: Any, rows: np.ndarray, names: list[str]
+) -> None:
+    before = recorded(service)
+    answer = infer(service, ask(rows) | {"outputs": [{"name": name} for name in names]})
+    assert answer.status_code == 422
+    for name in ("probability", "label", "prediction", "prediction_id"):
+        assert name in answer.json()["error"]
+    assert names[-1] not in answer.text
+    assert recorded(service) == before
+
+
+def test_an_output_is_requested_once(service: Any, rows: np.ndarray) -> None:
+    answer = infer(service, ask(rows) | {"outputs": [{"name": "label"}, {"name": "label"}]})
+    assert answer.status_code == 422
+    assert "outputs[1].name repeats the output label" in answer.json()["error"]
+
+
 def test_only_the_first_defects_are_listed(service: Any, rows: np.ndarray) -> None:
     values = np.full((1000, 30), -1.0)
     answer = infer(service, ask(values))

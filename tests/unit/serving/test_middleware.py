@@ -88,22 +88,3 @@ def test_every_answer_carries_the_security_headers(service: Any, path: str) -> N
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
     assert "server" not in headers
     assert "access-control-allow-origin" not in headers
-
-
-def test_cors_is_allowed_for_the_configured_origins_only(start: Callable[..., Any]) -> None:
-    service = start(cors_origins=("https://app.example",))
-    ask = {"Access-Control-Request-Method": "POST", "Access-Control-Request-Headers": "x-api-key"}
-    good = service.request("OPTIONS", "/predict", headers={"Origin": "https://app.example"} | ask)
-    assert good.headers["access-control-allow-origin"] == "https://app.example"
-    bad = service.request("OPTIONS", "/predict", headers={"Origin": "https://evil.example"} | ask)
-    assert "access-control-allow-origin" not in bad.headers
-    plain = start().request("OPTIONS", "/predict", headers={"Origin": "https://app.example"} | ask)
-    assert "access-control-allow-origin" not in plain.headers
-
-
-def test_cors_exposes_the_documented_headers(service: Any, start: Callable[..., Any]) -> None:
-    shared = start(cors_origins=("https://app.example",))
-    headers = GOOD | {"Origin": "https://app.example"}
-    answer = shared.request("POST", "/predict", content="{}", headers=headers)
-    exposed = {name.strip() for name in answer.headers["access-control-expose-headers"].split(",")}
-    assert exposed >= {"X-Request-Id", "Retry-After", "X-Model-Version", "Location"}

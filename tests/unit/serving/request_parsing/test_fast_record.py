@@ -179,3 +179,38 @@ EDGES = st.sampled_from([0.0, 1.0, 2.0, 3.0, 4.5, 5.0, 10.0, 10.000001, -0.0, 1e
 def test_a_valid_row_has_no_defect(row: tuple[float, float, float]) -> None:
     if FastRecordParser(SMALL).is_valid(row):
         assert SMALL.row_defects(np.array([row])) == {}
+
+
+def test_a_list_is_parsed_by_the_fast_parser_like_its_records(
+    reference: tuple[np.ndarray, np.ndarray],
+) -> None:
+    rows = reference[0][:60].tolist()
+    named = [dict(zip(SCHEMA.names, row, strict=True)) for row in rows]
+    listed = [{"id": f"p-{number}", "features": row} for number, row in enumerate(rows)]
+    mixed = [{"features": row} for row in rows[:3]] + [{"id": "x", "features": named[3]}]
+    for records in (named, listed, mixed, named[:1]):
+        expected = [FAST.parse(json.dumps(record).encode()) for record in records]
+        assert None not in expected
+        assert FAST.parse_list(json.dumps(records).encode()) == expected
+
+
+@pytest.mark.parametrize("position", [0, 40])
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ('"mean_radius": ', '"mean_area": 1, "mean_radius": '),
+        ('"mean_radius": ', '"mean_radius": -'),
+        ('"mean_radius": ', '"mean_radius": null, "x": '),
+        ('"mean_radius": ', '"id": "a", "mean_radius": '),
+        ('"mean_radius": ', '"mean_radius": 1e999, "mean_radius": '),
+    ],
+)
+def test_a_list_with_a_doubtful_record_is_left_to_the_strict_parser(
+    reference: tuple[np.ndarray, np.ndarray], position: int, old: str, new: str
+) -> None:
+    records = [
+        json.dumps(dict(zip(SCHEMA.names, row, strict=True))) for row in reference[0][:60].tolist()
+    ]
+    records[position] = records[position].replace(old, new, 1)
+    assert FAST.parse_list(f"[{','.join(records)}]".encode()) is None
+    assert FAST.parse_list(b"[]") is None

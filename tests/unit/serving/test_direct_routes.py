@@ -1,0 +1,136 @@
+"""Routes of predictions that are called directly answer as the framework's routing does."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from bc_pipeline.errors import DecryptionFailed, RecordsAway
+from bc_pipeline.serving import direct_routes, prediction, request_context
+from bc_pipeline.serving.app import create_app
+from bc_pipeline.serving.telemetry.access_log import AccessLog
+from bc_pipeline.settings import Settings
+from tests.unit.serving.conftest import KEY, Service
+
+GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
+PATHS = (
+    "/predict",
+    "/v1/predict",
+    "/v1/predict?explain=true",
+    "/v1/explain",
+    "/v1/predict/batch",
+    "/invocations",
+    "/v2/models/wdbc/infer",
+)
+
+
+@pytest.fixture
+def ways(
+    settings: Settings,
+    api_key: str,
+    releases: Any,
+    fitted: Any,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[tuple[Service, Service]]:
+    """The service with direct routes and without; both make the same ids."""
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    monkeypatch.setattr(prediction, "new_id", lambda: "01900000-0000-7000-8000-000000000000")
+    monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
+    direct = Service(create_app(settings, worker="w1", use_fast_path=False))
+    direct.get("/livez")
+    monkeypatch.setattr(direct_routes, "_PREDICTIONS", "none")
+    both = direct, Service(create_app(settings, worker="w2", use_fast_path=False))
+    both[1].get("/livez")
+    yield both
+    for service in both:
+        service.stop()
+
+
+def bodies(row: list[float]) -> list[bytes]:
+    tensor = {"name": "features", "datatype": "FP64", "shape": [1, 30], "data": row}
+    contents: list[Any] = [
+        {"features": row},
+        [{"features": row, "id": "a"}],
+        {"instances": [row]},
+        {"inputs": [tensor]},
+        {"features": {}},
+    ]
+    return [*(json.dumps(content).encode() for content in contents), b"{", b" " * (1 << 21)]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_both_ways_give_the_same_bytes(
+    ways: tuple[Service, Service], reference: Any, path: str
+) -> None:
+    statuses = set()
+    for body in bodies(reference[0][0].tolist()):
+        for headers in (GOOD, GOOD | {"X-API-Key": ""}, GOOD | {"Content-Type": "text/html"}):
+            answers = [
+                service.request("POST", path, headers=headers, content=body) for service in ways
+            ]
+            first, second = (
+                (one.status_code, sorted(one.headers.raw), one.content) for one in answers
+            )
+            assert first == second
+            statuses.add(first[0])
+    assert statuses >= {200, 401, 415}
+    for method in ("GET", "PUT", "OPTIONS"):
+        first, second = (service.request(method, path, headers=GOOD) for service in ways)
+        assert (first.status_code, first.headers.get("allow"), first.content) == (
+            second.status_code,
+            second.headers.get("allow"),
+            second.content,
+        )
+
+
+@pytest.mark.parametrize("path", PATHS)
+@pytest.mark.parametrize(
+    "error", [RecordsAway("No room."), DecryptionFailed("x", key_id="k"), ValueError("canary")]
+)
+def test_both_ways_report_a_failure_alike(
+    ways: tuple[Service, Service],
+    reference: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    path: str,
+    error: Exception,
+) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    row = reference[0][0].tolist()
+    body = next(
+        body
+        for body in bodies(row)
+        if ways[0].request("POST", path, headers=GOOD, content=body).status_code == 200
+    )
+    answers = []
+    for service in ways:
+        monkeypatch.setattr(service.app.state.services.spool, "append", fail)
+        answers.append(service.request("POST", path, headers=GOOD, content=body))
+    first, second = answers
+    assert (first.status_code, first.content) == (second.status_code, second.content)
+    assert first.status_code in (500, 503)
+    assert b"canary" not in first.content
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_both_ways_log_the_same_line(
+    ways: tuple[Service, Service], reference: Any, path: str
+) -> None:
+    lines = []
+    for service in ways:
+        stream = io.BytesIO()
+        services = service.app.state.services
+        object.__setattr__(services, "access_log", AccessLog(stream=stream))
+        for body in bodies(reference[0][0].tolist()):
+            service.request("POST", path, headers=GOOD, content=body)
+        services.access_log.flush()
+        logged = [json.loads(line) for line in stream.getvalue().splitlines()]
+        lines.append([{**line, "ms": 0, "timestamp": ""} for line in logged])
+    assert lines[0] == lines[1]
+    assert lines[0][0]["path"] != "(other)"
