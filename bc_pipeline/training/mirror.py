@@ -1,7 +1,8 @@
 """Mirroring the volume in MLflow.
 
 The volume is the source of truth. MLflow is written to afterwards, so that an outage of MLflow
-can neither fail nor undo a promotion; each call writes everything that MLflow lacks.
+can neither fail nor undo a promotion; each call writes everything that MLflow lacks. A registered
+model mirrors one volume (`mirror_claim`): no other volume writes to it.
 """
 
 from __future__ import annotations
@@ -20,10 +21,12 @@ from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.versions import list_versions, open_stored
+from bc_pipeline.errors import PipelineError
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.training.mirror_claim import claim_model, read_identity
 from bc_pipeline.training.mlflow_tags import PASSED, read_tracked_version
 from bc_pipeline.training.results import list_documents
-from bc_pipeline.training.tracking import MlflowTracker
+from bc_pipeline.training.tracking import MlflowTracker, connect
 
 # User and password in a URL.
 _CREDENTIALS = re.compile(r"(\w://)[^/\s]*@")
@@ -79,8 +82,10 @@ def mirror(
     began = time.monotonic()
     try:
         with _short_timeouts(request_seconds), locked(store.mirror_lock, timeout=request_seconds):
-            tracker = MlflowTracker(problem.name, problem.title, tracking_uri)
-            report = _write_missing(tracker, store, verify_key, began + budget_seconds)
+            report = MirrorReport(0, 0)
+            if list_versions(store):
+                tracker = _claimed_tracker(problem, store, tracking_uri, verify_key)
+                report = _write_missing(tracker, store, verify_key, began + budget_seconds)
     except Exception as error:  # MLflow passes on any exception of its database or transport
         report = MirrorReport(0, max(1, len(list_versions(store))), _reason(error))
     structlog.get_logger().info(
@@ -94,11 +99,29 @@ def mirror(
     return report
 
 
+def _claimed_tracker(
+    problem: Problem, store: Store, tracking_uri: str, verify_key: Path
+) -> MlflowTracker:
+    """A tracker of the registered model, which is this volume's.
+
+    Raises
+    ------
+    ConfigError
+        Where the model mirrors another volume.
+    """
+    identity = read_identity(store)
+    client = connect(tracking_uri)
+    claim_model(client, problem, identity, store, verify_key)
+    return MlflowTracker(problem.name, client, identity.note(problem.title))
+
+
 def _reason(error: Exception) -> str:
     """First line of an error, without a password.
 
     Transport errors have several lines of the same, and quote the tracking URI.
     """
+    if isinstance(error, PipelineError):
+        return str(error)
     line = (str(error).splitlines() or [""])[0]
     return _CREDENTIALS.sub(r"\1", line)[:300] or type(error).__name__
 

@@ -17,6 +17,7 @@ from bc_pipeline.training.results import CandidateDocument
 VERSION_TAG = "bc.version"
 ROLE_TAG = "bc.role"
 VERDICT_TAG = "bc.verdict"
+MANIFEST_TAG = "bc.manifest_sha256"
 PASSED, REJECTED = "passed", "rejected"
 
 
@@ -61,7 +62,7 @@ class TrackedVersion:
             "bc.refit": str(lineage.refit).lower(),
             "bc.run_id": lineage.run_id,
             "bc.code_version": lineage.code_version,
-            "bc.manifest_sha256": self.files.manifest_sha256,
+            MANIFEST_TAG: self.files.manifest_sha256,
         } | _dag_tags(lineage.dag)
 
     @property

@@ -29,10 +29,21 @@ if TYPE_CHECKING:
 
 # Set last on a run; a run without it was interrupted.
 COMPLETE_TAG = "bc.complete"
+NOTE_TAG = "mlflow.note.content"
+# Decides which pages the web UI shows of an experiment: training runs, not traces of GenAI.
+KIND_TAG = "mlflow.experimentKind"
+TRAINING_KIND = "custom_model_development"
 ENCRYPTED_TAG = "bc.encrypted"
 _PAGE = 1000
 _DIGEST_LENGTH = 36  # MLflow's limit
 _MODEL_LIBRARIES = ("numpy", "scikit-learn", "scipy")
+
+
+def connect(tracking_uri: str) -> MlflowClient:
+    """A client of MLflow's server, or of its database."""
+    from mlflow import MlflowClient
+
+    return MlflowClient(tracking_uri, registry_uri=tracking_uri)
 
 
 class MlflowTracker:
@@ -40,29 +51,29 @@ class MlflowTracker:
 
     Parameters
     ----------
-    name, title : str
-        Of the problem; `name` is that of the experiment and of the registered model.
-    tracking_uri : str
-        MLflow's server, or its database.
+    name : str
+        Of the problem, of the experiment and of the registered model, which exists.
+    client : MlflowClient
+    note : str
+        Description of the experiment.
     """
 
-    def __init__(self, name: str, title: str, tracking_uri: str) -> None:
-        from mlflow import MlflowClient
-
+    def __init__(self, name: str, client: MlflowClient, note: str) -> None:
         self.name = name
-        self.client: MlflowClient = MlflowClient(tracking_uri, registry_uri=tracking_uri)
-        self.experiment = self._experiment()
-        if not self.client.search_registered_models(f"name = '{name}'"):
-            self.client.create_registered_model(name, description=title)
+        self.client = client
+        self.experiment = self._experiment({KIND_TAG: TRAINING_KIND, NOTE_TAG: note})
 
     # Reading ------------------------------------------------------------------------------
 
-    def _experiment(self) -> str:
+    def _experiment(self, tags: Mapping[str, str]) -> str:
+        """The id of the experiment; tags that it has stay, since people may have set them."""
         experiment = self.client.get_experiment_by_name(self.name)
         if experiment is None:
-            return str(self.client.create_experiment(self.name))
+            return str(self.client.create_experiment(self.name, tags=dict(tags)))
         if experiment.lifecycle_stage == "deleted":
             self.client.restore_experiment(experiment.experiment_id)
+        for tag in tags.keys() - experiment.tags.keys():
+            self.client.set_experiment_tag(experiment.experiment_id, tag, tags[tag])
         return str(experiment.experiment_id)
 
     def is_reachable(self) -> bool:
@@ -128,7 +139,7 @@ class MlflowTracker:
             | {
                 ROLE_TAG: "retrain",
                 "mlflow.source.name": "bc-pipeline",
-                "mlflow.note.content": documents.get(CARD, b"").decode(),
+                NOTE_TAG: documents.get(CARD, b"").decode(),
             },
         ).info.run_id
         model_id = self._log_model(tracked, run_id)

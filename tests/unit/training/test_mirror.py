@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 import socket
 import time
 from collections.abc import Iterator
@@ -24,10 +25,12 @@ from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.code_version import code_version
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.promotion import audit
 from bc_pipeline.training.candidates import cross_validate
 from bc_pipeline.training.fit import fit
 from bc_pipeline.training.mirror import MirrorReport, mirror
 from bc_pipeline.training.tracking import MlflowTracker
+from tests.volumes import new_store
 from tests.waiting import PATIENCE
 
 if TYPE_CHECKING:
@@ -76,7 +79,14 @@ class Volume:
     uri: str
     cipher: Cipher | None = None
 
-    def publish(self, version: str, *, candidate: str = "logistic", passed: bool = True) -> None:
+    def publish(
+        self,
+        version: str,
+        *,
+        candidate: str = "logistic",
+        passed: bool = True,
+        threshold: float = 0.25,
+    ) -> None:
         recipe = self.problem.candidate(candidate)
         estimator = fit(recipe, 1, self.rows.values, self.rows.positive)
         folder = self.store.work / version
@@ -119,7 +129,7 @@ class Volume:
                 problem=self.problem.name,
                 version=version,
                 recipe=Recipe(candidate, recipe.title, recipe.recipe, dict(recipe.params), 1),
-                threshold=0.25,
+                threshold=threshold,
                 labels=self.problem.labels.to_dict(),
                 schema=self.problem.schema.to_dict(),
                 schema_fingerprint=self.problem.schema.fingerprint,
@@ -220,7 +230,28 @@ def volume(
     database.write_bytes(empty_database.read_bytes())
     keys = tmp_path / "keys"
     make_keys(keys / "signing.pem", keys / "verify.pem")
+    begin_history(store)
     return Volume(quick, store, rows, keys, f"sqlite:///{database}")
+
+
+def begin_history(store: Store) -> None:
+    """Write the first line of the audit log, by which the volume is known."""
+    audit.append(
+        store,
+        "verdict",
+        version=FIRST,
+        generation=0,
+        actor="pipeline",
+        at="2026-01-01T00:00:00Z",
+    )
+
+
+@pytest.fixture
+def scratch(volume: Volume, tmp_path: Path) -> Volume:
+    """Another volume, with the same rows and so the same names of versions, and the same MLflow."""
+    store = new_store(tmp_path / "scratch")
+    begin_history(store)
+    return replace(volume, store=store)
 
 
 def test_a_version_becomes_a_run_with_all_its_evidence(volume: Volume) -> None:
@@ -532,3 +563,127 @@ def test_the_callers_environment_is_left_as_it_was(
 
 def test_an_empty_volume_is_no_failure(volume: Volume) -> None:
     assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
+
+
+def test_an_empty_volume_moves_no_alias(volume: Volume, scratch: Volume) -> None:
+    volume.publish(FIRST)
+    volume.set_alias(FIRST)
+    volume.mirror()
+    assert scratch.mirror() == MirrorReport(mirrored=0, failed=0)
+    assert volume.aliases() == {"production": FIRST}
+
+
+def test_another_volume_writes_nothing(volume: Volume, scratch: Volume) -> None:
+    volume.publish(FIRST)
+    volume.set_alias(FIRST)
+    volume.mirror()
+    scratch.publish(FIRST)
+    scratch.publish(SECOND)
+    scratch.set_alias(SECOND)
+    before = Path(volume.uri.removeprefix("sqlite:///")).read_bytes()
+
+    report = scratch.mirror()
+
+    assert (report.mirrored, report.failed) == (0, 2)
+    assert report.reason == (
+        f"The registered model 'wdbc' in MLflow mirrors another volume, {volume.store.home}: "
+        "nothing was written there. Name another server, or rename or delete that model."
+    )
+    assert Path(volume.uri.removeprefix("sqlite:///")).read_bytes() == before
+    assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
+
+
+def test_a_copy_of_the_volume_writes_nothing_until_the_model_is_given_to_it(
+    volume: Volume, tmp_path: Path
+) -> None:
+    volume.publish(FIRST)
+    volume.set_alias(FIRST)
+    volume.mirror()
+    shutil.copytree(volume.store.home, tmp_path / "copy")
+    copy = replace(volume, store=Store(tmp_path / "copy", "wdbc"))
+    copy.publish(SECOND)
+    copy.set_alias(SECOND)
+
+    report = copy.mirror()
+
+    assert (report.mirrored, report.failed) == (0, 2)
+    assert f"mirrors {volume.store.home}, of which {tmp_path / 'copy'} is a copy" in report.reason
+    assert "delete the model's tag 'bc.volume'" in report.reason
+    assert volume.aliases() == {"production": FIRST}
+
+    volume.client.delete_registered_model_tag("wdbc", "bc.volume")
+    assert copy.mirror() == MirrorReport(mirrored=1, failed=0)
+    assert copy.aliases() == {"production": SECOND}
+    assert f"which {volume.store.home} is a copy" in volume.mirror().reason
+
+
+def test_a_volume_that_is_restored_to_its_place_goes_on(volume: Volume, tmp_path: Path) -> None:
+    volume.publish(FIRST)
+    shutil.copytree(volume.store.home, tmp_path / "backup")
+    volume.publish(SECOND)
+    volume.set_alias(SECOND)
+    volume.mirror()
+    shutil.rmtree(volume.store.home)
+    shutil.copytree(tmp_path / "backup", volume.store.home)
+    volume.publish(THIRD)
+    volume.set_alias(THIRD)
+
+    assert volume.mirror() == MirrorReport(mirrored=1, failed=0)
+    assert volume.aliases() == {"production": THIRD}
+
+
+def test_the_model_of_an_earlier_release_is_that_of_its_versions(
+    volume: Volume, scratch: Volume
+) -> None:
+    volume.publish(FIRST)
+    volume.set_alias(FIRST)
+    volume.mirror()
+    for tag in ("bc.volume", "bc.volume_home"):
+        volume.client.delete_registered_model_tag("wdbc", tag)
+    # The same name; another run, and so another manifest.
+    scratch.publish(FIRST, threshold=0.5)
+
+    assert "has none of this volume's versions" in scratch.mirror().reason
+    assert "bc.volume" not in volume.client.get_registered_model("wdbc").tags
+    assert volume.mirror() == MirrorReport(mirrored=0, failed=0)
+    assert volume.client.get_registered_model("wdbc").tags["bc.volume_home"] == str(
+        volume.store.home
+    )
+
+
+def test_a_volume_without_history_is_not_mirrored(volume: Volume) -> None:
+    volume.publish(FIRST)
+    volume.store.audit.unlink()
+    report = volume.mirror()
+    assert (report.mirrored, report.failed) == (0, 1)
+    assert report.reason == "The audit log of wdbc has no line yet."
+
+
+def test_pages_of_mlflow_say_that_they_mirror(volume: Volume) -> None:
+    volume.publish(FIRST)
+    experiment = volume.client.create_experiment("wdbc")  # By an earlier release.
+    volume.client.create_registered_model("wdbc", description=volume.problem.title)
+
+    volume.mirror()
+
+    tags = volume.client.get_experiment(experiment).tags
+    assert tags["mlflow.experimentKind"] == "custom_model_development"
+    assert f"This is a mirror of the volume `{volume.store.home}`" in tags["mlflow.note.content"]
+    model = volume.client.get_registered_model("wdbc")
+    assert model.description == tags["mlflow.note.content"]
+
+
+def test_what_people_wrote_in_mlflow_stays(volume: Volume) -> None:
+    volume.publish(FIRST)
+    volume.mirror()
+    volume.client.update_registered_model("wdbc", "Ask Ada.")
+    experiment = volume.client.get_experiment_by_name("wdbc")
+    assert experiment is not None
+    volume.client.set_experiment_tag(experiment.experiment_id, "mlflow.note.content", "Our notes")
+
+    volume.mirror()
+
+    assert volume.client.get_registered_model("wdbc").description == "Ask Ada."
+    assert volume.client.get_experiment(experiment.experiment_id).tags["mlflow.note.content"] == (
+        "Our notes"
+    )
