@@ -67,7 +67,7 @@ def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[Table, Table
         {
             "Airflow": f"{report['airflow']['url']} (user {report['airflow']['user']})",
             "Airflow password": _relative(report["airflow"]["password_file"]),
-            "MLflow": report["mlflow"]["url"],
+            "MLflow": report["mlflow"]["training_runs"],
             "Prediction service": f"{report['service']['url']} (try /docs)",
             "API key": _relative(report["service"]["api_key_file"]),
             "Champion": f"{champion['version']} ({champion['model']}, F1 {champion['f1']:.3f})",
@@ -131,7 +131,7 @@ def status(as_json: AsJson = False) -> None:
         "airflow user": report["airflow"]["user"],
         "airflow password": report["airflow"]["password_file"],
         "API key": report["service"]["api_key_file"],
-        "mlflow": report["mlflow"]["url"],
+        "mlflow": report["mlflow"]["training_runs"],
         "champion": champion["version"],
         "model": champion["model"],
         "F1 on its holdout": champion["f1"],

@@ -66,6 +66,26 @@ def mlflow_url(settings: Settings) -> str:
     return f"http://{settings.host}:{settings.mlflow_port}"
 
 
+def training_runs_url(settings: Settings, client: httpx.Client) -> str:
+    """Return MLflow's page with the training runs of the service's problem.
+
+    The web UI opens an experiment on the pages for GenAI, whatever its kind, unless the URL chooses
+    the others. Before the first run, and while MLflow does not answer, the URL is that of its
+    first page.
+    """
+    url = mlflow_url(settings)
+    try:
+        response = client.get(
+            f"{url}/api/2.0/mlflow/experiments/get-by-name",
+            params={"experiment_name": settings.service_problem},
+        )
+        experiment = response.raise_for_status().json()["experiment"]["experiment_id"]
+    except (httpx.HTTPError, ValueError, LookupError, TypeError):
+        # No such experiment, or something else answers at the port.
+        return url
+    return f"{url}/#/experiments/{experiment}/runs?workflowType=machine_learning"
+
+
 def service_url(settings: Settings) -> str:
     scheme = "https" if settings.tls_cert_file else "http"
     return f"{scheme}://{settings.host}:{settings.service_port}"

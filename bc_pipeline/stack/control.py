@@ -24,6 +24,7 @@ from bc_pipeline.stack.components import (
     mlflow_url,
     package_environment,
     service_url,
+    training_runs_url,
 )
 from bc_pipeline.stack.credentials import AIRFLOW_USER, make_secrets, secret_file
 from bc_pipeline.stack.doctor import require_machine
@@ -149,7 +150,7 @@ def status(settings: Settings) -> dict[str, Any]:
             "user": AIRFLOW_USER,
             "password_file": str(secret_file(settings, "airflow_password")),
         },
-        "mlflow": {"url": mlflow_url(settings)},
+        "mlflow": {"url": mlflow_url(settings), "training_runs": _training_runs(settings)},
         "champion": {
             "problem": store.problem,
             "version": production.version if production else None,
@@ -173,6 +174,11 @@ def status(settings: Settings) -> dict[str, Any]:
             for process in (state.processes if state else ())
         ],
     }
+
+
+def _training_runs(settings: Settings) -> str:
+    with http_client(settings) as client:
+        return training_runs_url(settings, client)
 
 
 def _distrusted_keys(settings: Settings) -> dict[str, str]:

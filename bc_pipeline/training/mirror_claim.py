@@ -19,7 +19,7 @@ from bc_pipeline.problems.base import Problem
 from bc_pipeline.training.mlflow_tags import MANIFEST_TAG, VERSION_TAG
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from bc_pipeline.training.tracking import MlflowClient
 
 VOLUME_TAG = "bc.volume"
 HOME_TAG = "bc.volume_home"
@@ -48,10 +48,10 @@ class VolumeIdentity:
     def note(self, title: str) -> str:
         """Description of the experiment and of the registered model."""
         return (
-            f"{title}\n\nThis is a mirror of the volume `{self.home}`. The registry on the volume "
-            "decides which version answers: each run of the pipeline sets the aliases here to what "
-            "it says, and a change here changes nothing there. To change it, use "
-            "`bc-pipeline promote` or `bc-pipeline rollback`."
+            f"{title}: a mirror of the volume `{self.home}`.\n\nThe registry on the volume decides "
+            "which version answers. Each run sets the aliases here to what it says, "
+            "and a change here changes nothing there: use `bc-pipeline promote` or "
+            "`bc-pipeline rollback`."
         )
 
 

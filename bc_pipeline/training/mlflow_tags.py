@@ -19,6 +19,8 @@ ROLE_TAG = "bc.role"
 VERDICT_TAG = "bc.verdict"
 MANIFEST_TAG = "bc.manifest_sha256"
 PASSED, REJECTED = "passed", "rejected"
+# Figures on the holdout that the list of registered versions shows: it has no column for metrics.
+_LISTED = {"F1": "f1", "sensitivity": "sensitivity", "specificity": "specificity"}
 
 
 @dataclass(frozen=True)
@@ -92,11 +94,19 @@ class TrackedVersion:
         return metrics
 
     @property
+    def listed_figures(self) -> dict[str, str]:
+        """The figures in the list of registered versions, as tags, which it shows in this order."""
+        metrics = self.evaluation.challenger.holdout.metrics
+        figures = {label: metrics.get(name) for label, name in _LISTED.items()}
+        return {label: f"{value:.3f}" for label, value in figures.items() if value is not None}
+
+    @property
     def description(self) -> str:
-        """Text for the page of the registered version."""
+        """Text for the page of the registered version; the list shows its first 32 characters."""
+        figures = ", ".join(f"{label} {value}" for label, value in self.listed_figures.items())
         reasons = "".join(f"\n- {reason}" for reason in self.verdict.reasons)
         return (
-            f"{self.version}: {self.files.manifest.recipe.title}, threshold "
+            f"{figures} on the holdout. {self.files.manifest.recipe.title}, threshold "
             f"{self.files.manifest.threshold:.4f}. Verdict: {self.verdict_word} "
             f"({self.verdict.kind_note or self.verdict.kind}).{reasons}"
         )

@@ -24,7 +24,7 @@ from bc_pipeline.training.mlflow_tags import (
 from bc_pipeline.training.results import CandidateDocument
 
 if TYPE_CHECKING:
-    from mlflow import MlflowClient
+    from mlflow import MlflowClient as MlflowClient
     from mlflow.entities import LoggedModel
 
 # Set last on a run; a run without it was interrupted.
@@ -159,7 +159,7 @@ class MlflowTracker:
                 source=f"models:/{model_id}",
                 run_id=run_id,
                 model_id=model_id,
-                tags=tracked.tags,
+                tags=tracked.listed_figures | tracked.tags,
                 description=tracked.description,
                 await_creation_for=0,
             )

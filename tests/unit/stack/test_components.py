@@ -10,7 +10,12 @@ import pytest
 
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
-from bc_pipeline.stack.components import components, service_tls_verification, service_url
+from bc_pipeline.stack.components import (
+    components,
+    service_tls_verification,
+    service_url,
+    training_runs_url,
+)
 from bc_pipeline.stack.credentials import make_secrets
 from tests.certificates import Authority
 from tests.waiting import PATIENCE
@@ -81,3 +86,35 @@ def test_no_part_of_airflow_starts_a_log_server(settings: Settings) -> None:
     by_name = {component.name: component.command for component in components(settings)}
     for name in ("airflow-scheduler", "airflow-triggerer"):
         assert "--skip-serve-logs" in by_name[name]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "page"),
+    [
+        (
+            200,
+            '{"experiment": {"experiment_id": "7"}}',
+            "/#/experiments/7/runs?workflowType=machine_learning",
+        ),
+        (404, '{"error_code": "RESOURCE_DOES_NOT_EXIST"}', ""),
+        (200, "<html>another server</html>", ""),
+        (200, "[]", ""),
+    ],
+)
+def test_mlflow_is_opened_at_its_training_runs(
+    settings: Settings, status: int, body: str, page: str
+) -> None:
+    def answer(request: httpx.Request) -> httpx.Response:
+        assert request.url.params["experiment_name"] == "wdbc"
+        return httpx.Response(status, text=body)
+
+    with httpx.Client(transport=httpx.MockTransport(answer)) as client:
+        assert training_runs_url(settings, client) == f"http://127.0.0.1:5000{page}"
+
+
+def test_mlflow_that_does_not_answer_is_opened_at_its_first_page(settings: Settings) -> None:
+    def refuse(request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("refused")
+
+    with httpx.Client(transport=httpx.MockTransport(refuse)) as client:
+        assert training_runs_url(settings, client) == "http://127.0.0.1:5000"

@@ -362,8 +362,17 @@ def test_a_rejected_version_has_a_run_but_is_not_registered(volume: Volume) -> N
     assert [run.data.tags["bc.verdict"] for run in volume.runs("retrain")] == ["passed", "rejected"]
     assert volume.registered_versions() == [FIRST]
     (entry,) = volume.client.search_model_versions("name = 'wdbc'")
-    assert FIRST in entry.description
+    assert entry.tags["bc.version"] == FIRST
     assert entry.tags["bc.verdict"] == "passed"
+
+
+def test_the_list_of_versions_shows_figures(volume: Volume) -> None:
+    volume.publish(FIRST)
+    volume.mirror()
+    (entry,) = volume.client.search_model_versions("name = 'wdbc'")
+    # The list has no column for metrics: it shows tags, and the description's beginning.
+    assert entry.tags["F1"] == "0.950"
+    assert entry.description.startswith("F1 0.950 on the holdout. ")
 
 
 def test_aliases_follow_the_registry(volume: Volume) -> None:
@@ -668,7 +677,7 @@ def test_pages_of_mlflow_say_that_they_mirror(volume: Volume) -> None:
 
     tags = volume.client.get_experiment(experiment).tags
     assert tags["mlflow.experimentKind"] == "custom_model_development"
-    assert f"This is a mirror of the volume `{volume.store.home}`" in tags["mlflow.note.content"]
+    assert f"a mirror of the volume `{volume.store.home}`" in tags["mlflow.note.content"]
     model = volume.client.get_registered_model("wdbc")
     assert model.description == tags["mlflow.note.content"]
 
