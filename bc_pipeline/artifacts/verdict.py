@@ -51,7 +51,8 @@ class Verdict(Document, frozen=True, kw_only=True):
         Whether the evidence shows that the challenger is better; a refresh may pass
         without being better.
     reasons : tuple of str
-        For a rejection, the rule of each failed blocking check.
+        For a rejection, the finding of each failed blocking check; its rule in verdicts of
+        release 0.1.
     kind_note : str
         What is special about its kind, such as ``"refresh under scikit-learn 1.8.0 -> 1.9.0"``.
     """

@@ -27,6 +27,7 @@ from collections.abc import Iterator
 import msgspec
 
 from bc_pipeline.artifacts.evidence import Evaluation
+from bc_pipeline.artifacts.findings import finding
 from bc_pipeline.artifacts.verdict import Check, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import GatePolicy
@@ -79,7 +80,7 @@ def decide(
         champion_generation=evaluation.champion_generation,
         policy_digest=policy.digest,
         rows_digest=challenger.holdout.rows_digest,
-        reasons=tuple(check.rule for check in failed),
+        reasons=tuple(finding(check) for check in failed),
         checks=checks,
         kind_note=_kind_note(evaluation, kind),
     )

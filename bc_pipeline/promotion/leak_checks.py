@@ -80,18 +80,31 @@ def single_features(policy: LeakPolicy, separations: Separations | None) -> Chec
         rule,
         not found,
         challenger=worst.area,
-        bound=_bound(policy, worst),
-        note=_note(found) if found else _nearest(policy, worst),
+        bound=(bound := _applied_bound(policy, worst, separations.reference, len(areas))),
+        note=_note(found) if found else _nearest(policy, worst, bound),
     )
+
+
+def _applied_bound(
+    policy: LeakPolicy, area: _Area, reference: Separation, areas: int
+) -> float | None:
+    """The area from which the check fails; None where so few rows have any area by chance."""
+    quantile = -_NORMAL.inv_cdf(policy.level / areas / 2.0)
+    angle = math.asin(math.sqrt(area.known)) + quantile * _spread(area.known, reference, area.part)
+    return None if angle > math.pi / 2 else max(_bound(policy, area), math.sin(angle) ** 2)
 
 
 def _bound(policy: LeakPolicy, area: _Area) -> float:
     return area.known + policy.margin * (1.0 - area.known)
 
 
-def _nearest(policy: LeakPolicy, area: _Area) -> str:
+def _nearest(policy: LeakPolicy, area: _Area, bound: float | None) -> str:
     note = f"Nearest to it: {area.feature}, {area.known:.2f} in the reference, {area.where}"
-    return f"{note}; chance may do that." if area.area >= _bound(policy, area) else f"{note}."
+    if area.area < _bound(policy, area):
+        return f"{note}."
+    if bound is None:
+        return f"{note}; chance may separate so few rows wholly."
+    return f"{note}; in so few rows chance may do that, up to {bound:.3f}."
 
 
 def _note(found: list[_Area]) -> str:
@@ -119,16 +132,20 @@ def _tail(known: float, area: float, reference: Separation, part: Separation) ->
     On the areas' own scale the variance near 1 is overestimated, and no area of a small batch
     would ever be significant.
     """
+    spread = _spread(known, reference, part)
+    distance = math.asin(math.sqrt(area)) - math.asin(math.sqrt(known))
+    # Two-sided.
+    return 1.0 if math.isinf(spread) else min(1.0, 2.0 * _NORMAL.cdf(-distance / spread))
+
+
+def _spread(known: float, reference: Separation, part: Separation) -> float:
+    """Standard deviation of the difference of two areas on that scale; infinite if unknown."""
     variance = sum(
         area_variance(known, each.positive_rows, each.rows - each.positive_rows)
         for each in (reference, part)
     )
     slope = 2.0 * math.sqrt(known * (1.0 - known))
-    if not variance > 0.0 or not slope:
-        return 1.0
-    distance = math.asin(math.sqrt(area)) - math.asin(math.sqrt(known))
-    # Two-sided.
-    return min(1.0, 2.0 * _NORMAL.cdf(-distance * slope / math.sqrt(variance)))
+    return math.sqrt(variance) / slope if variance > 0.0 and slope else math.inf
 
 
 def plausible_brier(policy: LeakPolicy, score: Score) -> Check:

@@ -15,6 +15,7 @@ from bc_pipeline.artifacts.evidence import (
     SliceScore,
 )
 from bc_pipeline.artifacts.files import decode_document, encode_document
+from bc_pipeline.artifacts.findings import finding
 from bc_pipeline.artifacts.verdict import Check, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import Floor, GatePolicy, LeakPolicy, Margin, Problem, Rows
@@ -229,7 +230,7 @@ def test_each_bound_holds(evidence, part, metrics, names) -> None:
     verdict = evidence.but_metrics(part, **metrics).verdict
     assert not verdict.passed
     assert failed(verdict) == names
-    assert set(verdict.reasons) == {check_of(verdict, name).rule for name in names}
+    assert set(verdict.reasons) == {finding(check_of(verdict, name)) for name in names}
 
 
 def test_bounds_include_their_end(evidence) -> None:

@@ -113,7 +113,35 @@ def test_a_gain_that_is_certain_but_small_is_no_leak() -> None:
 def test_a_gain_that_is_large_but_uncertain_is_no_leak() -> None:
     check = single_features(POLICY, separations(part(0.8, 1.0, rows=25, positive=10)))
     assert check.passed
-    assert check.note.endswith("in the reference, 25 rows of batch b1; chance may do that.")
+    assert check.bound == pytest.approx(0.91, abs=1e-4)
+    assert check.note.endswith("of batch b1; in so few rows chance may do that, up to 0.910.")
+
+
+def test_few_rows_may_be_separated_wholly_by_chance() -> None:
+    known = separations(part(1.0, 0.97, rows=25, positive=10))
+    reference = msgspec.structs.replace(REFERENCE, areas=(0.88, 0.97))
+    check = single_features(POLICY, msgspec.structs.replace(known, reference=reference))
+    assert (check.passed, check.bound) == (True, None)
+    assert check.note.endswith("of batch b1; chance may separate so few rows wholly.")
+
+
+@pytest.mark.parametrize(("rows", "positive"), [(57, 21), (500, 190), (100_000, 40_000)])
+def test_the_bound_that_is_shown_is_the_one_that_applied(rows: int, positive: int) -> None:
+    def judged(area: float) -> Check:
+        return single_features(POLICY, separations(part(area, 0.97, rows=rows, positive=positive)))
+
+    bound = judged(0.6).bound
+    assert bound is not None
+    below, above = judged(bound - 1e-6), judged(bound + 1e-6)
+    assert (below.passed, above.passed) == (True, False)
+    assert below.bound == above.bound == bound
+    assert bound > 0.699
+
+
+def test_a_value_over_the_margin_that_passes_says_why() -> None:
+    check = single_features(POLICY, separations(part(0.75, 0.97)))
+    assert check.passed
+    assert check.note.endswith("in so few rows chance may do that, up to 0.819.")
 
 
 def test_more_parts_need_more_evidence() -> None:
@@ -201,7 +229,7 @@ def test_a_leak_is_refused_whatever_else_it_wins(evidence: Any) -> None:
     verdict = decide(policy, leaky, evidence.smoke)
     assert (verdict.passed, verdict.better) == (False, False)
     (reason,) = verdict.reasons
-    assert reason.startswith("no feature alone separates the classes much better")
+    assert reason.startswith("not met: no feature alone separates the classes much better")
 
 
 def test_an_evaluation_of_an_earlier_release_is_judged_by_the_rest(evidence: Any) -> None:
