@@ -149,15 +149,23 @@ def _write_page(path: Path, title: str, head: Sequence[str], sections: Sequence[
     write_atomic(path, page.encode())
 
 
+# Colours by the page's colour scheme: that of the system or, inside Airflow, of its theme.
 _STYLE = """
-:root { color-scheme: light dark; --line: #8884; --soft: #8881; }
-body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
+:root { color-scheme: light dark; --line: #8884; --soft: #8882;
+  --link: light-dark(#0b57d0, #8ab4f8);
+  --good: light-dark(#146c3a, #7ddba0); --bad: light-dark(#a4161a, #ff9d9d);
+  --warn: light-dark(#8a4b00, #f0b35e); }
+body { background: light-dark(#ffffff, #171a20); color: light-dark(#1b2230, #e6e9ef);
+  font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem;
+  overflow-wrap: anywhere; }
+html { background: light-dark(#ffffff, #171a20); }
+a { color: var(--link); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 table { border-collapse: collapse; margin: .5rem 0; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .3rem .6rem; text-align: left;
   vertical-align: top; }
 td ul { margin: 0; padding-left: 1.1rem; }
-.facts { width: auto; } .facts th { font-weight: normal; opacity: .75; }
+.facts { width: auto; } .facts th { font-weight: normal; opacity: .75; white-space: nowrap; }
 nav { background: var(--soft); border-radius: .4rem; margin: 1.5rem 0; padding: .6rem;
   columns: 18rem; }
 hr { display: none; }
@@ -166,8 +174,8 @@ nav a { display: block; }
   padding: .5rem .8rem; }
 .alert h5 { font-size: 1.05rem; margin: 0; }
 .badge { background: var(--soft); border-radius: .3rem; padding: 0 .3rem; }
-.passed, .text-success { color: #2a8a3e; } .failed, .text-danger { color: #d33; }
-.text-warning { color: #b60; }
+.passed, .text-success { color: var(--good); } .failed, .text-danger { color: var(--bad); }
+.text-warning { color: var(--warn); }
 .fas { font-style: normal; font-weight: bold; }
 .fa-check-circle::before { content: "passed"; }
 .fa-times::before { content: "failed"; }

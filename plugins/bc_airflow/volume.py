@@ -9,11 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bc_pipeline.artifacts import signed_bundle, versions
-from bc_pipeline.artifacts.evaluated_rows import (
-    EvaluatedRows,
-    metric_names,
-    read_evaluated_rows,
-)
+from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows, evaluated_rows, metric_names
+from bc_pipeline.artifacts.evidence import Evaluation, Score
 from bc_pipeline.artifacts.manifest import Manifest, Registry
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
@@ -42,12 +39,15 @@ class Judged:
         Identity of the version: the manifest holds the digest of every other file.
     evaluated : tuple of EvaluatedRows
         Its figures, nested cross-validation first; none where it has no evaluation.
+    champion : Score or None
+        The champion's figures on the same holdout rows.
     """
 
     manifest: Manifest
     manifest_sha256: str
     verdict: Verdict
     evaluated: tuple[EvaluatedRows, ...] = ()
+    champion: Score | None = None
 
     @property
     def metrics(self) -> list[str]:
@@ -80,8 +80,13 @@ class Volume:
         """
         files = versions.open_stored(self.store, version, self.verify_key)
         verdict = files.read_document(signed_bundle.VERDICT, Verdict)
-        evaluated = read_evaluated_rows(files)
-        return Judged(files.manifest, files.manifest_sha256, verdict, evaluated)
+        if signed_bundle.EVALUATION not in files.manifest.files:
+            return Judged(files.manifest, files.manifest_sha256, verdict)
+        evaluation = files.read_document(signed_bundle.EVALUATION, Evaluation)
+        champion = evaluation.champion.holdout if evaluation.champion else None
+        return Judged(
+            files.manifest, files.manifest_sha256, verdict, evaluated_rows(evaluation), champion
+        )
 
     def newest_first(self) -> Iterator[Judged]:
         """Every version, the latest as-of time first, without those that do not verify."""
@@ -132,6 +137,17 @@ class Volume:
         if name not in files.manifest.files or content_type is None:
             raise VersionNotFound(f"{version} has no {name!r} to show.", version=version)
         return files.read(name), content_type
+
+    def card(self, version: str) -> str:
+        """The model card of a version, in Markdown.
+
+        Raises
+        ------
+        VersionNotFound
+            Where there is no such version, or it has no card.
+        SignatureInvalid, ArtifactCorrupt
+        """
+        return self.file(version, signed_bundle.CARD)[0].decode()
 
     def data_doc(self, name: str) -> bytes:
         """A page of the expectation suites' Data Docs.

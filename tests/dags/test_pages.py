@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import json
 import re
 import warnings
+from dataclasses import replace
+from html import unescape
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from bc_airflow.volume import Volume
 from bc_airflow.web.app import create_app
 from fastapi import FastAPI, HTTPException, Request
 
 from bc_pipeline.artifacts import signed_bundle
+from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
@@ -26,6 +33,10 @@ with warnings.catch_warnings():
 PASSED = "20260104T000000Z-logistic-0a1b2c3d4e"
 REJECTED = "20260111T000000Z-logistic-bad0bad0ba"
 BASE = "/bc/dags/wdbc_retrain"
+EVALUATION = (
+    Path(__file__).parents[1] / "contract/fixtures/store_1/models/wdbc/versions"
+    "/20261121T181639Z-logistic-2a39830e8e/evaluation.json"
+)
 
 
 def authorise(request: Request) -> None:
@@ -40,12 +51,29 @@ def decisions() -> dict[str, list[str]]:
     return {}
 
 
-@pytest.fixture
-def app(decisions: dict[str, list[str]]) -> FastAPI:
-    def notes(_: str, run_id: str) -> list[str]:
+class FakeRuns:
+    """Stands for Airflow's database."""
+
+    def __init__(self, decisions: dict[str, list[str]]) -> None:
+        self.decisions = decisions
+
+    def decided_versions(self, _: str, run_id: str) -> list[str]:
+        return self.decisions.get(run_id, [])
+
+    def ingest_notes(self, _: str, run_id: str) -> list[str]:
         return ["1 landed file was refused: <b>late</b>.csv."] if run_id == "noted" else []
 
-    return create_app(authorise, lambda _, run_id: decisions.get(run_id, []), notes)
+    def why_selected(self, dag_id: str, run_id: str) -> str:
+        known = (dag_id, run_id) == ("wdbc_retrain", "selected")
+        return "The loss of <i>logistic</i> is within noise of the best." if known else ""
+
+    def failures(self, _: str, run_id: str) -> list[str]:
+        return ["Validate rows failed: <b>12</b> rows."] if run_id.startswith("failed") else []
+
+
+@pytest.fixture
+def app(decisions: dict[str, list[str]]) -> FastAPI:
+    return create_app(authorise, FakeRuns(decisions))
 
 
 @pytest.fixture
@@ -75,9 +103,14 @@ def champion(publish: Any, store: Store) -> None:
     write_registry(store, Registry(problem="wdbc", generation=4, production=pointer))
 
 
+def source_of(inlined: str) -> str:
+    """A script as a source of a Content-Security-Policy."""
+    return f"sha256-{base64.b64encode(hashlib.sha256(inlined.encode()).digest()).decode()}"
+
+
 def text_of(html: str) -> str:
-    body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
-    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+    body = re.sub(r"<(style|script)>.*?</\1>", "", html, flags=re.DOTALL)
+    return unescape(re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body)))
 
 
 @pytest.mark.usefixtures("champion")
@@ -113,7 +146,7 @@ def test_a_rejection_says_why(client: TestClient, publish: Any) -> None:
     response = client.get(f"{BASE}/runs/manual__2026-01-11T00%3A00%3A00%2B00%3A00")
     shown = text_of(response.text)
     assert "Gate verdict rejected" in shown
-    assert "Why it was rejected sensitivity on the holdout at least 0.9" in shown
+    assert "Why it was rejected sensitivity on the holdout 0.833, champion 0.976" in shown
     assert "3 checks, 2 failed, 1 advisory" in shown
     # A figure that could not be computed is a dash, and fails.
     assert "could not be computed 0.9639 - - - FAILED" in shown
@@ -127,9 +160,8 @@ def test_what_ingest_did_not_take_is_shown_first(
     if has_verdict:
         decisions["noted"] = [PASSED]
     html = client.get(f"{BASE}/runs/noted").text
-    assert "Not taken by ingest 1 landed file was refused: &lt;b&gt;late&lt;/b&gt;.csv." in text_of(
-        html
-    )
+    assert "Not taken by ingest 1 landed file was refused: <b>late</b>.csv." in text_of(html)
+    assert "refused: &lt;b&gt;late&lt;/b&gt;.csv." in html
     assert html.index("Not taken") < html.index("Checks" if has_verdict else "This run has no")
     assert "Not taken" not in client.get(f"{BASE}/runs/scheduled__1").text
 
@@ -138,7 +170,7 @@ def test_what_records_hold_is_escaped(client: TestClient, publish: Any) -> None:
     publish(REJECTED, passed=False, run_id="r")
     for path in (f"{BASE}/runs/r", BASE):
         html = client.get(path).text
-        assert "<script" not in html
+        assert "<script>alert" not in html
         assert "&lt;script&gt;" in html
 
 
@@ -234,8 +266,7 @@ def test_figures_and_card_are_served_from_verified_bytes(client: TestClient, pub
         response = client.get(source)
         assert response.headers["content-type"] == "image/png"
         assert response.headers["content-security-policy"].endswith("sandbox")
-    (card,) = re.findall(r'<a href="([^"]+)">Model card', html)
-    response = client.get(card)
+    response = client.get(f"{BASE}/versions/{PASSED}/files/card.md")
     assert response.text == "# Model card\n"
     assert response.headers["content-type"] == "text/plain; charset=utf-8"
 
@@ -289,10 +320,11 @@ def test_no_route_is_open(app: FastAPI, client: TestClient) -> None:
         f"{BASE}/runs/scheduled__1",
         f"{BASE}/versions/{PASSED}",
         f"{BASE}/versions/{PASSED}/files/card.md",
+        f"{BASE}/versions/{PASSED}/card",
         f"{BASE}/data-docs/index.html",
         "/bc/dags/unknown",
     ]
-    assert len(app.routes) == 5
+    assert len(app.routes) == 6
     for path in paths:
         response = client.get(path, headers={"X-Reader": "mallory"})
         assert response.status_code == 401, path
@@ -307,11 +339,12 @@ def test_a_dag_of_somebody_else_has_no_models(client: TestClient) -> None:
 
 
 @pytest.mark.usefixtures("champion")
-def test_pages_forbid_scripts_and_foreign_frames(client: TestClient) -> None:
+def test_pages_forbid_other_scripts_and_foreign_frames(client: TestClient) -> None:
     response = client.get(BASE)
     policy = response.headers["content-security-policy"]
     assert "default-src 'none'" in policy
-    assert "script-src" not in policy
+    (script,) = re.findall(r"<script>(.*?)</script>", response.text, flags=re.DOTALL)
+    assert f"script-src '{source_of(script)}';" in policy
     assert "frame-ancestors 'self'" in policy
     assert "unsafe" not in policy
     assert response.headers["cache-control"] == "no-store"
@@ -328,13 +361,14 @@ def test_the_audit_tail_is_bounded(store: Store, settings: Any) -> None:
 def test_data_docs_are_shown_and_nothing_beside_them(client: TestClient, store: Store) -> None:
     page = store.data_docs / "validations" / "v1.html"
     page.parent.mkdir(parents=True)
-    page.write_text("<p>111 expectations</p>")
+    page.write_text("<html><head></head><body>111 expectations</body></html>")
     (store.data_docs / "notes.txt").write_text("not a page")
     (store.data / "secret.html").write_text("outside")
 
     shown = client.get(f"{BASE}/data-docs/validations/v1.html")
     assert "111 expectations" in shown.text
-    assert "script-src" not in shown.headers["Content-Security-Policy"]
+    (script,) = re.findall(r"<script>(.*?)</script>", shown.text, flags=re.DOTALL)
+    assert f"script-src '{source_of(script)}';" in shown.headers["Content-Security-Policy"]
     assert shown.headers["Content-Security-Policy"].startswith("default-src 'none'")
     for name in ("validations/v2.html", "notes.txt", "..%2Fsecret.html", "%2E%2E/secret.html"):
         assert client.get(f"{BASE}/data-docs/{name}").status_code == 404, name
@@ -350,3 +384,92 @@ def test_what_is_live_is_not_asked_about_again(store: Store, settings: Settings)
     volume = Volume(store, settings.verify_key)
     assert volume.is_champion(PASSED)
     assert not volume.is_champion(REJECTED)
+
+
+def test_failures_come_first_and_as_findings(client: TestClient, publish: Any) -> None:
+    publish(REJECTED, passed=False, run_id="r")
+    html = client.get(f"{BASE}/runs/r").text
+    shown = text_of(html)
+    assert "Why it was rejected sensitivity on the holdout 0.833, champion 0.976, needs" in shown
+    assert shown.index("needs at least 0.9") < shown.index("State") < shown.index("Performance")
+    # The finding of a check that does not reject stands apart.
+    assert "Failed, but advisory" in shown
+    rows = re.findall(r"<tr( class=\"failed\")?>\s*<th scope=\"row\">[^<]+</th>\s*<td>", html)
+    assert rows == sorted(rows, reverse=True)
+    assert rows[0]
+
+
+def test_the_champions_figures_and_threshold_stand_beside(
+    client: TestClient, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(PASSED, run_id="r")
+    assert "Champion, the same holdout rows" not in client.get(f"{BASE}/runs/r").text
+
+    evaluation = msgspec.json.decode(EVALUATION.read_bytes(), type=Evaluation)
+    champion = msgspec.structs.replace(
+        evaluation.challenger.holdout, threshold=0.321, metrics={"f1": 0.4567}, intervals={}
+    )
+    read = Volume.judged
+    monkeypatch.setattr(
+        Volume, "judged", lambda *arguments: replace(read(*arguments), champion=champion)
+    )
+    shown = text_of(client.get(f"{BASE}/runs/r").text)
+    assert "Threshold 0.4137; the champion's 0.321" in shown
+    assert "Champion, the same holdout rows" in shown
+    assert re.search(r" f1 [^a-z]+ to [^a-z]+ to [^a-z]+0\.4567 ", shown)
+
+
+def test_why_a_candidate_won(
+    client: TestClient, publish: Any, decisions: dict[str, list[str]]
+) -> None:
+    publish(PASSED, run_id="selected")
+    publish(REJECTED, passed=False, run_id="selected", refit=True)
+    decisions["selected"] = [PASSED, REJECTED]
+    html = client.get(f"{BASE}/runs/selected").text
+    shown = text_of(html)
+    assert "Why this candidate won Selected by cross-validation: The loss of" in shown
+    assert "&lt;i&gt;logistic" in html
+    assert "Of 2 challengers, it is the only one that passed the gate." in shown
+    assert "How this candidate was chosen It is the champion's recipe, fitted again" in shown
+
+
+def test_a_failed_run_says_why_first(client: TestClient, publish: Any) -> None:
+    html = client.get(f"{BASE}/runs/failed_1").text
+    shown = text_of(html)
+    assert "No verdict: the run failed Why the run failed Validate rows failed:" in shown
+    assert "&lt;b&gt;12&lt;/b&gt; rows" in html
+    publish(PASSED, run_id="failed_2")
+    shown = text_of(client.get(f"{BASE}/runs/failed_2").text)
+    assert shown.index("Validate rows failed") < shown.index("Gate verdict")
+
+
+def test_the_card_is_rendered_without_html_of_its_own(
+    client: TestClient, publish: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(PASSED, run_id="r")
+    (link,) = re.findall(r'<a href="([^"]+)">Model card', client.get(f"{BASE}/runs/r").text)
+    assert "<h1>Model card</h1>" in client.get(link).text
+
+    hostile = (
+        "# <script>alert(1)</script>\n\n| `a` | b |\n|---|---|\n| <img src=x onerror=y> | "
+        "[click](javascript:alert(1)) |\n\n![figure](https://example.org/x.png)"
+    )
+    monkeypatch.setattr(Volume, "file", lambda *_: (hostile.encode(), ""))
+    html = client.get(link).text
+    assert "<td>&lt;img src=x onerror=y&gt;</td>" in html
+    assert "<script>alert" not in html
+    assert "<img" not in html
+    assert 'href="javascript' not in html
+
+
+def test_a_version_without_a_card(client: TestClient, publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="r")
+    assert client.get(f"{BASE}/versions/nothing/card").status_code == 404
+
+
+def test_pages_follow_the_theme_of_airflow(client: TestClient) -> None:
+    html = client.get(BASE).text
+    # Both themes' colours are chosen by the colour scheme, which the script sets.
+    assert "prefers-color-scheme" not in html
+    assert "--paper: light-dark(" in html
+    assert "document.documentElement.style.colorScheme = " in html

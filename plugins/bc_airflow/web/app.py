@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -11,6 +11,7 @@ from fastapi.responses import HTMLResponse
 
 from bc_airflow.volume import Judged, Volume, volume_of_dag
 from bc_airflow.web import pages
+from bc_airflow.web.runs import Runs
 from bc_pipeline.errors import PipelineError, VersionNotFound
 from bc_pipeline.settings import load_settings
 
@@ -19,19 +20,17 @@ _AUDIT_LINES = 25
 _HEADERS = {"X-Content-Type-Options": "nosniff", "Referrer-Policy": "no-referrer"}
 # An SVG may contain scripts: they must not run.
 _FIGURE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; sandbox"
-# Without `sandbox`: the pages link to each other, and a sandboxed page gets no cookies.
-_DATA_DOCS_POLICY = "default-src 'none'; style-src 'unsafe-inline'; form-action 'none'"
 _NO_VERDICT = (
-    "This run has no verdict: it scores only, has not come as far as the gate, or failed before "
-    "it. The tab Models of the DAG lists every verdict."
+    "This run has no verdict: it scores only, or has not come as far as the gate. The tab Models "
+    "of the DAG lists every verdict."
+)
+_FAILED_RUN = (
+    "It failed before the gate; the champion, if there is one, goes on answering. Correct the "
+    "cause and clear the failed task: every step may run twice."
 )
 
 
-def create_app(
-    authorise: Callable[..., Any],
-    decided_versions: Callable[[str, str], list[str]],
-    notes_of_run: Callable[[str, str], list[str]],
-) -> FastAPI:
+def create_app(authorise: Callable[..., Any], runs: Runs) -> FastAPI:
     """The pages as an application of their own.
 
     Parameters
@@ -40,11 +39,7 @@ def create_app(
         FastAPI dependency that raises unless the reader may see the DAG of the path
         parameter ``dag_id``. Airflow leaves mounted applications open, so every route
         depends on it.
-    decided_versions : callable
-        ``decided_versions(dag_id, run_id)`` gives the versions that the run's gate judged, the
-        winner first. A run that repeats an earlier one has the versions of that one.
-    notes_of_run : callable
-        ``notes_of_run(dag_id, run_id)`` gives the notes about what the run's ingest refused.
+    runs : Runs
     """
     # Without schema and documentation pages: they would have no authorisation.
     app = FastAPI(dependencies=[Depends(authorise)], openapi_url=None)
@@ -64,19 +59,41 @@ def create_app(
         return _page(html)
 
     @app.get("/dags/{dag_id}/runs/{run_id}")
-    def run(request: Request, dag_id: str, run_id: str) -> Response:
+    def one_run(request: Request, dag_id: str, run_id: str) -> Response:
         volume = _volume(dag_id)
-        found = decided_versions(dag_id, run_id)
+        found = runs.decided_versions(dag_id, run_id)
         judged = [volume.judged(version) for version in found] or volume.made_by(run_id)
-        notes = notes_of_run(dag_id, run_id)
+        run = pages.RunEvents(runs.ingest_notes(dag_id, run_id), runs.failures(dag_id, run_id))
         if not judged:
-            return _page(pages.message_page("No verdict", _NO_VERDICT, notes))
-        return _verdicts(request, dag_id, volume, judged, notes)
+            if run.failures:
+                page = pages.message_page("No verdict: the run failed", _FAILED_RUN, run)
+            else:
+                page = pages.message_page("No verdict", _NO_VERDICT, run)
+            return _page(page)
+        return verdicts(request, dag_id, volume, judged, run)
 
     @app.get("/dags/{dag_id}/versions/{version}")
     def one_version(request: Request, dag_id: str, version: str) -> Response:
         volume = _volume(dag_id)
-        return _verdicts(request, dag_id, volume, [volume.judged(version)])
+        return verdicts(request, dag_id, volume, [volume.judged(version)])
+
+    def verdicts(
+        request: Request,
+        dag_id: str,
+        volume: Volume,
+        judged: list[Judged],
+        run: pages.RunEvents = pages.NO_EVENTS,
+    ) -> Response:
+        lineage = judged[0].manifest.lineage
+        made_by = lineage.dag.dag_id if lineage.dag else dag_id
+        why = runs.why_selected(made_by, lineage.run_id or "")
+        base = _base(request, dag_id)
+        return _page(pages.verdicts_page(judged, volume.registry(), base, run, why))
+
+    @app.get("/dags/{dag_id}/versions/{version}/card")
+    def card(request: Request, dag_id: str, version: str) -> Response:
+        text = _volume(dag_id).card(version)
+        return _page(pages.card_page(version, text, _base(request, dag_id)))
 
     @app.get("/dags/{dag_id}/versions/{version}/files/{name:path}")
     def file(dag_id: str, version: str, name: str) -> Response:
@@ -91,9 +108,10 @@ def create_app(
     def data_doc(dag_id: str, name: str) -> Response:
         headers = _HEADERS | {
             "Cache-Control": "no-store",
-            "Content-Security-Policy": _DATA_DOCS_POLICY,
+            "Content-Security-Policy": pages.data_docs_policy(),
         }
-        return HTMLResponse(_volume(dag_id).data_doc(name), headers=headers)
+        html = pages.with_theme(_volume(dag_id).data_doc(name).decode())
+        return HTMLResponse(html, headers=headers)
 
     return app
 
@@ -116,13 +134,6 @@ def _page(html: str, status: int = 200) -> Response:
 def _base(request: Request, dag_id: str) -> str:
     """URL of the DAG's pages, below the path that Airflow mounted the application at."""
     return f"{request.scope.get('root_path', '')}/dags/{dag_id}"
-
-
-def _verdicts(
-    request: Request, dag_id: str, volume: Volume, judged: list[Judged], notes: Sequence[str] = ()
-) -> Response:
-    base = _base(request, dag_id)
-    return _page(pages.verdicts_page(judged, volume.registry(), base, notes))
 
 
 async def _show_error(request: Request, error: Exception) -> Response:

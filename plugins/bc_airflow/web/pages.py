@@ -1,10 +1,11 @@
-"""HTML pages. Every value is escaped; only the style sheet is inlined."""
+"""HTML pages. Every value is escaped; only style sheet and theme script are inlined."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,9 +14,12 @@ import jinja2
 
 from bc_airflow.text import number, outcome
 from bc_airflow.volume import Judged
+from bc_airflow.web.card import render_card
+from bc_airflow.web.findings import findings_of, how_chosen
 from bc_pipeline.artifacts.manifest import Registry
 
 _FOLDER = Path(__file__).parent
+_STYLE, _THEME = "style.css", "theme.js"
 _AUDIT_COLUMNS = ("at", "version", "actor", "run_id")
 KINDS = {
     "first": "There was no champion: absolute floors and the smoke test decided.",
@@ -24,19 +28,52 @@ KINDS = {
 }
 
 
+@dataclass(frozen=True)
+class RunEvents:
+    """Notes about what a run's ingest refused, and its tasks that failed."""
+
+    notes: Sequence[str] = ()
+    failures: Sequence[str] = ()
+
+
+NO_EVENTS = RunEvents()
+
+
 @cache
-def _style() -> str:
-    return (_FOLDER / "style.css").read_text("utf-8")
+def _inlined(name: str) -> str:
+    return (_FOLDER / name).read_text("utf-8")
+
+
+def _source(name: str) -> str:
+    """An inlined file as a source of a Content-Security-Policy: by its digest."""
+    digest = hashlib.sha256(_inlined(name).encode()).digest()
+    return f"'sha256-{base64.b64encode(digest).decode()}'"
 
 
 @cache
 def content_security_policy() -> str:
-    """Allow our style sheet and our figures only, and no scripts."""
-    digest = base64.b64encode(hashlib.sha256(_style().encode()).digest()).decode()
+    """Allow our style sheet, our theme script and our figures only."""
     return (
-        f"default-src 'none'; style-src 'sha256-{digest}'; img-src 'self'; "
+        f"default-src 'none'; style-src {_source(_STYLE)}; script-src {_source(_THEME)}; "
+        "img-src 'self'; frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
+    )
+
+
+@cache
+def data_docs_policy() -> str:
+    """As `content_security_policy`, for the style sheets in the Data Docs.
+
+    Without `sandbox`: the pages link to each other, and a sandboxed page gets no cookies.
+    """
+    return (
+        f"default-src 'none'; style-src 'unsafe-inline'; script-src {_source(_THEME)}; "
         "frame-ancestors 'self'; base-uri 'none'; form-action 'none'"
     )
+
+
+def with_theme(html: str) -> str:
+    """A page of the Data Docs that follows Airflow's theme."""
+    return html.replace("</head>", f"<script>{_inlined(_THEME)}</script></head>", 1)
 
 
 @cache
@@ -54,17 +91,30 @@ def _environment() -> jinja2.Environment:
 
 
 def _render(template: str, **values: Any) -> str:
-    return _environment().get_template(template).render(style=_style(), **values)
+    return (
+        _environment()
+        .get_template(template)
+        .render(style=_inlined(_STYLE), theme=_inlined(_THEME), **values)
+    )
 
 
-def message_page(title: str, message: str, notes: Sequence[str] = ()) -> str:
-    return _render("message.html", title=title, message=message, notes=notes)
+def message_page(title: str, message: str, run: RunEvents = NO_EVENTS) -> str:
+    return _render("message.html", title=title, message=message, run=run)
+
+
+def card_page(version: str, card: str, base: str) -> str:
+    """The model card of a version, of Markdown."""
+    return _render("card.html", version=version, card=render_card(card), base=base)
 
 
 def verdicts_page(
-    judged: list[Judged], registry: Registry, base: str, notes: Sequence[str] = ()
+    judged: list[Judged],
+    registry: Registry,
+    base: str,
+    run: RunEvents = NO_EVENTS,
+    why_selected: str = "",
 ) -> str:
-    """Each challenger of a run, the winner first: verdict, checks, figures.
+    """Each challenger of a run, the winner first: findings, figures, checks.
 
     Parameters
     ----------
@@ -72,10 +122,13 @@ def verdicts_page(
         One or more.
     base : str
         URL of the DAG's pages, without a slash at its end.
-    notes : sequence of str
-        Notes about files and rows that the run's ingest refused.
+    why_selected : str
+        Why the selected candidate was selected, where that is known.
     """
-    return _render("verdicts.html", challengers=judged, registry=registry, base=base, notes=notes)
+    challengers = [
+        (each, findings_of(each.verdict), how_chosen(each, judged, why_selected)) for each in judged
+    ]
+    return _render("verdicts.html", challengers=challengers, registry=registry, base=base, run=run)
 
 
 def models_page(
