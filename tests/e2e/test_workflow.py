@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import threading
@@ -22,9 +23,11 @@ import psutil
 import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, parse_time
 from bc_pipeline.code_version import sources_digest
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.training.mirror import mirror
 from tests.e2e.running import Stack, run_command
 from tests.unit.backup.age_keys import make_key
 from tests.waiting import PATIENCE, wait_until
@@ -127,6 +130,19 @@ def test_mlflow_mirrors_the_champion(stack: Stack) -> None:
         params={"name": "wdbc", "alias": "production"},
     ).raise_for_status()
     assert stack.first["champion"]["version"] in answer.text
+    runs = f"{stack.first['mlflow']['url']}/#/experiments/1/runs?workflowType=machine_learning"
+    assert stack.first["mlflow"]["training_runs"] == runs
+
+
+def test_a_copy_of_the_volume_writes_nothing_to_the_stacks_mlflow(
+    stack: Stack, wdbc: Problem, tmp_path: Path
+) -> None:
+    for folder in ("models", "audit", "keys"):
+        shutil.copytree(stack.home / folder, tmp_path / folder)
+    copy = Store(tmp_path, "wdbc")
+    report = mirror(wdbc, copy, stack.first["mlflow"]["url"], copy.verify_key)
+    assert (report.mirrored, report.failed) == (0, 1)
+    assert f"mirrors {stack.home}, of which {tmp_path} is a copy" in report.reason
 
 
 def test_a_refresh_is_served_without_a_failed_request_and_scored(

@@ -128,6 +128,6 @@ def test_the_reasons_of_all_are_said_where_none_passed(toy: Problem, land: Land,
     result = judge(week(3))
     assert kinds(result) == [("switch", False), ("refresh", False)]
     for challenger in result["challengers"]:
-        assert f"{challenger['version']} ({challenger['kind']}): data no older" in " ".join(
+        assert f"{challenger['version']} ({challenger['kind']}): not met: " in " ".join(
             result["reasons"]
         )
