@@ -152,6 +152,8 @@ class Settings(BaseSettings):
     """Requests of one address that end in 401, 403, 404 or 405."""
     redis_url: SecretStr | None = None
     """Redis that counts for all workers; empty: each counts alone."""
+    root_path: str = Field("", pattern=r"^(/[A-Za-z0-9._~-]+)*$")
+    """Prefix of the service's address that a proxy strips, such as /predictions; empty: none."""
     cors_origins: Words = ()
     """Origins whose pages may call the service; empty: none."""
     tls_cert_file: Path | None = None

@@ -10,7 +10,7 @@ import errno
 import os
 import threading
 import time
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Literal
 
@@ -25,6 +25,7 @@ from bc_pipeline.prediction_log.database import open_database
 from bc_pipeline.prediction_log.frames import MAGIC, FrameRange, encode_frame, read_frames
 from bc_pipeline.prediction_log.insert import insert_durably
 from bc_pipeline.prediction_log.outcome_counts import Counts, OutcomeCounter
+from bc_pipeline.prediction_log.pauses import DECODED, in_parts
 from bc_pipeline.prediction_log.retention import purge, purge_quarantine, retention_cutoff
 from bc_pipeline.prediction_log.status import Status, read_status, write_status
 from bc_pipeline.settings import Settings
@@ -128,8 +129,11 @@ class Drainer:
                 data = stream.read(_READ_BYTES)
                 at_end = len(data) < _READ_BYTES
                 frames = read_frames(data, closed=at_end and not is_open)
+                if at_end:
+                    # More than this would have to be caught up, without pauses.
+                    frames = chain.from_iterable(in_parts(frames, DECODED))
                 while batch := list(islice(frames, _BATCH)):
-                    self._insert_batch(path, offset, data, batch)
+                    self._insert_batch(path, offset, data, batch, with_pauses=at_end)
                     self._offsets[path.name] = offset + batch[-1].end
                     self._write_offsets()
                     self._write_status_if_due()
@@ -144,10 +148,14 @@ class Drainer:
             self._offsets.pop(path.name, None)
             self._write_offsets()
 
-    def _insert_batch(self, path: Path, base: int, data: bytes, batch: list[FrameRange]) -> None:
+    def _insert_batch(
+        self, path: Path, base: int, data: bytes, batch: list[FrameRange], *, with_pauses: bool
+    ) -> None:
         """Insert a batch; quarantine damaged ranges and entries that the database rejects."""
         records = [frame.entry for frame in batch if frame.entry is not None]
-        refused = insert_durably(self._database, records) if records else []
+        refused = (
+            insert_durably(self._database, records, with_pauses=with_pauses) if records else []
+        )
         self._drained += len(records) - len(refused)
         for frame in batch:
             if frame.entry is None:

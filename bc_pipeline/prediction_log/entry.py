@@ -70,8 +70,20 @@ def new_id() -> str:
     """Make a UUID of version 7 (RFC 9562): the time in milliseconds, then 74 random bits."""
     if not _random_suffixes:
         _refill_suffixes()
+    return _time_prefix() + _random_suffixes.pop()
+
+
+def new_ids(count: int) -> list[str]:
+    """Make ids of one time, as `new_id`."""
+    while len(_random_suffixes) < count:
+        _refill_suffixes()
+    prefix = _time_prefix()
+    return [prefix + _random_suffixes.pop() for _ in range(count)]
+
+
+def _time_prefix() -> str:
     moment = f"{time.time_ns() // 1_000_000:012x}"
-    return f"{moment[:8]}-{moment[8:]}{_random_suffixes.pop()}"
+    return f"{moment[:8]}-{moment[8:]}"
 
 
 def _refill_suffixes() -> None:

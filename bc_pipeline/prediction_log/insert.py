@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from operator import attrgetter
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from bc_pipeline.errors import DataError
 from bc_pipeline.prediction_log.database import Database
 from bc_pipeline.prediction_log.entry import LogEntry
 from bc_pipeline.prediction_log.frames import AnyEntry, EncryptedEntry
+from bc_pipeline.prediction_log.pauses import INSERTED, in_parts
 from bc_pipeline.prediction_log.tables import predictions
 
 _TYPES = {
@@ -38,20 +40,29 @@ _ARRAYS = ", ".join(f"%b::{_TYPES.get(column.name, 'text')}[]" for column in pre
 _POSTGRES = _statement(" ".join(("SELECT * FROM unnest(", _ARRAYS, ")")))
 
 
-def insert(connection: sa.Connection, records: Sequence[AnyEntry]) -> None:
+def insert(
+    connection: sa.Connection, records: Sequence[AnyEntry], *, with_pauses: bool = False
+) -> None:
     """Insert entries within the connection's transaction."""
     # Sorted by id, so that concurrent transactions lock rows in the same order.
-    rows = sorted(map(_row_of, records), key=lambda row: row[0])
-    if not rows:
-        return
-    if connection.dialect.name == "sqlite":
-        connection.exec_driver_sql(_SQLITE, rows)
-    else:
-        connection.exec_driver_sql(_POSTGRES, tuple(map(list, zip(*rows, strict=True))))
+    in_order = sorted(records, key=attrgetter("id"))
+    for part in in_parts(in_order, INSERTED) if with_pauses else filter(None, [in_order]):
+        rows = [_row_of(record) for record in part]
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql(_SQLITE, rows)
+        else:
+            connection.exec_driver_sql(_POSTGRES, tuple(map(list, zip(*rows, strict=True))))
 
 
-def insert_durably(database: Database, records: Sequence[AnyEntry]) -> list[AnyEntry]:
+def insert_durably(
+    database: Database, records: Sequence[AnyEntry], *, with_pauses: bool = False
+) -> list[AnyEntry]:
     """Insert entries durably, and return those that the database rejects.
+
+    Parameters
+    ----------
+    with_pauses : bool
+        Whether to leave the processor to others now and then, within the transaction.
 
     Raises
     ------
@@ -60,7 +71,7 @@ def insert_durably(database: Database, records: Sequence[AnyEntry]) -> list[AnyE
     """
     try:
         with database.write_transaction() as connection:
-            insert(connection, records)
+            insert(connection, records, with_pauses=with_pauses)
     except DataError:
         if len(records) == 1:
             return list(records)

@@ -21,14 +21,14 @@ CSV_HEADER = (
 _encoder = msgspec.json.Encoder()
 
 
-class RowDefect(msgspec.Struct):
+class RowDefect(msgspec.Struct, gc=False):
     """Defects of a row."""
 
     feature: str | None
     reason: str
 
 
-class BatchRow(msgspec.Struct, omit_defaults=True):
+class BatchRow(msgspec.Struct, omit_defaults=True, gc=False):
     """One line of a batch's answer.
 
     Attributes
@@ -94,7 +94,7 @@ def answer_rows(rows: Sequence[Row], predictions: Sequence[Prediction]) -> list[
 
 def ndjson(lines: Sequence[BatchRow | BatchEnd]) -> bytes:
     """Lines of JSON."""
-    return b"".join(_encoder.encode(line) + b"\n" for line in lines)
+    return _encoder.encode_lines(lines)
 
 
 def csv_text(lines: Sequence[BatchRow], labels: Labels) -> bytes:

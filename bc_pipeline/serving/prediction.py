@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 import msgspec
 import numpy as np
 
 from bc_pipeline.explanation.explainer import Explanation
-from bc_pipeline.prediction_log.entry import LogEntry, new_id
+from bc_pipeline.prediction_log.entry import LogEntry, new_ids
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.request_context import RequestContext
 from bc_pipeline.serving.request_parsing.fast_record import Sample
@@ -22,14 +22,14 @@ _ROWS_PER_STEP = 256
 encode = msgspec.json.Encoder().encode
 
 
-class Notice(msgspec.Struct):
+class Notice(msgspec.Struct, gc=False):
     """A warning about one feature of a record."""
 
     feature: str
     reason: str
 
 
-class Prediction(msgspec.Struct, omit_defaults=True):
+class Prediction(msgspec.Struct, omit_defaults=True, gc=False):
     """The answer to one record; its fields and their order are the API's contract.
 
     Attributes
@@ -134,12 +134,13 @@ def _classify_rows(
     values = np.frombuffer(b"".join(packed)).reshape(len(rows), -1)
     positive = model.predictor.positive(values).tolist()
     contained = model.training_range.contain_each(values)
-    return _classify(model, zip(rows, positive, packed, contained, strict=True), context, route)
+    classified = list(zip(rows, positive, packed, contained, strict=True))
+    return _classify(model, classified, context, route)
 
 
 def _classify(
     model: LoadedModel,
-    rows: Iterable[tuple[Sample, float, bytes, bool]],
+    rows: Collection[tuple[Sample, float, bytes, bool]],
     context: RequestContext,
     route: str,
 ) -> list[tuple[Prediction, LogEntry]]:
@@ -147,7 +148,7 @@ def _classify(
 
     Parameters
     ----------
-    rows : iterable of (Sample, float, bytes, bool)
+    rows : collection of (Sample, float, bytes, bool)
         Each with its probability, its values as `LoadedModel.pack_values` packs them, and whether
         all lie within the training range.
     """
@@ -156,10 +157,11 @@ def _classify(
     caller = context.caller.name if context.caller else ""
     now, seconds = time.time(), context.seconds
     classified = []
-    for sample, probability, packed, in_range in rows:
+    for identifier, (sample, probability, packed, in_range) in zip(
+        new_ids(len(rows)), rows, strict=True
+    ):
         label = rule.label(probability)
         is_positive = label is positive
-        identifier = new_id()
         answer = Prediction(
             identifier,
             label.code,

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urljoin
 
 import httpx
 import pytest
@@ -33,9 +37,57 @@ QUIET = (
 )
 
 
+PREFIX = "/predictions"
+
+
+class _StrippingProxy(BaseHTTPRequestHandler):
+    """Serves what is at `target` below `PREFIX`, and nothing else."""
+
+    protocol_version = "HTTP/1.1"
+    target = ""
+
+    def do_GET(self) -> None:
+        if not self.path.startswith(f"{PREFIX}/"):
+            self.send_error(404)
+            return
+        names = {"accept", "if-none-match", "x-api-key"}
+        headers = {name: value for name, value in self.headers.items() if name.lower() in names}
+        answer = httpx.get(self.target + self.path.removeprefix(PREFIX), headers=headers)
+        self.send_response(answer.status_code)
+        for name, value in answer.headers.items():
+            if name not in ("connection", "date", "content-length"):
+                self.send_header(name, value)
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: Any, **__: Any) -> None:
+        return
+
+
 @pytest.fixture
-def address(settings: Settings, releases: Any, fitted: Any, tmp_path: Path) -> Iterator[str]:
-    """URL of a running service with a loaded model."""
+def proxy(address: str) -> Iterator[str]:
+    """URL of a proxy that serves the service below a prefix."""
+    handler = type("Proxy", (_StrippingProxy,), {"target": address})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def address(
+    settings: Settings,
+    releases: Any,
+    fitted: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest,
+) -> Iterator[str]:
+    """URL of a running service with a loaded model, behind a proxy if the test has one."""
+    monkeypatch.setenv("BC_ROOT_PATH", PREFIX if "proxy" in request.fixturenames else "")
     import_key(settings.service_keys, "tests", ["admin"], "key-of-the-browser-tests")
     releases.publish("v1", fitted[0])
     releases.promote("v1")
@@ -92,7 +144,36 @@ def browse(url: str, folder: Path) -> tuple[str, list[str], list[str]]:
 def test_the_page_shows_every_operation_and_uses_no_other_host(
     address: str, page: str, tmp_path: Path
 ) -> None:
-    rendered, violations, requested = browse(address + page, tmp_path)
+    assert_complete(address, page, tmp_path)
+
+
+@pytest.mark.parametrize("page", ["/docs#/predict/post_v1_predict", "/redoc"])
+def test_the_pages_work_below_a_prefix_that_a_proxy_strips(
+    proxy: str, page: str, tmp_path: Path
+) -> None:
+    document, rendered = assert_complete(f"{proxy}{PREFIX}", page, tmp_path)
+    (server,) = document["servers"]
+    assert server["url"] == PREFIX
+    assert PREFIX in rendered
+    # Where Swagger sends what somebody tries.
+    assert httpx.get(f"{proxy}{server['url']}/livez").json() == {"status": "ok"}
+
+
+@pytest.mark.parametrize("page", ["/", "/health", "/problems"])
+def test_plain_pages_find_their_style_and_links_below_a_prefix(
+    proxy: str, page: str, tmp_path: Path
+) -> None:
+    rendered, violations, requested = browse(f"{proxy}{PREFIX}{page}", tmp_path)
+    assert violations == []
+    assert any("text.css" in url for url in requested)
+    for link in re.findall(r'href="([^"]+)"', rendered):
+        status = httpx.get(urljoin(f"{proxy}{PREFIX}{page}", link)).status_code
+        assert status == (401 if link == "metrics" else 200), link
+
+
+def assert_complete(address: str, page: str, folder: Path) -> tuple[dict[str, Any], str]:
+    """Every operation is shown, and nothing comes from elsewhere; returns document and page."""
+    rendered, violations, requested = browse(address + page, folder)
     document = httpx.get(f"{address}/openapi.json").json()
     operations = [
         operation for methods in document["paths"].values() for operation in methods.values()
@@ -105,3 +186,4 @@ def test_the_page_shows_every_operation_and_uses_no_other_host(
     assert violations == []
     assert f"{address}/openapi.json" in requested
     assert [url for url in requested if not url.startswith((f"{address}/", "data:", "blob:"))] == []
+    return document, rendered

@@ -127,6 +127,51 @@ def test_a_killed_worker_is_restarted_while_the_other_answers(
     assert (ended["process"], ended["code"]) == (victim.pid, -signal.SIGKILL)
 
 
+def test_requests_in_flight_on_a_killed_worker_are_lost_and_no_others(
+    service: Service, reference: Any
+) -> None:
+    body = json.dumps({"features": reference[0][0].tolist()}).encode()
+    connections = connect_to_all_workers(service)
+    victim, _ = service.workers()
+    ports = {connection.raddr.port for connection in victim.net_connections() if connection.raddr}
+    for connection in connections:
+        connection.putrequest("POST", "/predict")
+        connection.putheader("Content-Type", "application/json")
+        connection.putheader("X-API-Key", KEY)
+        connection.putheader("Content-Length", str(len(body)))
+        connection.endheaders(body[:40])
+    time.sleep(0.3)
+    victim.kill()
+    victim.wait(PATIENCE)
+    statuses: dict[bool, set[int]] = {True: set(), False: set()}
+    for connection in connections:
+        is_victims = connection.sock.getsockname()[1] in ports
+        try:
+            connection.send(body[40:])
+            statuses[is_victims].add(connection.getresponse().status)
+        except ConnectionError:
+            # Closed, or reset.
+            statuses[is_victims].add(0)
+        connection.close()
+    assert statuses == {True: {0}, False: {200}}
+    wait_until(lambda: len(service.workers()) == WORKERS)
+    assert service.ask("POST", "/predict", json.loads(body))[0] == 200
+
+
+def test_connections_wait_for_the_successor_of_the_only_worker(
+    settings: Settings, tmp_path: Path, releases: Any, fitted: Any, reference: Any
+) -> None:
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    with running_service(settings, tmp_path) as service:
+        (worker,) = service.workers()
+        worker.kill()
+        worker.wait(PATIENCE)
+        # It was asked while nobody accepted connections.
+        assert service.ask("POST", "/predict", {"features": reference[0][0].tolist()})[0] == 200
+        assert worker not in service.workers()
+
+
 def test_a_killed_drainer_is_restarted(service: Service) -> None:
     def drainer() -> list[psutil.Process]:
         workers = service.workers()

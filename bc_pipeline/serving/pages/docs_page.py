@@ -18,7 +18,8 @@ from bc_pipeline.errors import ConfigError, NotThere
 from bc_pipeline.serving.pages.documentation import TITLE
 
 _PACKAGE = "fastapi_offline"
-_ASSETS = "/docs/assets"
+# Relative: a proxy may serve the pages, which all stand at the top, below a prefix.
+_ASSETS = "docs/assets"
 _NO_FRAMES = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 _OWN_ORIGIN = "default-src 'none'; script-src 'self'; connect-src 'self'; img-src 'self' data:"
 SWAGGER_POLICY = f"{_OWN_ORIGIN}; style-src 'self'; {_NO_FRAMES}"
@@ -63,7 +64,7 @@ def load_asset(name: str) -> Asset:
     if name in _OWN_ASSETS:
         data = (_STATIC / name).read_bytes()
     elif name in _PACKAGE_ASSETS:
-        data = _package_file(name).replace(_REDOC_LOGO, b"/docs/assets/icon.svg")
+        data = _package_file(name).replace(_REDOC_LOGO, f"{_ASSETS}/icon.svg".encode())
     else:
         raise NotThere("There is no such asset.")
     return Asset(_MEDIA_TYPES[Path(name).suffix], data)
@@ -79,7 +80,7 @@ def _package_file(name: str) -> bytes:
 
 @lru_cache
 def asset_url(name: str) -> str:
-    """URL of an asset; it changes with the content, so browsers may cache it for ever."""
+    """Relative URL of an asset; it changes with the content, so browsers may cache it for ever."""
     return f"{_ASSETS}/{name}?v={load_asset(name).digest}"
 
 

@@ -32,8 +32,14 @@ _SCHEMAS = "#/components/schemas/"
 _ATTRIBUTES = re.compile(r"^(\S.*)\n((?: .*\n?)+)", re.MULTILINE)
 
 
-def openapi(app: FastAPI, model: LoadedModel | None) -> dict[str, Any]:
-    """The OpenAPI document; without a loaded model it names no features."""
+def openapi(app: FastAPI, model: LoadedModel | None, root_path: str = "") -> dict[str, Any]:
+    """The OpenAPI document; without a loaded model it names no features.
+
+    Parameters
+    ----------
+    root_path : str
+        Prefix of all paths, which a proxy in front of the service strips.
+    """
     routes = [_documented(route) for route in app.routes if isinstance(route, ScopedRoute)]
     document = get_openapi(
         title=app.title, version=app.version, description=app.description, routes=routes
@@ -41,6 +47,8 @@ def openapi(app: FastAPI, model: LoadedModel | None) -> dict[str, Any]:
     for operations in document["paths"].values():
         for operation in operations.values():
             _complete(operation, model)
+    if root_path:
+        document["servers"] = [{"url": root_path}]
     schemas = document.get("components", {}).get("schemas", {}) | _referenced_schemas()
     document["components"] = _COMPONENTS | {
         "schemas": _COMPONENTS["schemas"]

@@ -30,18 +30,46 @@ def render_health(facts: Mapping[str, Any], error: PipelineError | None) -> str:
     error : PipelineError or None
         Why the service cannot answer predictions; None where it can.
     """
-    if error is None:
-        verdict = '<p class="ok">Predictions are answered.</p>'
-    else:
-        verdict = f'<p class="not">Predictions are not answered. {escape(str(error))}</p>'
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
         for name, text in _flatten(facts)
     )
     return _render(
         "Health of the prediction service",
-        f"<h1>Prediction service</h1>{verdict}<table><tbody>{rows}</tbody></table>",
+        f"<h1>Prediction service</h1>{_verdict(error)}<table><tbody>{rows}</tbody></table>",
     )
+
+
+def render_root(
+    notice: str, links: Mapping[str, str], version: str | None, error: PipelineError | None
+) -> str:
+    """Render what a person who opens the service's address sees.
+
+    Parameters
+    ----------
+    links : mapping of str to str
+        Addresses by their titles.
+    version : str or None
+        The champion; None where none is loaded.
+    error : PipelineError or None
+        Why the service cannot answer predictions; None where it can.
+    """
+    champion = "" if version is None else f"<p>Champion: <code>{escape(version)}</code></p>"
+    items = "".join(
+        f'<li><a href="{escape(address)}">{escape(title)}</a></li>'
+        for title, address in links.items()
+    )
+    return _render(
+        TITLE,
+        f"<h1>{escape(TITLE)}</h1><p>{escape(notice)}</p>{_verdict(error)}{champion}"
+        f"<ul>{items}</ul>",
+    )
+
+
+def _verdict(error: PipelineError | None) -> str:
+    if error is None:
+        return '<p class="ok">Predictions are answered.</p>'
+    return f'<p class="not">Predictions are not answered. {escape(str(error))}</p>'
 
 
 def _flatten(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
@@ -65,7 +93,7 @@ def render_error_types() -> str:
         f"<h1>Errors of the {escape(TITLE)}</h1>"
         "<p>Error responses are RFC 9457 problem details, <code>application/problem+json</code>. "
         "None repeats a value of the request. The operations are in "
-        '<a href="/docs">/docs</a> and <a href="/redoc">/redoc</a>.</p>'
+        '<a href="docs">docs</a> and <a href="redoc">redoc</a>.</p>'
         "<table><thead><tr><th>Code</th><th>Status</th><th>Title</th><th>Meaning</th></tr>"
         f"</thead><tbody>{rows}</tbody></table>",
     )

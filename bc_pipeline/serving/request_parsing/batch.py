@@ -44,10 +44,11 @@ def fast_json_rows(parser: RecordParser, body: bytes, limit: int) -> list[Row] |
     samples = parser.fast.parse_list(body)
     if samples is None or len(samples) > limit:
         return None
+    numbered = enumerate(samples, start=1)
     repeated = _repeated(sample.id for sample in samples)
-    return [
-        (number, _refuse_repeated(sample, repeated)) for number, sample in enumerate(samples, 1)
-    ]
+    if not repeated:
+        return list(numbered)
+    return [(number, _refuse_repeated(sample, repeated)) for number, sample in numbered]
 
 
 def json_rows(parser: RecordParser, body: bytes) -> Iterator[Row]:

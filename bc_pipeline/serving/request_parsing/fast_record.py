@@ -33,7 +33,7 @@ _FEW_ROWS = 24
 _TOLERANCE = 1e-9
 
 
-class Sample(msgspec.Struct, frozen=True):
+class Sample(msgspec.Struct, frozen=True, gc=False):
     """One record to predict.
 
     Attributes

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
+from urllib.parse import urlsplit
 
 import msgspec
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bc_pipeline.serving.api_model import ApiModel
+from bc_pipeline.serving.content_negotiation import preferred_type
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.model.model_info import NOTICE
 from bc_pipeline.serving.pages import docs_page, text_pages
@@ -21,6 +23,16 @@ from bc_pipeline.serving.services import services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["about"])
 _HIDDEN: dict[str, Any] = {"openapi_extra": needs("public"), "include_in_schema": False}
+_HTML = "text/html"
+# Links of the page, relative because a proxy may strip a prefix.
+_PAGES = {
+    "Operations, to try (Swagger UI)": "docs",
+    "Operations, to read (ReDoc)": "redoc",
+    "OpenAPI document": "openapi.json",
+    "Errors": "problems",
+    "Health": "health",
+    "Metrics (with a key of the scope 'read')": "metrics",
+}
 _CACHE_FOR_EVER = "public, max-age=31536000, immutable"
 
 
@@ -50,22 +62,51 @@ _ROOT = Root(
 @router.get(
     "/",
     **docs.operation(
-        "What this service is, and links", scope="public", answer=Root, example=_ROOT.model_dump()
+        "What this service is, and links",
+        scope="public",
+        answer=Root,
+        example=_ROOT.model_dump(),
+        contents={_HTML: docs.content(docs.TEXT)},
     ),
 )
-async def root() -> Response:
-    """Name, version and links of the service."""
-    return json_response(_ROOT)
+def root(request: Request) -> Response:
+    """A page for a browser, else JSON: the name and the links of the service."""
+    services = services_of(request)
+    if preferred_type(request.headers.get("accept", ""), (docs.JSON, _HTML)) == _HTML:
+        model = services.model_watcher.current
+        page = text_pages.render_root(
+            NOTICE,
+            _PAGES | _airflow(services.settings.airflow_url),
+            None if model is None else model.version,
+            services.readiness().error,
+        )
+        response: Response = _html(page, text_pages.POLICY)
+    else:
+        prefix = services.settings.root_path
+        links = {name: f"{prefix}{path}" for name, path in _ROOT.links.items()}
+        response = json_response(_ROOT.model_copy(update={"links": links}))
+    response.headers["Vary"] = "Accept"
+    return response
+
+
+def _airflow(address: str) -> dict[str, str]:
+    """The link to Airflow, where its address is set; without credentials in it."""
+    parts = urlsplit(address)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        return {}
+    host = parts.netloc.rpartition("@")[2]
+    return {"Airflow": parts._replace(netloc=host, query="", fragment="").geturl()}
 
 
 @router.get("/openapi.json", **_HIDDEN)
 def openapi(request: Request) -> Response:
     """The OpenAPI document, with the features and an example of the loaded model."""
-    model = services_of(request).model_watcher.current
+    services = services_of(request)
+    model = services.model_watcher.current
     # Generating takes a while and the path is public, so the document is cached per model.
     cached: tuple[LoadedModel | None, bytes] | None = getattr(request.app.state, "document", None)
     if cached is None or cached[0] is not model:
-        document = openapi_document(request.app, model)
+        document = openapi_document(request.app, model, services.settings.root_path)
         cached = request.app.state.document = model, msgspec.json.encode(document)
     return Response(cached[1], media_type=docs.JSON)
 

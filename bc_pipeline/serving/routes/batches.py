@@ -118,16 +118,16 @@ async def classify(request: Request) -> Response:
     model = services.loaded_model
     context.model = model.version
     rows, notices = await _rows(request, services, model)
-    as_csv = preferred_type(request.headers.get("accept", ""), (docs.NDJSON, docs.CSV)) == docs.CSV
-    parts = _answer(services, context, model, rows, notices, as_csv=as_csv)
-    # An error that prevents the whole batch from being answered still has its own status.
-    first = (CSV_HEADER.encode() if as_csv else b"") + await anext(parts, b"")
-    kind = docs.CSV if as_csv else docs.NDJSON
+    kind = preferred_type(request.headers.get("accept", ""), (docs.NDJSON, docs.CSV))
+    as_csv = kind == docs.CSV
     response: Response
     if isinstance(rows, list):
-        # One chunk: the whole answer is at hand.
-        response = Response(b"".join([first, *[part async for part in parts]]), media_type=kind)
+        body = await _answer_few(services, context, model, rows, as_csv=as_csv)
+        response = Response(body, media_type=kind)
     else:
+        parts = _answer(services, context, model, rows, notices, as_csv=as_csv)
+        # An error that prevents the whole batch from being answered still has its own status.
+        first = (CSV_HEADER.encode() if as_csv else b"") + await anext(parts, b"")
         response = StreamingResponse(_prepend(first, parts), media_type=kind)
     response.raw_headers[:0] = model.headers
     return response
@@ -163,27 +163,35 @@ async def _rows(
             ), []
 
 
-async def _chunks(rows: list[Row] | Iterator[Row]) -> AsyncIterator[list[Row]]:
-    """The rows in parts that are predicted at once."""
-    if isinstance(rows, list):
-        yield rows
-        return
-    while chunk := await asyncio.to_thread(lambda: list(islice(rows, _CHUNK_ROWS))):
-        yield chunk
+async def _answer_few(
+    services: Services,
+    context: RequestContext,
+    model: LoadedModel,
+    rows: list[Row],
+    *,
+    as_csv: bool,
+) -> bytes:
+    """The whole answer to rows that are predicted at once."""
+    samples = [row for _, row in rows if isinstance(row, Sample)]
+    predictions = await predict_rows(services, context, model, samples, "batch")
+    lines = answer_rows(rows, predictions)
+    if as_csv:
+        return CSV_HEADER.encode() + csv_text(lines, model.labels)
+    return ndjson([*lines, _end(model, len(rows), len(samples), [])])
 
 
 async def _answer(
     services: Services,
     context: RequestContext,
     model: LoadedModel,
-    rows: list[Row] | Iterator[Row],
+    rows: Iterator[Row],
     notices: list[str],
     *,
     as_csv: bool,
 ) -> AsyncGenerator[bytes, None]:
     """The answer to a batch in parts, one for each chunk of rows that is predicted at once."""
     total = answered = 0
-    async for chunk in _chunks(rows):
+    while chunk := await asyncio.to_thread(lambda: list(islice(rows, _CHUNK_ROWS))):
         samples = [row for _, row in chunk if isinstance(row, Sample)]
         try:
             predictions = await predict_rows(services, context, model, samples, "batch")
@@ -199,10 +207,12 @@ async def _answer(
         total += len(chunk)
         answered += len(samples)
     if not as_csv:
-        counts = (total, answered, total - answered)
-        yield ndjson(
-            [BatchEnd(BatchSummary(*counts, model.version, model.manifest_sha256, notices))]
-        )
+        yield ndjson([_end(model, total, answered, notices)])
+
+
+def _end(model: LoadedModel, total: int, answered: int, notices: list[str]) -> BatchEnd:
+    counts = total, answered, total - answered
+    return BatchEnd(BatchSummary(*counts, model.version, model.manifest_sha256, notices))
 
 
 _LAND = docs.operation(

@@ -98,7 +98,8 @@ async def start(request: Request) -> Response:
     retraining, key_id = Retraining(services.settings), caller.key_id if caller else ""
     run, state = await services.airflow.run(lambda: retraining.start(order, key, key_id), SAME_KEY)
     status = HTTPStatus.ACCEPTED if state == "new" else HTTPStatus.OK
-    return json_response(run, status, {"Location": f"/v1/retrain/{run.id}"})
+    location = f"{services.settings.root_path}/v1/retrain/{run.id}"
+    return json_response(run, status, {"Location": location})
 
 
 @router.get(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 
-from bc_pipeline.prediction_log import drain, segments
+from bc_pipeline.prediction_log import drain, pauses, segments
 from bc_pipeline.prediction_log.database import Database
 from bc_pipeline.prediction_log.drain import Drainer
 from bc_pipeline.prediction_log.entry import LogEntry, lowest_id, new_id
@@ -82,6 +82,27 @@ def test_draining_again_changes_nothing(
     spool.append([late])
     assert drain_once(kept)
     assert stored(database) == sorted(made.id for made in [*entries, late])
+
+
+@pytest.mark.parametrize(("read_bytes", "pauses_made"), [(2 << 20, True), (1 << 14, False)])
+def test_only_a_short_backlog_is_drained_with_pauses(
+    kept: Settings,
+    database: Database,
+    spool_of: OpenSpool,
+    entry: SampleEntry,
+    monkeypatch: pytest.MonkeyPatch,
+    read_bytes: int,
+    pauses_made: bool,
+) -> None:
+    """A long one has to be caught up with; its last, short read may pause again."""
+    slept: list[float] = []
+    monkeypatch.setattr(pauses.time, "sleep", slept.append)
+    monkeypatch.setattr(drain, "_READ_BYTES", read_bytes)
+    entries = [entry() for _ in range(4 * pauses.INSERTED)]
+    spool_of(kept).append(entries)
+    assert drain_once(kept)
+    assert stored(database) == sorted(made.id for made in entries)
+    assert (len(slept) > 2) == pauses_made
 
 
 def test_a_dead_workers_segment_is_taken_over_and_removed(

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 from structlog.testing import capture_logs
 
 from bc_pipeline.errors import ArtifactCorrupt, ConfigError, SignatureInvalid
@@ -290,3 +291,49 @@ def test_a_folder_is_verified_like_a_champion(
     (folder / "manifest.sig").unlink()
     with pytest.raises(SignatureInvalid):
         load_folder(folder, settings)
+
+
+def test_the_root_greets_a_browser_and_gives_others_json(
+    service: Any, start: Callable[..., Any]
+) -> None:
+    page = service.request("GET", "/", headers={"Accept": "text/html,*/*;q=0.8"})
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "not a medical device" in page.text
+    assert "<code>v1</code>" in page.text
+    assert "Predictions are answered." in page.text
+    assert "Airflow" not in page.text
+    for accept in ("*/*", "application/json", ""):
+        plain = service.request("GET", "/", headers={"Accept": accept})
+        assert plain.json()["links"]["docs"] == "/docs"
+    assert page.headers["vary"] == plain.headers["vary"] == "Accept"
+    shown = start(airflow_url="https://user:secret@airflow.example:8443/ui?x=<y>")
+    text = shown.request("GET", "/", headers={"Accept": "text/html"}).text
+    assert 'href="https://airflow.example:8443/ui"' in text
+    assert "secret" not in text
+    odd = start(airflow_url="javascript:alert(1)")
+    assert "javascript" not in odd.request("GET", "/", headers={"Accept": "text/html"}).text
+
+
+def test_the_root_says_that_no_model_is_live(start: Callable[..., Any]) -> None:
+    page = start().request("GET", "/", headers={"Accept": "text/html"})
+    assert page.status_code == 200
+    assert "Predictions are not answered." in page.text
+    assert "Champion" not in page.text
+
+
+def test_a_stripped_prefix_is_in_every_address_that_is_given(
+    service: Any, start: Callable[..., Any]
+) -> None:
+    below = start(root_path="/predictions")
+    assert below.get("/openapi.json").json()["servers"] == [{"url": "/predictions"}]
+    assert "servers" not in service.get("/openapi.json").json()
+    links = below.request("GET", "/", headers={"Accept": "*/*"}).json()["links"]
+    assert all(link.startswith("/predictions/") for link in links.values())
+    # The proxy strips it.
+    assert below.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize("path", ["predictions", "/predictions/", "/a b", "//evil.example", "/"])
+def test_a_prefix_that_is_none_is_refused(settings: Settings, path: str) -> None:
+    with pytest.raises(ValidationError):
+        Settings(home=settings.home, root_path=path)

@@ -16,6 +16,7 @@ from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
 
+NOBODY = "01900000-0000-7000-8000-000000000000"
 GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
 PATHS = (
     "/predict",
@@ -39,7 +40,7 @@ def ways(
     """The service with direct routes and without; both make the same ids."""
     releases.publish("v1", fitted[0])
     releases.promote("v1")
-    monkeypatch.setattr(prediction, "new_id", lambda: "01900000-0000-7000-8000-000000000000")
+    monkeypatch.setattr(prediction, "new_ids", lambda count: [NOBODY] * count)
     monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
     direct = Service(create_app(settings, worker="w1", use_fast_path=False))
     direct.get("/livez")

@@ -22,6 +22,7 @@ from tests.redis_server import Redis
 from tests.unit.serving.conftest import KEY, Service
 from tests.waiting import wait_until
 
+NOBODY = "01900000-0000-7000-8000-000000000000"
 GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
 
 
@@ -36,7 +37,7 @@ def ways(
     """The service with and without the fast path; both make the same ids."""
     releases.publish("v1", fitted[0])
     releases.promote("v1")
-    monkeypatch.setattr(prediction, "new_id", lambda: "01900000-0000-7000-8000-000000000000")
+    monkeypatch.setattr(prediction, "new_ids", lambda count: [NOBODY] * count)
     monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
     both = tuple(
         Service(create_app(settings, worker=f"w{int(quick)}", use_fast_path=quick))

@@ -1,3 +1,3 @@
 window.addEventListener("load", function () {
-  Redoc.init("/openapi.json", { nativeScrollbars: true }, document.getElementById("docs"));
+  Redoc.init("openapi.json", { nativeScrollbars: true }, document.getElementById("docs"));
 });

@@ -244,9 +244,9 @@ def test_the_document_is_generated_once_per_model(
 ) -> None:
     models = []
 
-    def counted(app: FastAPI, model: Any) -> dict[str, Any]:
+    def counted(app: FastAPI, model: Any, root_path: str) -> dict[str, Any]:
         models.append(model)
-        return openapi(app, model)
+        return openapi(app, model, root_path)
 
     monkeypatch.setattr(about, "openapi_document", counted)
     first = service.get("/openapi.json").json()
