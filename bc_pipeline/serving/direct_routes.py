@@ -7,7 +7,8 @@ it, so they are looked up by method and path. All else of `ScopedRoute` applies 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import inspect
+from collections.abc import Iterable, Set
 from typing import NamedTuple
 
 from starlette.requests import Request
@@ -30,8 +31,8 @@ class DirectRoutes:
     Parameters
     ----------
     parameters : dict of str to str
-        Values of the parameters of paths; a path with any other parameter is left to the
-        framework.
+        Values of the parameters of paths. A path with any other parameter is left to the
+        framework, and so is an endpoint that takes more than the request and these.
     """
 
     def __init__(self, routes: Iterable[BaseRoute], parameters: dict[str, str]) -> None:
@@ -39,10 +40,15 @@ class DirectRoutes:
         for route in routes:
             if isinstance(route, ScopedRoute) and route.required == _PREDICTIONS:
                 names = route.param_convertors.keys()
-                if names <= parameters.keys():
+                if names <= parameters.keys() and _takes(route, {"request", *names}):
                     own = {name: parameters[name] for name in names}
                     for method in route.methods:
                         self._routes[method, route.path.format(**own)] = _Direct(route, own)
+
+    @property
+    def addresses(self) -> Set[tuple[str, str]]:
+        """Methods and paths of the routes."""
+        return self._routes.keys()
 
     async def answer(self, scope: Scope, receive: Receive, send: Send) -> bool:
         """Answer a request, where its route is one of these; errors are raised.
@@ -59,3 +65,9 @@ class DirectRoutes:
         response = await direct.route.answer(Request(scope, receive, send), **direct.parameters)
         await response(scope, receive, send)
         return True
+
+
+def _takes(route: ScopedRoute, names: set[str]) -> bool:
+    """Whether the endpoint is a coroutine function with exactly these parameters."""
+    parameters = inspect.signature(route.endpoint).parameters
+    return inspect.iscoroutinefunction(route.endpoint) and parameters.keys() == names

@@ -8,10 +8,13 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from fastapi import APIRouter, Request, Response
 
 from bc_pipeline.errors import DecryptionFailed, RecordsAway
 from bc_pipeline.serving import direct_routes, prediction, request_context
 from bc_pipeline.serving.app import create_app
+from bc_pipeline.serving.direct_routes import DirectRoutes
+from bc_pipeline.serving.scoped_route import ScopedRoute, needs
 from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
@@ -135,3 +138,40 @@ def test_both_ways_log_the_same_line(
         lines.append([{**line, "ms": 0, "timestamp": ""} for line in logged])
     assert lines[0] == lines[1]
     assert lines[0][0]["path"] != "(other)"
+
+
+def test_what_an_endpoint_needs_beside_the_request_is_left_to_the_framework() -> None:
+    router = APIRouter(route_class=ScopedRoute)
+
+    @router.post("/plain", openapi_extra=needs("predict"))
+    async def plain(request: Request) -> Response:
+        return Response("plain")
+
+    @router.post("/models/{name}", openapi_extra=needs("predict"))
+    async def named(request: Request, name: str) -> Response:
+        return Response(name)
+
+    @router.post("/models/{name}/{version}", openapi_extra=needs("predict"))
+    async def versioned(request: Request, name: str, version: str) -> Response:
+        return Response(version)
+
+    @router.post("/query", openapi_extra=needs("predict"))
+    async def query(request: Request, limit: int = 3) -> Response:
+        return Response(str(limit))
+
+    @router.post("/thread", openapi_extra=needs("predict"))
+    def thread(request: Request) -> Response:
+        return Response("thread")
+
+    @router.post("/other", openapi_extra=needs("read"))
+    async def other(request: Request) -> Response:
+        return Response("other")
+
+    direct = DirectRoutes(router.routes, {"name": "wdbc"})
+    assert direct.addresses == {("POST", "/plain"), ("POST", "/models/wdbc")}
+
+
+def test_every_prediction_is_called_directly(service: Service) -> None:
+    direct = DirectRoutes(service.app.routes, {"name": "wdbc"})
+    paths = {path.partition("?")[0] for path in PATHS}
+    assert direct.addresses == {("POST", path) for path in paths}
