@@ -54,8 +54,8 @@ class Application(FastAPI):
         super().__init__(**options)
         self.state.services = services
         self.fast_path = FastPath(services) if use_fast_path else None
-        origins = services.settings.cors_origins
-        self._cross_origin = CrossOrigin(origins) if origins else None
+        settings = services.settings
+        self._cross_origin = CrossOrigin(settings) if settings.cors_origins else None
 
     def build_middleware_stack(self) -> ASGIApp:
         services: Services = self.state.services
@@ -67,7 +67,10 @@ class Application(FastAPI):
         self, status: HTTPStatus, detail: str, request: Headers
     ) -> tuple[Headers, bytes]:
         """Render the response to a request that the HTTP protocol rejects."""
-        response = error_responses.protocol_error(status, detail)
+        settings = self.state.services.settings
+        response = error_responses.complete(
+            error_responses.protocol_error(status, detail), "", settings
+        )
         headers = self._cross_origin.headers_for(request) if self._cross_origin else []
         return [*response.raw_headers, *headers], bytes(response.body)
 

@@ -14,8 +14,9 @@ from starlette.responses import Response
 from starlette.types import Scope
 
 from bc_pipeline.errors import HeaderRefused
-from bc_pipeline.serving.error_responses import add_inference_error, from_error
+from bc_pipeline.serving.error_responses import complete, from_error
 from bc_pipeline.serving.headers import Headers as RawHeaders
+from bc_pipeline.settings import Settings
 
 _METHODS = ("GET", "POST")
 _REQUEST_HEADERS = (
@@ -46,10 +47,11 @@ class CrossOrigin:
     around it, where neither limits nor the access log applied to preflights.
     """
 
-    def __init__(self, origins: tuple[str, ...]) -> None:
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._rules = CORSMiddleware(
             _no_application,
-            allow_origins=origins,
+            allow_origins=settings.cors_origins,
             allow_methods=_METHODS,
             allow_headers=_REQUEST_HEADERS,
             expose_headers=_RESPONSE_HEADERS,
@@ -76,7 +78,7 @@ class CrossOrigin:
             "BC_CORS_ORIGINS lists the origins whose scripts may use this service.",
             header="Origin",
         )
-        return add_inference_error(scope["path"], from_error(refused))
+        return complete(from_error(refused), scope["path"], self._settings)
 
     def headers_for(self, request: RawHeaders) -> RawHeaders:
         """Headers that every response to a request with these headers has."""

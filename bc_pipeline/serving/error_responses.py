@@ -21,6 +21,7 @@ from starlette.routing import Match
 from bc_pipeline import errors
 from bc_pipeline.serving.request_context import context_of
 from bc_pipeline.serving.services import services_of
+from bc_pipeline.settings import Settings
 
 MEDIA_TYPE = "application/problem+json"
 # Path of the page that explains every error code.
@@ -151,22 +152,31 @@ def internal_error() -> Response:
     )
 
 
-def add_inference_error(path: str, response: Response) -> Response:
-    """Add ``error`` to the error responses of the Open Inference Protocol, as it requires.
+def complete(response: Response, path: str, settings: Settings) -> Response:
+    """Complete an error response with what depends on the request and on the settings.
 
-    It repeats the detail and the first defects. Responses of other paths stay as they are.
+    That is the prefix of the link to the page of errors and, below ``/v2``, the member ``error`` of
+    the Open Inference Protocol, which repeats the detail and the first defects.
     """
-    if not path.startswith(_INFERENCE_PROTOCOL):
+    is_inference = path.startswith(_INFERENCE_PROTOCOL)
+    if not is_inference and not settings.root_path:
         return response
     content = msgspec.json.decode(bytes(response.body))
-    messages = [
-        f"{defect['feature']} {defect['reason']}" if defect["feature"] else defect["reason"]
-        for defect in content.get("defects", ())[:_DEFECTS_IN_MESSAGE]
-    ]
-    content["error"] = " ".join([content["detail"], "; ".join(messages)]).strip()
+    content["type"] = settings.root_path + content["type"]
+    if is_inference:
+        messages = [
+            f"{defect['feature']} {defect['reason']}" if defect["feature"] else defect["reason"]
+            for defect in content.get("defects", ())[:_DEFECTS_IN_MESSAGE]
+        ]
+        content["error"] = " ".join([content["detail"], "; ".join(messages)]).strip()
     response.body = msgspec.json.encode(content)
     response.headers["Content-Length"] = str(len(response.body))
     return response
+
+
+def complete_for(request: Request, response: Response) -> Response:
+    """Complete the error response to a request."""
+    return complete(response, request.scope["path"], services_of(request).settings)
 
 
 def log_internal_error(request_id: str, error: Exception) -> None:
@@ -199,12 +209,12 @@ async def handle_pipeline_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.PipelineError)
     log_internal_error(context_of(request).id, error)
     services_of(request).metrics.count_error(error)
-    return add_inference_error(request.scope["path"], from_error(error))
+    return complete_for(request, from_error(error))
 
 
 async def handle_internal_error(request: Request, error: Exception) -> Response:
     """Exception handler for every other exception; Starlette raises it again afterwards."""
-    return add_inference_error(request.scope["path"], internal_error())
+    return complete_for(request, internal_error())
 
 
 async def handle_http_error(request: Request, error: Exception) -> Response:
@@ -218,7 +228,7 @@ async def handle_http_error(request: Request, error: Exception) -> Response:
             return Response(status_code=HTTPStatus.NO_CONTENT, headers=headers)
     detail = ROUTER_ERRORS.get(status, status.description)
     response = error_response(status, router_code(status), status.phrase, detail, headers)
-    return add_inference_error(request.scope["path"], response)
+    return complete_for(request, response)
 
 
 async def handle_parameter_error(request: Request, error: Exception) -> Response:
@@ -228,7 +238,7 @@ async def handle_parameter_error(request: Request, error: Exception) -> Response
     reasons = {str(defect["loc"][-1]): defect["msg"] for defect in error.errors()}
     message = "; ".join(f"'{name}': {reason}" for name, reason in reasons.items())
     refused = errors.HeaderRefused(f"{message}.", header=next(iter(reasons)))
-    return add_inference_error(request.scope["path"], from_error(refused))
+    return complete_for(request, from_error(refused))
 
 
 def allowed_methods(request: Request) -> str:

@@ -200,7 +200,9 @@ async def _answer(
                 # CSV has no line for an error: the connection is closed too early instead.
                 raise
             error_responses.log_internal_error(context.id, error)
-            yield bytes(error_responses.from_error(error).body) + b"\n"
+            response = error_responses.from_error(error)
+            response = error_responses.complete(response, "", services.settings)
+            yield bytes(response.body) + b"\n"
             return
         lines = answer_rows(chunk, predictions)
         yield csv_text(lines, model.labels) if as_csv else ndjson(lines)

@@ -122,7 +122,8 @@ def readyz(request: Request) -> Response:
     services = services_of(request)
     state = services.readiness()
     if state.error is not None:
-        return error_responses.from_error(state.error, parts=state.parts)
+        response = error_responses.from_error(state.error, parts=state.parts)
+        return error_responses.complete_for(request, response)
     version = services.loaded_model.version
     return json_response(Ready(status="ok", model_version=version, parts=state.parts))
 
@@ -149,7 +150,8 @@ def health(request: Request) -> Response:
         page = render_health(facts, state.error)
         return HTMLResponse(page, status, {"Content-Security-Policy": POLICY})
     if state.error is not None:
-        return error_responses.from_error(state.error, **facts)
+        response = error_responses.from_error(state.error, **facts)
+        return error_responses.complete_for(request, response)
     return json_response(Health.model_validate({"status": "ok"} | facts))
 
 

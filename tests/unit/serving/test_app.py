@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from http import HTTPStatus
 from typing import Any
 
 import numpy as np
@@ -329,6 +330,12 @@ def test_a_stripped_prefix_is_in_every_address_that_is_given(
     assert "servers" not in service.get("/openapi.json").json()
     links = below.request("GET", "/", headers={"Accept": "*/*"}).json()["links"]
     assert all(link.startswith("/predictions/") for link in links.values())
+    for path, status in (("/nothing", 404), ("/v2/models/other", 401), ("/predict", 405)):
+        error = below.get(path)
+        assert error.status_code == status
+        assert error.json()["type"] == f"/predictions/problems#{error.json()['code']}"
+    _, refused = below.app.protocol_error(HTTPStatus.BAD_REQUEST, "It cannot be read.", [])
+    assert json.loads(refused)["type"] == "/predictions/problems#request-refused"
     # The proxy strips it.
     assert below.get("/docs").status_code == 200
 
