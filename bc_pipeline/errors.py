@@ -22,6 +22,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     ├── StoreError              the shared volume does not contain what was requested
     │   ├── NotStored           no such batch, dataset, candidate or run
     │   ├── VersionNotFound
+    │   │   └── VersionAmbiguous    a short name stands for several versions
     │   ├── VersionConflict     another release came first
     │   ├── RowsErased          rows of the dataset were erased: it is not what was trained on
     │   ├── BatchConflict       rows of a withdrawn batch contradict batches that count
@@ -99,6 +100,11 @@ class Defect:
         return f"{self.column}: {self.reason}" if self.column else self.reason
 
 
+def counted(count: int, one: str, many: str = "") -> str:
+    """A number with its noun, such as ``1 row`` or ``2 rows``; `many` where ``s`` is not enough."""
+    return f"{count} {one if count == 1 else many or f'{one}s'}"
+
+
 def list_kinds(kinds: Counter[str]) -> str:
     """The most frequent kinds of defects, such as ``"3 x id: is empty; 1 x is no row"``."""
     return "; ".join(f"{count} x {kind}" for kind, count in kinds.most_common(_KINDS_LISTED))
@@ -169,7 +175,8 @@ class _DefectiveInput(DataError):
         shown = "; ".join(str(defect) for defect in self.defects[:10])
         more = len(self.defects) - 10
         tail = f" (and {more} more)." if more > 0 else "." if shown else ""
-        parts = [self.message, shown + tail, self.remedy]
+        message = f"{self.message.removesuffix('.')}:" if shown else self.message
+        parts = [message, shown + tail, self.remedy]
         return " ".join(part for part in parts if part)
 
 
@@ -271,6 +278,12 @@ class VersionNotFound(StoreError, code="version-not-found"):
     """No such model version on the volume."""
 
     version: str = ""
+
+
+class VersionAmbiguous(VersionNotFound, code="version-ambiguous"):
+    """The beginning of a name stands for several versions, the ``candidates``."""
+
+    candidates: tuple[str, ...] = ()
 
 
 class VersionConflict(StoreError, code="version-conflict"):

@@ -214,7 +214,14 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Any) -> Any:
         """Make paths absolute: processes of the stack run in other folders than their parent."""
-        return value.expanduser().absolute() if isinstance(value, Path) else value
+        if not isinstance(value, Path):
+            return value
+        try:
+            str(value).encode()
+        except UnicodeEncodeError:
+            # Databases and signatures have paths as text.
+            raise ValueError("the path is not UTF-8") from None
+        return value.expanduser().absolute()
 
     @field_validator("records_url", mode="after")
     @classmethod

@@ -32,6 +32,7 @@ from bc_pipeline.errors import (
 )
 from bc_pipeline.schema import json_digest
 
+REGISTRY_LISTS = "See `bc-pipeline registry`."
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -161,7 +162,9 @@ def open_stored(
         ArtifactCorrupt also where the folder holds a version of another name or problem.
     """
     if not _NAME.fullmatch(version):
-        raise VersionNotFound(f"{version!r} is not the name of a version.", version=version)
+        raise VersionNotFound(
+            f"{version!r} is not the name of a version.", REGISTRY_LISTS, version=version
+        )
     if not store.version(version).is_dir():
         raise _not_found(store, version)
     files = open_version(store.version(version), verify_key, cipher)
@@ -187,7 +190,9 @@ def _not_found(store: Store, version: str) -> VersionNotFound:
                 "The audit log has its verdict; a backup of before has its files.",
                 version=version,
             )
-    return VersionNotFound(f"{store.problem} has no version {version}.", version=version)
+    return VersionNotFound(
+        f"{store.problem} has no version {version}.", REGISTRY_LISTS, version=version
+    )
 
 
 def open_verified(store: Store, version: str, verify_key: Path) -> VersionFiles:

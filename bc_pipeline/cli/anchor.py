@@ -8,9 +8,9 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.caller import actor, load_settings
+from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
-from bc_pipeline.settings import load_settings
 
 app = typer.Typer(help="The fixed version that every challenger is compared with, too.")
 
@@ -26,7 +26,13 @@ def show(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
 
 @app.command("set")
 def set_(
-    version: Annotated[str, typer.Argument(help="A version that is or was in production.")],
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="A version that is or was in production, in full or in short.",
+            autocompletion=complete_version,
+        ),
+    ],
     reason: Annotated[
         str,
         typer.Option("--reason", metavar="TEXT", help="Why, for the audit log."),
@@ -38,5 +44,7 @@ def set_(
 
     Example: `bc-pipeline anchor set 20260601T000000Z-logistic-3f2a9c1b7d --reason "new clinic"`
     """
-    result = steps.set_anchor(load_settings(), problem, version, actor=actor(), reason=reason)
+    settings = load_settings()
+    version = steps.resolve_version(settings, problem, version)
+    result = steps.set_anchor(settings, problem, version, actor=actor(), reason=reason)
     output.report("Anchor", result, as_json=as_json)

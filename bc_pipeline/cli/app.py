@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from collections.abc import Sequence
+from functools import partial
 from typing import Annotated, Any
 
-import structlog
 import typer
 from typer.core import TyperGroup
 
@@ -19,37 +21,87 @@ from bc_pipeline.cli import (
     compose,
     erase,
     operations,
-    output,
     records,
     stack,
     workflow,
 )
-from bc_pipeline.cli.options import AS_JSON
-from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
-from bc_pipeline.errors import PipelineError
+from bc_pipeline.cli.failures import (
+    CLOSED_PIPE,
+    DECLINED,
+    EXIT_CODES,
+    INTERRUPTED,
+    TERMINATED,
+    USAGE,
+    SystemFailure,
+    run_to_exit_code,
+)
+from bc_pipeline.cli.output import REJECTED, UNHEALTHY
+from bc_pipeline.errors import ConfigError
 
 
 class _Commands(TyperGroup):
-    """Refuses empty arguments, and ends a command that fails with the exit code of its error."""
+    """Refuses arguments that no command can use; every failure gets its line and exit code."""
+
+    def main(
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        complete_var: str | None = None,
+        standalone_mode: bool = True,
+        windows_expand_args: bool = True,
+        **extra: Any,
+    ) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        run = partial(super().main, words, prog_name, complete_var, standalone_mode=False, **extra)
+        if not standalone_mode:
+            return run()
+        verbose = bool({"--verbose", "-v"}.intersection(words[:1]))
+        sys.exit(run_to_exit_code(run, as_json="--json" in words, verbose=verbose))
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        # A script whose variable is not set passes it: a default would hide the mistake.
-        empty = [number for number, text in enumerate(args, 1) if not text]
-        empty_options = [text for text in args if re.fullmatch(r"--[a-z-]+=", text)]
-        if empty or empty_options:
-            named = [f"argument {number}" for number in empty] + empty_options
-            raise typer.BadParameter(
-                f"{', '.join(named)} is empty. Is a variable of your script not set? "
-                "Leave an argument out for its default."
-            )
+        if ctx.resilient_parsing:
+            return super().parse_args(ctx, args)
+        if not args:
+            ctx.get_help()
+            raise typer.Exit(USAGE)
+        _require_text(args)
+        _require_content(args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except (PipelineError, OSError) as error:
-            as_json = ctx.meta.get(AS_JSON, False)
-            raise typer.Exit(output.report_error(error, as_json=as_json)) from None
+        except OSError as error:
+            raise SystemFailure(error) from error
+
+
+def _require_content(args: list[str]) -> None:
+    """Refuse empty arguments: a variable of a script is not set, and no default may replace it."""
+    empty = [f"argument {number}" for number, text in enumerate(args, 1) if not text]
+    empty += [text for text in args if re.fullmatch(r"--[a-z-]+=", text)]
+    if empty:
+        raise typer.BadParameter(
+            f"{', '.join(empty)} is empty. Is a variable of your script not set? "
+            "Leave an argument out for its default."
+        )
+
+
+def _require_text(args: list[str]) -> None:
+    """Refuse what neither a message nor a file of the volume could hold."""
+    wrong = [str(number) for number, text in enumerate(args, 1) if not _is_text(text)]
+    if wrong:
+        raise ConfigError(
+            f"Argument {', '.join(wrong)} is not UTF-8, or has a zero byte.",
+            "Rename such a file.",
+            setting=f"argument {wrong[0]}",
+        )
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return b"\0" not in text.encode()
+    except UnicodeEncodeError:
+        return False
 
 
 app = typer.Typer(
@@ -66,7 +118,9 @@ app = typer.Typer(
     epilog=(
         "Exit codes: 0 done, 2 wrong usage, "
         + ", ".join(f"{code} {meaning}" for _, code, meaning in EXIT_CODES)
-        + f", {REJECTED} the gate kept the champion, {UNHEALTHY} a check failed."
+        + f", {REJECTED} the gate kept the champion, {UNHEALTHY} a check failed, "
+        f"{DECLINED} a question was not answered with yes, {INTERRUPTED} interrupted, "
+        f"{CLOSED_PIPE} the reader of the output ended, {TERMINATED} terminated."
     ),
 )
 
@@ -88,6 +142,8 @@ def configure(
     ] = False,
 ) -> None:
     """Set up logging of this process."""
+    import structlog
+
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.INFO if verbose else logging.WARNING

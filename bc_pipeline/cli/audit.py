@@ -10,9 +10,9 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.settings import load_settings
 from bc_pipeline.tables.input_file import input_file
 
 app = typer.Typer(help="The signed log of every verdict, approval, promotion and rollback.")

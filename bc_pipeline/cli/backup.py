@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import signal
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
+from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.options import AsJson, Force
 from bc_pipeline.cli.output_file import OutputFile, output_file, require_parent
-from bc_pipeline.settings import load_settings
 from bc_pipeline.tables.input_file import require_file
 
 
@@ -43,25 +42,24 @@ def backup(
     from bc_pipeline.backup.verify import verify_backup
 
     started = time.monotonic()
-    with _exit_on_sigterm():
-        settings = load_settings()
-        path = target.expanduser().absolute()
-        with output.progress("backup", quiet=as_json) as update:
-            if verify:
-                require_file(path, "FILE_OR_FOLDER")
-                checked = verify_backup(path, settings, report=update)
-                size, to_stderr = path.stat().st_size, False
-            else:
-                with _backup_file(path, force=force, ask=not as_json) as out:
-                    created = create_backup(
-                        settings, out.path, with_keys=not without_keys, force=force, report=update
-                    )
-                    checked, size = created.checked, created.path.stat().st_size
-                path = path if out.copied else created.path
-                to_stderr = out.is_standard_output
-        result = {"file": str(path), "size": size, "seconds": _since(started)}
-        title = "Backup is complete" if verify else "Backup"
-        _show(title, result | checked.summary(), as_json=as_json, to_stderr=to_stderr)
+    settings = load_settings()
+    path = target.expanduser().absolute()
+    with output.progress("backup", quiet=as_json) as update:
+        if verify:
+            require_file(path, "FILE_OR_FOLDER")
+            checked = verify_backup(path, settings, report=update)
+            size, to_stderr = path.stat().st_size, False
+        else:
+            with _backup_file(path, force=force, ask=not as_json) as out:
+                created = create_backup(
+                    settings, out.path, with_keys=not without_keys, force=force, report=update
+                )
+                checked, size = created.checked, created.path.stat().st_size
+            path = path if out.copied else created.path
+            to_stderr = out.is_standard_output
+    result = {"file": str(path), "size": size, "seconds": _since(started)}
+    title = "Backup is complete" if verify else "Backup"
+    output.report(title, result | checked.summary(), as_json=as_json, to_stderr=to_stderr)
 
 
 def restore(
@@ -86,22 +84,21 @@ def restore(
     from bc_pipeline.backup.restore import restore_backup
 
     started = time.monotonic()
-    with _exit_on_sigterm():
-        settings = load_settings(**({"home": home} if home else {}))
-        require_file(file.expanduser(), "FILE")
-        require_parent(settings.home, "home")
-        with output.progress("restore", quiet=as_json) as update:
-            restored = restore_backup(
-                settings, file.expanduser().absolute(), replace=replace, report=update
-            )
-        result = {
-            "home": str(settings.home),
-            "records": restored.database or None,
-            "set_aside": [str(path) for path in restored.set_aside],
-            "erasures_to_repeat": list(restored.erasures),
-            "seconds": _since(started),
-        } | restored.checked.summary()
-        _show("Restored", result, as_json=as_json)
+    settings = load_settings(**({"home": home} if home else {}))
+    require_file(file.expanduser(), "FILE")
+    require_parent(settings.home, "home")
+    with output.progress("restore", quiet=as_json) as update:
+        restored = restore_backup(
+            settings, file.expanduser().absolute(), replace=replace, report=update
+        )
+    result = {
+        "home": str(settings.home),
+        "records": restored.database or None,
+        "set_aside": [str(path) for path in restored.set_aside],
+        "erasures_to_repeat": list(restored.erasures),
+        "seconds": _since(started),
+    } | restored.checked.summary()
+    output.report("Restored", result, as_json=as_json)
 
 
 def upgrade(
@@ -116,22 +113,11 @@ def upgrade(
     """
     from bc_pipeline.stack.upgrade import upgrade as run
 
-    result = asdict(run(load_settings(), dry_run=dry_run))
+    settings = load_settings()
+    if not dry_run:
+        steps.require_signing(settings)
+    result = asdict(run(settings, dry_run=dry_run))
     output.report("Would upgrade" if dry_run else "Upgrade", result, as_json=as_json)
-
-
-@contextmanager
-def _exit_on_sigterm() -> Iterator[None]:
-    """Turn SIGTERM into an exit that removes unfinished files, as an interrupt does."""
-
-    def end(number: int, _: object) -> None:
-        raise SystemExit(128 + number)
-
-    former = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, former)
 
 
 def _since(started: float) -> float:
@@ -143,14 +129,6 @@ def _backup_file(path: Path, *, force: bool, ask: bool) -> AbstractContextManage
     if path.is_dir():
         return nullcontext(OutputFile(path))
     return output_file(path, force=force, ask=ask, setting="FILE_OR_FOLDER")
-
-
-def _show(title: str, result: dict[str, Any], *, as_json: bool, to_stderr: bool = False) -> None:
-    lists = {
-        name: [f"{key}: {value}" for key, value in result[name].items()]
-        for name in ("files", "generations", "databases")
-    }
-    output.show(result, output.fields(title, result | lists), as_json=as_json, to_stderr=to_stderr)
 
 
 def register(app: typer.Typer) -> None:

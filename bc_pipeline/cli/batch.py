@@ -8,9 +8,9 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.caller import actor, load_settings
+from bc_pipeline.cli.completion import complete_batch
 from bc_pipeline.cli.options import AsJson, ProblemName
-from bc_pipeline.settings import load_settings
 
 if TYPE_CHECKING:
     from bc_pipeline.data.batch_history import Decision
@@ -18,7 +18,13 @@ if TYPE_CHECKING:
 app = typer.Typer(help="The batches of accepted rows, and the decisions about them.")
 
 _BECAUSE = "quarantined_because_of_it"
-Batch = Annotated[str, typer.Argument(help="A batch, as `ingest` and `batch list` name it.")]
+Batch = Annotated[
+    str,
+    typer.Argument(
+        help="A batch, as `ingest` and `batch list` name it.",
+        autocompletion=complete_batch,
+    ),
+]
 Reason = Annotated[
     str,
     typer.Option("--reason", metavar="TEXT", help="Why, for the audit log; no data of patients."),

@@ -10,16 +10,23 @@ from typing import Annotated
 import typer
 
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.live_status import show_first_cycle
-from bc_pipeline.cli.options import AsJson
-from bc_pipeline.settings import load_settings
+from bc_pipeline.cli.options import AsJson, require_finite
 from bc_pipeline.tables.input_file import input_file, require_file
 
 cluster_app = typer.Typer(help="A deployment on Compose, Kubernetes or machines of your own.")
 
 WAIT_SECONDS = 180.0
 Seconds = Annotated[
-    float, typer.Option("--wait", metavar="SECONDS", min=0, help="How long to wait for it.")
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0,
+        help="How long to wait for it.",
+        callback=require_finite,
+    ),
 ]
 
 

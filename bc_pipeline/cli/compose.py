@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson
+from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.options import AsJson, require_finite
 from bc_pipeline.cli.output_file import require_parent
-from bc_pipeline.settings import load_settings
 
 HEALTHY_SECONDS = 600.0
 
@@ -43,7 +43,12 @@ def up(
         list[str] | None, typer.Option(help="observability, spark or flower; again for more.")
     ] = None,
     seconds: Annotated[
-        float, typer.Option(min=1, help="How long containers may take to become healthy.")
+        float,
+        typer.Option(
+            min=1,
+            help="How long containers may take to become healthy.",
+            callback=require_finite,
+        ),
     ] = HEALTHY_SECONDS,
     first_cycle: Annotated[
         bool,

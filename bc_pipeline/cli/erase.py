@@ -9,16 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.caller import actor, load_settings
 from bc_pipeline.cli.options import AsJson, ProblemName
-from bc_pipeline.errors import ConfigError
-from bc_pipeline.settings import load_settings
+from bc_pipeline.errors import ConfigError, counted
 from bc_pipeline.tables.input_file import input_file
-from bc_pipeline.workspace import open_workspace
 
 if TYPE_CHECKING:
     from bc_pipeline.stack.prune import Entry
@@ -61,7 +58,9 @@ def erase(
         _list(steps.erasures(load_settings(), problem), as_json=as_json)
         return
     if bool(sample_id) == (values is not None):
-        raise ConfigError("Name the person's id or values, one of the two.", setting="--id")
+        raise ConfigError(
+            "Give --id ID or --values FILE, one of the two, to name the person.", setting="--id"
+        )
     if as_json and not (yes or dry_run):
         raise ConfigError("With --json nothing asks: give --yes or --dry-run.", setting="--yes")
     if sample_id == _STDIN:
@@ -93,13 +92,15 @@ def _erase(
 ) -> dict[str, Any]:
     """Search, and erase what was found after a question."""
     settings = load_settings()
+    if not dry_run:
+        steps.require_ready(settings, problem)
     with output.progress("searching", quiet=quiet):
         found = steps.erase(settings, problem, **request, dry_run=True)
     if dry_run or (_is_empty(found) and not yes and not quiet):
         return found
     if not yes:
         _show("To be erased", found, as_json=False)
-        typer.confirm("Erase this for ever?", abort=True, err=True)
+        output.confirm("Erase this for ever?")
     with output.progress("erasing", quiet=quiet):
         return steps.erase(settings, problem, **request)
 
@@ -166,24 +167,30 @@ def prune(
     Example: `bc-pipeline prune --dry-run`
     """
     from bc_pipeline.stack.prune import prune as run
+    from bc_pipeline.workspace import open_workspace
 
     settings, caller = load_settings(), actor()
     open_workspace(settings, problem)
     if as_json and not (yes or dry_run):
         raise ConfigError("With --json nothing asks: give --yes or --dry-run.", setting="--yes")
-    entries = run(settings, problem, actor=caller, dry_run=True)
     if not dry_run:
+        steps.require_ready(settings, problem)
+    entries = run(settings, problem, actor=caller, dry_run=True)
+    goes = sum(entry.pruned for entry in entries)
+    if goes and not dry_run:
         if not yes:
             output.show(None, _pruning("To be pruned", entries), as_json=False)
-            typer.confirm("Remove what is marked for ever?", abort=True, err=True)
+            output.confirm(f"Remove the {counted(goes, 'entry', 'entries')} that go, for ever?")
         entries = run(settings, problem, actor=caller)
     title = "Would be pruned" if dry_run else "Pruned"
     freed = sum(entry.bytes for entry in entries if entry.pruned)
     result = {"freed_bytes": freed, "entries": [asdict(entry) for entry in entries]}
     output.show(result, _pruning(f"{title}: {freed} bytes", entries), as_json=as_json)
+    if not goes and not as_json:
+        output.say("Nothing goes: all of it is needed or within BC_RETAIN_DAYS.")
 
 
-def _pruning(title: str, entries: list[Entry]) -> Table:
+def _pruning(title: str, entries: list[Entry]) -> output.Table:
     columns = ("kind", "name", "goes", "why", "bytes")
     rows = [(one.kind, one.name, one.pruned, one.why, one.bytes) for one in entries]
     return output.table(title, columns, rows)

@@ -8,15 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from bc_pipeline.artifacts.signing import load_public_keys
 from bc_pipeline.cli import output
 from bc_pipeline.cli.audit import read_tip
-from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.caller import actor, load_settings
 from bc_pipeline.cli.options import AsJson
-from bc_pipeline.clock import parse_time
-from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.clock import checked_time
 
 if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
     from bc_pipeline.stack.signing_keys import Rotation
 
 Purpose = Literal["artifacts", "records"]
@@ -123,7 +122,7 @@ def distrust(
     effects = distrust_key(
         settings,
         key_id,
-        parse_time(since),
+        checked_time(since, "--since"),
         reason=reason,
         actor=actor(),
         tips={one.problem: one for one in known},
@@ -172,7 +171,9 @@ def rotate_encryption(
 
 
 def _removal(settings: Settings, key_id: str) -> list[str]:
-    """The steps that remain until no reader trusts a key."""
+    """What remains to be done so that no reader trusts a key."""
+    from bc_pipeline.artifacts.signing import load_public_keys
+
     path = settings.verify_key
     keys = list(load_public_keys(path))
     if key_id not in keys:

@@ -6,20 +6,22 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bc_pipeline import clock
-from bc_pipeline.artifacts.files import sha256_bytes, write_atomic
-from bc_pipeline.auth import api_keys
 from bc_pipeline.auth.callers import SCOPES
 from bc_pipeline.cli import output
-from bc_pipeline.cli.options import AsJson
+from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.options import AsJson, require_finite
 from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.settings import Settings, load_settings
 from bc_pipeline.tables.input_file import input_file
+
+if TYPE_CHECKING:
+    from bc_pipeline.auth import api_keys
+    from bc_pipeline.settings import Settings
 
 app = typer.Typer(help="Keys that sign versions, and API keys of clients.")
 
@@ -73,10 +75,14 @@ def create(
 
     Example: `bc-pipeline keys create --name hospital-a --scope predict --scope outcomes`
     """
+    from bc_pipeline.auth import api_keys
+
     expires_at = None if expires_days is None else clock.now() + timedelta(days=expires_days)
     with _reserve(out) as file:
         raw, entry = api_keys.create_key(load_settings().service_keys, name, scope, expires_at)
-        _deliver(raw, entry, file, out, as_json=as_json)
+        _write_key(raw, file)
+    # A device or pipe has it by now.
+    _deliver(raw, entry, out, as_json=as_json)
 
 
 @app.command("import")
@@ -94,6 +100,8 @@ def import_(
 
     Example: `bc-pipeline keys import --name prometheus --scope read --key-file prometheus_key`
     """
+    from bc_pipeline.auth import api_keys
+
     try:
         with input_file(key_file, "key-file") as file, file.open("rb") as stream:
             raw = stream.read(_KEY_BYTES).decode().strip()
@@ -113,6 +121,8 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: `bc-pipeline keys list`
     """
+    from bc_pipeline.auth import api_keys
+
     entries = [_describe(entry) for entry in api_keys.list_keys(load_settings().service_keys)]
     columns = ("id", "name", "state", "scopes", "created_at", "expires_at", "rotated_to")
     rows = ([entry[column] for column in columns] for entry in entries)
@@ -125,6 +135,8 @@ def revoke(which: Which, as_json: AsJson = False) -> None:
 
     A name stands for all live keys of that name. Example: `bc-pipeline keys revoke hospital-a`
     """
+    from bc_pipeline.auth import api_keys
+
     revoked = api_keys.revoke_key(load_settings().service_keys, which)
     result = {"revoked": [entry.id for entry in revoked]}
     output.report("Revoked", result, as_json=as_json)
@@ -134,7 +146,13 @@ def revoke(which: Which, as_json: AsJson = False) -> None:
 def rotate(
     which: Which,
     overlap_hours: Annotated[
-        float, typer.Option(min=0, max=87_600, help="How long the old key stays valid.")
+        float,
+        typer.Option(
+            min=0,
+            max=87_600,
+            help="How long the old key stays valid.",
+            callback=require_finite,
+        ),
     ] = 24,
     out: Out = None,
     as_json: AsJson = False,
@@ -146,6 +164,8 @@ def rotate(
 
     Example: `bc-pipeline keys rotate hospital-a --overlap-hours 48`
     """
+    from bc_pipeline.auth import api_keys
+
     settings = load_settings()
     overlap = timedelta(hours=overlap_hours)
     with _reserve(out) as file:
@@ -154,24 +174,30 @@ def rotate(
         old = next(replaced for replaced in known if replaced.rotated_to == entry.id)
         if out is None and old.sha256 == _digest_in_file(settings):
             file = out = settings.api_key
-        _deliver(raw, entry, file, out, as_json=as_json, old=old)
+        _write_key(raw, file)
+    _deliver(raw, entry, out, as_json=as_json, old=old)
+
+
+def _write_key(raw: str, file: Path | None) -> None:
+    from bc_pipeline.artifacts.files import write_atomic
+
+    if file is not None:
+        write_atomic(file, raw.encode() + b"\n", mode=_PRIVATE)
 
 
 def _deliver(
     raw: str,
     entry: api_keys.KeyEntry,
-    file: Path | None,
     named: Path | None,
     *,
     as_json: bool,
     old: api_keys.KeyEntry | None = None,
 ) -> None:
-    """Show the key or write it to a file; it cannot be shown again later."""
+    """Show the key, or the file that it was written to; it cannot be shown again later."""
     result = _describe(entry)
     if old is not None:
         result |= {"replaces": old.id, "replaced_ends": old.expires_at}
-    if file is not None:
-        write_atomic(file, raw.encode() + b"\n", mode=_PRIVATE)
+    if named is not None:
         output.report("Key", result | {"file": str(named)}, as_json=as_json)
     elif as_json:
         output.show_json(result | {"key": raw})
@@ -183,7 +209,7 @@ def _deliver(
             f"Key {entry.id} of {entry.name}, for {', '.join(entry.scopes)}; "
             f"expires: {ends}{replaced}. It cannot be shown again:"
         )
-        typer.echo(raw)
+        output.show_text(raw)
 
 
 def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
@@ -201,6 +227,8 @@ def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
 
 
 def _digest_in_file(settings: Settings) -> str:
+    from bc_pipeline.artifacts.files import sha256_bytes
+
     try:
         raw = settings.api_key.read_bytes().strip()
     except OSError:

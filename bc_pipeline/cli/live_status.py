@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from rich.console import Console, Group
-from rich.live import Live
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from bc_pipeline.cli import output
-from bc_pipeline.settings import Settings
+
+if TYPE_CHECKING:
+    from rich.text import Text
+
+    from bc_pipeline.settings import Settings
 
 _MARKS = {
     "success": ("green", "✔"),
@@ -33,7 +34,11 @@ def live_status() -> Iterator[Callable[[str, dict[str, str]], None]]:
 
     On a terminal the lines are redrawn; elsewhere one line is printed for each change.
     """
-    console = Console(stderr=True)
+    from rich.console import Group
+    from rich.live import Live
+    from rich.text import Text
+
+    console = output.console(stderr=True)
     printed: set[tuple[str, str]] = set()
 
     def redraw(title: str, states: dict[str, str]) -> None:
@@ -45,7 +50,7 @@ def live_status() -> Iterator[Callable[[str, dict[str, str]], None]]:
                 printed.add((name, state))
                 output.say(f"{name}: {state}")
 
-    if console.is_terminal:
+    if sys.stderr.isatty():
         with Live(console=console, refresh_per_second=8) as live:
             yield redraw
     else:
@@ -53,6 +58,8 @@ def live_status() -> Iterator[Callable[[str, dict[str, str]], None]]:
 
 
 def _line(name: str, state: str) -> Text:
+    from rich.text import Text
+
     style, mark = _MARKS.get(state, ("dim", "·"))
     return Text(f"  {mark} {name}  {state}", style)
 

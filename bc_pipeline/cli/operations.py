@@ -6,17 +6,17 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.table import Table
 
 from bc_pipeline import steps
-from bc_pipeline.artifacts.evaluated_rows import ROWS_TITLES
 from bc_pipeline.cli import audit, key_rotation, keys, output
-from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.caller import actor, load_settings
+from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.clock import checked_time, parse_time
-from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.errors import counted
 
 if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
     from bc_pipeline.stack.backfill import BackfilledRun
 
 
@@ -53,7 +53,7 @@ def backfill(
             data_since=parse_time(arrived) if arrived else None,
             rerun=rerun,
             progress=lambda done, total: update(
-                f"{done} of {total} weeks", done / total if total else None
+                f"{done} of {counted(total, 'week')}", done / total if total else None
             ),
             notify=output.say,
         )
@@ -73,7 +73,7 @@ def backfill(
         raise typer.Exit(output.UNHEALTHY)
 
 
-def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any]]) -> Table:
+def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any]]) -> output.Table:
     rows = []
     for run in runs:
         run_verdict = verdicts.get(run.version or "", {})
@@ -92,7 +92,11 @@ def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any
 
 def rollback(
     version: Annotated[
-        str, typer.Argument(help="An earlier champion. Default: the previous one.")
+        str,
+        typer.Argument(
+            help="An earlier champion, in full or in short. Default: the previous one.",
+            autocompletion=complete_version,
+        ),
     ] = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
@@ -103,6 +107,7 @@ def rollback(
     """
     with output.progress("rolling back and mirroring in MLflow", quiet=as_json):
         settings = load_settings()
+        version = version and steps.resolve_version(settings, problem, version)
         result = steps.rollback(settings, problem, version or None, actor=actor())
         mirrored = steps.mirror(settings, problem)
     output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
@@ -124,18 +129,29 @@ def registry(
     if repair:
         _repair(settings, problem)
     result = steps.registry(settings, problem)
-    pointers = result["registry"]
-    keys = ("version", "model", "f1", "as_of", "promoted_at")
-    aliases = output.table(
-        f"Registry of {problem}, generation {pointers['generation']}",
-        ("alias", "version", "model", "F1", "as of", "promoted at"),
-        [
-            [alias, *((pointers[alias] or {}).get(key) for key in keys)]
-            for alias in ("production", "staging", "previous")
-        ],
+    output.show(result, *_registry_tables(settings, problem, result), as_json=as_json)
+
+
+def _registry_tables(
+    settings: Settings, problem: str, result: dict[str, Any]
+) -> tuple[output.Table, output.Table]:
+    pointers, short = result["registry"], steps.short_names(settings, problem)
+    aliases = {name: pointers[name] or {} for name in ("production", "staging", "previous")}
+    keys = ("model", "f1", "as_of", "promoted_at")
+    rows = [
+        [alias, short.get(entry.get("version", "")), *(entry.get(key) for key in keys)]
+        for alias, entry in aliases.items()
+    ]
+    named = {entry.get("version"): alias for alias, entry in aliases.items()}
+    versions = [[short[name], name, named.get(name)] for name in result["versions"]]
+    return (
+        output.table(
+            f"Registry of {problem}, generation {pointers['generation']}",
+            ("alias", "version", "model", "F1", "as of", "promoted at"),
+            rows,
+        ),
+        output.table("Versions", ("short", "version", "alias"), versions),
     )
-    versions = output.table("Versions", ("version",), [[name] for name in result["versions"]])
-    output.show(result, aliases, versions, as_json=as_json)
 
 
 def _repair(settings: Settings, problem: str) -> None:
@@ -161,7 +177,13 @@ def _format_dag(dag: dict[str, Any] | None) -> str | None:
 
 
 def verdict(
-    version: Annotated[str, typer.Argument(help="A version; default: the champion.")] = "",
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="A version, in full or in short; default: the champion.",
+            autocompletion=complete_version,
+        ),
+    ] = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
 ) -> None:
@@ -169,7 +191,9 @@ def verdict(
 
     Example: `bc-pipeline verdict`
     """
-    result = steps.verdict(load_settings(), problem, version or None)
+    settings = load_settings()
+    version = version and steps.resolve_version(settings, problem, version)
+    result = steps.verdict(settings, problem, version or None)
     names = (
         "version",
         "model",
@@ -182,20 +206,23 @@ def verdict(
         "code_version",
         "reasons",
     )
-    fields = output.fields(
-        "Verdict", {name: result[name] for name in names} | {"dag": _format_dag(result["dag"])}
-    )
+    shown = {name: result[name] for name in names} | {"dag": _format_dag(result["dag"])}
+    blocking = [check for check in result["checks"] if check["blocking"]]
+    failed = {check["name"] for check in blocking if not check["passed"]}
+    if failed == {"recipe_gain"}:
+        shown["passed"] = "no, a tie: the champion stays"
+    fields = output.fields("Verdict", shown)
     figures = _figures_table(result["evaluation"])
     checks = output.table(
         "Checks",
-        ("passed", "rule", "champion", "challenger", "bound"),
+        ("passed", "champion", "challenger", "bound", "rule"),
         [
             [
                 c["passed"] if c["blocking"] else f"{output.cell_text(c['passed'])} (advisory)",
-                f"{c['rule']} ({c['note']})" if c["note"] else c["rule"],
                 c["champion"],
                 c["challenger"],
                 c["bound"],
+                f"{c['rule']} ({c['note']})" if c["note"] else c["rule"],
             ]
             for c in result["checks"]
         ],
@@ -203,8 +230,10 @@ def verdict(
     output.show(result, fields, figures, checks, as_json=as_json)
 
 
-def _figures_table(parts: list[dict[str, Any]]) -> Table:
+def _figures_table(parts: list[dict[str, Any]]) -> output.Table:
     """Metrics by the rows they come from; net benefit beside that of calling all rows, or none."""
+    from bc_pipeline.artifacts.evaluated_rows import ROWS_TITLES
+
     names = dict.fromkeys(name for part in parts for name in part["metrics"])
     lines = [[name, *(part["metrics"].get(name) for part in parts)] for name in names]
     if parts:

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import math
 from typing import Annotated
 
 import typer
 
-# Key of the value in the context of a command, so that errors are shown as JSON too.
-AS_JSON = "bc_pipeline.as_json"
+from bc_pipeline.cli import completion
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer in JSON, for machines.")]
 
 
-def _keep(context: typer.Context, value: bool) -> bool:
-    context.meta[AS_JSON] = value
+def require_finite(value: float) -> float:
+    """Refuse ``nan`` and ``inf``, which a range lets pass."""
+    if not math.isfinite(value):
+        raise typer.BadParameter("It must be a finite number.")
     return value
 
 
-AsJson = Annotated[
-    bool, typer.Option("--json", callback=_keep, help="Answer in JSON, for machines.")
-]
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
-ProblemName = Annotated[str, typer.Option("--problem", "-p", help="The prediction problem.")]
+ProblemName = Annotated[
+    str,
+    typer.Option(
+        "--problem",
+        "-p",
+        help="The prediction problem.",
+        autocompletion=completion.complete_problem,
+    ),
+]
 AsOf = Annotated[
     str,
     typer.Option(

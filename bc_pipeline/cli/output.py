@@ -1,99 +1,166 @@
-"""Output of commands: tables for people, JSON for machines, and exit codes."""
+"""Output of commands: tables and messages for people, JSON for machines."""
 
 from __future__ import annotations
 
-import errno
+import fcntl
+import io
 import json
+import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape as escape_markup
-from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
-from bc_pipeline import errors
+from bc_pipeline.cli.tables import Table, cell_text, fields, plain_lines, render, table
 
-# The first class in this order that an error belongs to gives the exit code.
-EXIT_CODES: tuple[tuple[type[errors.PipelineError], int, str], ...] = (
-    (errors.ConfigError, 3, "a setting, an argument or the machine does not fit"),
-    (errors.DataError, 4, "the data cannot be used"),
-    (errors.ModelError, 5, "the model cannot be used"),
-    (errors.StoreError, 6, "the volume lacks it or does not allow it"),
-    (errors.StackError, 7, "a process of the stack does not work"),
-    (errors.TransientError, 8, "a service is unavailable or a lock is held: try again"),
-    (errors.PipelineError, 9, "another error of the pipeline"),
-)
-_FULL_OR_READ_ONLY = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES})
-_UNUSABLE_PATH = frozenset(
-    {errno.ENAMETOOLONG, errno.ELOOP, errno.ENOTDIR, errno.EISDIR, errno.ENXIO, errno.EILSEQ}
-)
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["Table", "cell_text", "fields", "table"]
+
 REJECTED = 10
 UNHEALTHY = 11
 # Without a progress bar, a line is printed at most this often.
 _LINE_SECONDS = 2.0
-
-# Width where the output is not a terminal; names are not cut at it.
-_PLAIN_WIDTH = 200
-_out = Console(width=None if sys.stdout.isatty() else _PLAIN_WIDTH)
-_err = Console(stderr=True, soft_wrap=True)
+_SHOWN = 200
 
 
-def exit_code(error: errors.PipelineError) -> int:
-    return next(code for kind, code, _ in EXIT_CODES if isinstance(error, kind))
+class OutputFailed(Exception):
+    """Standard output cannot be written."""
 
 
-def escape(text: str) -> str:
-    """Text that the console prints as it is: names of files may have what cannot be encoded."""
-    return escape_markup(text.encode("utf-8", "backslashreplace").decode())
+class ReaderGone(Exception):
+    """Standard output or error is a pipe that nobody reads any more."""
+
+
+class Declined(Exception):
+    """A question was not answered with yes."""
+
+
+def console(*, stderr: bool = False) -> Console:
+    """A console that has colours on a terminal, or by FORCE_COLOR, and not with NO_COLOR."""
+    from rich.console import Console
+
+    class Piped(Console):
+        def on_broken_pipe(self) -> NoReturn:
+            raise ReaderGone
+
+    plain = bool(os.environ.get("NO_COLOR"))
+    return Piped(stderr=stderr, soft_wrap=stderr, color_system=None if plain else "auto")
+
+
+def printable(text: str) -> str:
+    """Text in one encoding: names of files may have what cannot be encoded."""
+    return text.encode("utf-8", "backslashreplace").decode()
+
+
+def shorten(text: str) -> str:
+    """The text, without its middle where a message would have nothing else."""
+    if len(text) <= _SHOWN:
+        return text
+    return f"{text[: _SHOWN // 2]}...{text[-_SHOWN // 2 :]}"
 
 
 def say(text: str) -> None:
     """Print a message on standard error; standard output may be JSON."""
-    _err.print(escape(text), highlight=False)
+    _write(printable(text), stderr=True)
+
+
+def say_error(code: str, text: str) -> None:
+    """Print an error as one line."""
+    from rich.text import Text
+
+    line = Text(printable(" ".join(text.split())))
+    try:
+        console(stderr=True).print(Text(f"{code}: ", "bold red") + line, soft_wrap=True)
+    except (OSError, ReaderGone):
+        return
 
 
 def show_json(value: Any, *, to_stderr: bool = False) -> None:
-    typer.echo(json.dumps(value, indent=2, allow_nan=False, default=str), err=to_stderr)
+    _write(json.dumps(value, indent=2, allow_nan=False, default=str), stderr=to_stderr)
 
 
 def show_line(value: Any) -> None:
     """Show a result as one line of JSON."""
-    typer.echo(json.dumps(value, allow_nan=False))
+    _write(json.dumps(value, allow_nan=False))
 
 
-def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> Table:
-    """A table with a header; long cells are folded."""
-    made = Table(title=title, title_justify="left", title_style="bold")
-    for column in columns:
-        made.add_column(column, overflow="fold")
-    for row in rows:
-        made.add_row(*(escape(cell_text(cell)) for cell in row))
-    return made
+def show_text(text: str) -> None:
+    """Show a result that is text, such as a key, alone on standard output."""
+    _write(text)
 
 
-def fields(title: str, values: Mapping[str, Any]) -> Table:
-    """A two-column table of names and values."""
-    made = Table(title=title, title_justify="left", title_style="bold", show_header=False)
-    for name, value in values.items():
-        made.add_row(name, escape(cell_text(value)))
-    return made
+def _write(text: str, *, stderr: bool = False) -> None:
+    try:
+        typer.echo(text, err=stderr)
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        if not stderr:
+            raise OutputFailed(f"Standard output cannot be written: {error.strerror}.") from None
 
 
-def cell_text(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    if isinstance(value, list | tuple):
-        return "\n".join(cell_text(item) for item in value) or "-"
-    return str(value)
+def flush() -> None:
+    """Write what is buffered, so that a full disk is found before the command ends.
+
+    Raises
+    ------
+    OutputFailed, ReaderGone
+    """
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise OutputFailed(f"Standard output cannot be written: {error.strerror}.") from None
+
+
+def require_open() -> None:
+    """Refuse to start where the caller closed standard output: the result would be lost.
+
+    Raises
+    ------
+    OutputFailed
+    """
+    try:
+        flags = fcntl.fcntl(sys.stdout.fileno(), fcntl.F_GETFL)
+    except (OSError, ValueError):
+        return
+    if flags & os.O_ACCMODE == os.O_RDONLY:
+        raise OutputFailed("Standard output is closed.")
+
+
+def silence() -> None:
+    """Let what is buffered for a closed or full output go nowhere when the process ends."""
+    for stream in (sys.stdout, sys.stderr):
+        try:
+            stream.flush()
+        except OSError:
+            target = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(target, stream.fileno())
+            os.close(target)
+        except (ValueError, io.UnsupportedOperation):
+            continue
+
+
+def confirm(question: str) -> None:
+    """Ask on standard error, and return if the answer is yes.
+
+    Raises
+    ------
+    Declined
+        Also where nobody can answer.
+    """
+    try:
+        if not typer.confirm(question, err=True):
+            raise Declined
+    except typer.Abort:
+        typer.echo(err=True)
+        raise Declined from None
 
 
 def show(result: Any, *tables: Table, as_json: bool, to_stderr: bool = False) -> None:
@@ -106,8 +173,19 @@ def show(result: Any, *tables: Table, as_json: bool, to_stderr: bool = False) ->
     """
     if as_json:
         show_json(result, to_stderr=to_stderr)
-    else:
-        (_err if to_stderr else _out).print(*tables)
+        return
+    stream = sys.stderr if to_stderr else sys.stdout
+    out = console(stderr=to_stderr)
+    for each in tables:
+        if stream.isatty() or out.is_terminal:
+            try:
+                out.print(render(each, out.width), soft_wrap=False)
+            except OSError as error:
+                raise OutputFailed(
+                    f"Standard output cannot be written: {error.strerror}."
+                ) from None
+        else:
+            _write(printable("\n".join(plain_lines(each))), stderr=to_stderr)
 
 
 def report(
@@ -126,18 +204,22 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
     callable
         ``update(text, share)``; the share of the work that is done is None where it is unknown.
     """
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+    # A terminal, whatever FORCE_COLOR says: a bar is drawn again and again.
+    terminal = sys.stderr.isatty()
     bar = Progress(
         SpinnerColumn(),
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TimeElapsedColumn(),
-        console=_err,
+        console=console(stderr=True),
         transient=True,
-        disable=quiet or not _err.is_terminal,
+        disable=quiet or not terminal,
     )
-    lines = not quiet and not _err.is_terminal
+    lines = not quiet and not terminal
     with bar:
-        task = bar.add_task(escape(text), total=None)
+        task = bar.add_task(printable(text), total=None)
 
         printed_at, printed = time.monotonic(), text
 
@@ -148,33 +230,8 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
                 say(description)
                 printed_at, printed = time.monotonic(), description
             total = None if share is None else 1.0
-            bar.update(task, description=escape(description), total=total, completed=share or 0)
+            bar.update(task, description=printable(description), total=total, completed=share or 0)
 
         if lines:
             say(text)
         yield update
-
-
-def report_error(error: errors.PipelineError | OSError, *, as_json: bool) -> int:
-    """Show an error with its remedy, and return its exit code.
-
-    Raises
-    ------
-    OSError
-        Where it is not about a volume that is full or cannot be written, or about a path.
-    """
-    if isinstance(error, OSError):
-        if error.errno in _FULL_OR_READ_ONLY:
-            remedy = "Free space, or point BC_HOME at a folder you can write."
-        elif error.errno in _UNUSABLE_PATH:
-            remedy = "Name another file or folder."
-        else:
-            raise error
-        code, text = "volume", f"{error}. {remedy}"
-        error = errors.ConfigError("")
-    else:
-        code, text = error.code, str(error)
-        if as_json:
-            show_json({"error": error.to_dict()})
-    _err.print(f"[bold red]{escape(code)}[/]: {escape(text)}", highlight=False)
-    return exit_code(error)

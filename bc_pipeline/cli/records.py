@@ -5,23 +5,19 @@ from __future__ import annotations
 from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import msgspec
 import typer
 
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.options import AsJson, Force, ProblemName
 from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.clock import checked_time, format_time, now
-from bc_pipeline.errors import RecordsAway
-from bc_pipeline.prediction_log.status import (
-    RECENT_DAYS,
-    OutcomeCounts,
-    RecentOutcomes,
-    read_status,
-)
-from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.errors import RecordsAway, counted
+
+if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
 
 records_app = typer.Typer(help="Answered predictions and their outcomes.")
 
@@ -32,6 +28,8 @@ def records_status(as_json: AsJson = False) -> None:
 
     Exit code 11 unless both do. Example: `bc-pipeline records status`
     """
+    from bc_pipeline.prediction_log.status import RECENT_DAYS, OutcomeCounts, RecentOutcomes
+
     result = _status(load_settings())
     fields = {name: value for name, value in result.items() if not name.endswith("outcomes")}
     tables = [
@@ -51,8 +49,11 @@ def records_status(as_json: AsJson = False) -> None:
 
 
 def _status(settings: Settings) -> dict[str, Any]:
+    import msgspec
+
     from bc_pipeline.prediction_log import segments
     from bc_pipeline.prediction_log.database import open_database
+    from bc_pipeline.prediction_log.status import read_status
 
     drainer_status = read_status(settings.records)
     lock = settings.records / segments.DRAIN_LOCK
@@ -101,6 +102,8 @@ def records_export(
     Examples: `bc-pipeline records export october.csv --from 2026-10-01 --to 2026-10-31`,
     `bc-pipeline records export all.parquet --with-outcomes`
     """
+    import msgspec
+
     from bc_pipeline.prediction_log.export import export_predictions
     from bc_pipeline.problems import get_problem
 
@@ -180,12 +183,11 @@ def records_purge(
         if not yes:
             count = count_before(database, moment.timestamp())
             files = len(quarantined_before(settings.records, moment.timestamp()))
-            typer.confirm(
-                f"Remove {count} predictions from before {format_time(moment)}, with their "
-                f"outcomes, and {files} quarantined files?",
-                abort=True,
-                err=True,
-            )
+            if count or files:
+                output.confirm(
+                    f"Remove {counted(count, 'prediction')} from before {format_time(moment)}, "
+                    f"with outcomes, and {counted(files, 'quarantined file')}?"
+                )
         removed = purge(database, moment.timestamp())
         files = len(purge_quarantine(settings.records, moment.timestamp()))
     result = {"before": format_time(moment), "removed": removed, "set_aside_removed": files}

@@ -9,10 +9,10 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import new_run
+from bc_pipeline.cli.caller import load_settings, new_run
 from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
 from bc_pipeline.cli.output_file import keep, output_file
-from bc_pipeline.settings import load_settings
+from bc_pipeline.errors import counted
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
 
@@ -36,6 +36,7 @@ def score(
     from bc_pipeline.scoring.table_scoring import rejected_file_of
 
     settings = load_settings()
+    steps.require_ready(settings, problem, champion=True)
     with output_file(
         target, force=force, ask=not as_json, side=rejected_file_of, source=source
     ) as out:
@@ -48,12 +49,26 @@ def score(
                 problem,
                 regular,
                 out.path,
-                lambda rows, done, size: update(f"{rows} rows", done / size if size else None),
+                lambda rows, done, size: update(
+                    f"{counted(rows, 'row')}", done / size if size else None
+                ),
             )
         if out.copied and result["rejected_file"]:
             result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
             output.say(f"The rejected rows are in {result['rejected_file']}.")
-    output.report("Scores", result, as_json=as_json, to_stderr=out.is_standard_output)
+    shown = {name: value for name, value in result.items() if name != "validations"} | {
+        "validated": f"{counted(result['scored'], 'row')}, passed",
+        "report": [
+            steps.validation_report(settings, problem, validation)
+            for validation in result["validations"]
+        ],
+    }
+    output.show(
+        result,
+        output.fields("Scores", shown),
+        as_json=as_json,
+        to_stderr=out.is_standard_output,
+    )
 
 
 def batch_score(
@@ -71,6 +86,8 @@ def batch_score(
 
     Example: `bc-pipeline batch-score 's3://bucket/patients/*.parquet' --engine spark`
     """
+    settings, run = load_settings(), new_run(problem, as_of)
+    steps.require_ready(settings, problem, champion=True)
     with output.progress(f"scoring {source or 'the worklist'}", quiet=as_json):
-        result = steps.batch_score(load_settings(), new_run(problem, as_of), source or None, engine)
+        result = steps.batch_score(settings, run, source or None, engine)
     output.report("Scores", result, as_json=as_json)

@@ -9,18 +9,20 @@ from collections import deque
 from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.table import Table
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.live_status import live_status, show_first_cycle
 from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import now
 from bc_pipeline.errors import NotStored
-from bc_pipeline.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
 
 READY_SECONDS = 180.0
 
@@ -58,7 +60,7 @@ def up(as_json: AsJson = False) -> None:
         output.say("Decision support for research. Not a medical device.")
 
 
-def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[Table, Table]:
+def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[output.Table, output.Table]:
     from bc_pipeline.stack.first_cycle import last_week
 
     champion, prediction = report["champion"], report["prediction"]
@@ -149,7 +151,11 @@ def status(as_json: AsJson = False) -> None:
         output.say(champion["fault"])
         raise typer.Exit(output.UNHEALTHY)
     if not report["ready"]:
-        output.say("Not everything works. Run 'make up' to start or repair it.")
+        output.say(
+            "Not everything works. Run 'make up' to start or repair it."
+            if report["running"]
+            else "The stack is stopped. Start it with `make up` or `bc-pipeline up`."
+        )
         raise typer.Exit(output.UNHEALTHY)
 
 
@@ -164,9 +170,10 @@ def logs(
     Examples: `bc-pipeline logs service -n 50`, `bc-pipeline logs --follow`
     """
     folder = load_settings().home / "logs"
-    paths = sorted(folder.glob(f"{name or '*'}.log"))
+    logs = {path.stem: path for path in sorted(folder.glob("*.log"))}
+    paths = [path for stem, path in logs.items() if name in ("", stem)]
     if not paths:
-        known = ", ".join(sorted(path.stem for path in folder.glob("*.log"))) or "none"
+        known = ", ".join(logs) or "none"
         raise NotStored(f"There is no log {name!r} in {folder}; there is: {known}.")
     if as_json:
         output.show_json({path.stem: last_lines(path, lines) for path in paths})

@@ -3,23 +3,38 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output, scores
-from bc_pipeline.cli.caller import actor, new_run
+from bc_pipeline.cli.caller import actor, load_settings, new_run
+from bc_pipeline.cli.completion import complete_dataset, complete_version
 from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
 from bc_pipeline.clock import checked_time
-from bc_pipeline.settings import Settings, load_settings
-from bc_pipeline.steps import Run
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
 
-Version = Annotated[str, typer.Argument(help="A model version, as `evaluate` names it.")]
+if TYPE_CHECKING:
+    from bc_pipeline.settings import Settings
+    from bc_pipeline.steps import Run
+
+Version = Annotated[
+    str,
+    typer.Argument(
+        help="A model version, as `evaluate` names it, in full or in short.",
+        autocompletion=complete_version,
+    ),
+]
 DatasetName = Annotated[
-    str, typer.Option("--dataset", "-d", help="A dataset, as `snapshot` names it.")
+    str,
+    typer.Option(
+        "--dataset",
+        "-d",
+        help="A dataset, as `snapshot` names it.",
+        autocompletion=complete_dataset,
+    ),
 ]
 
 
@@ -47,6 +62,7 @@ def ingest(
     settings = load_settings()
     moment = checked_time(arrived_at, "--arrived-at") if arrived_at else None
     name = printable_name(file.name)
+    steps.require_ready(settings, problem, first=True)
     with output.progress(f"reading {name}", quiet=as_json), input_file(file) as regular:
         result = steps.ingest_one(settings, problem, regular, moment, label_codes or None)
     defects = result.pop("problems")
@@ -64,9 +80,10 @@ def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
 
     Example: `bc-pipeline validate --as-of 2026-06-01`
     """
-    settings = load_settings()
+    settings, run = load_settings(), new_run(problem, as_of)
+    steps.require_ready(settings, problem)
     with output.progress("validating", quiet=as_json):
-        result = steps.validate(settings, new_run(problem, as_of))
+        result = steps.validate(settings, run)
     result |= {"passed": True, "report": str(settings.home / result["report"])}
     output.report("Validation", result, as_json=as_json)
 
@@ -76,8 +93,10 @@ def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
 
     Example: `bc-pipeline snapshot --as-of 2026-06-01 --json`
     """
+    settings, run = load_settings(), new_run(problem, as_of)
+    steps.require_ready(settings, problem)
     with output.progress("collecting rows", quiet=as_json):
-        result = steps.snapshot(load_settings(), new_run(problem, as_of), validation="")
+        result = steps.snapshot(settings, run, validation="")
     del result["validation"], result["batches"]
     output.report("Dataset", result, as_json=as_json)
 
@@ -94,7 +113,9 @@ def train(
 
     Example: `bc-pipeline train --dataset 3f2a9c1b7d5e8a40 --candidate logistic`
     """
-    results = _train(load_settings(), new_run(problem), dataset, candidate, quiet=as_json)
+    settings = load_settings()
+    steps.require_ready(settings, problem, dataset=dataset)
+    results = _train(settings, new_run(problem), dataset, candidate, quiet=as_json)
     rows = [list(result.values()) for result in results]
     table = output.table("Cross-validation on the train rows", tuple(results[0]), rows)
     output.show(results, table, as_json=as_json)
@@ -127,6 +148,7 @@ def evaluate(
     Example: `bc-pipeline evaluate --dataset 3f2a9c1b7d5e8a40 --as-of 2026-06-01`
     """
     settings, run = load_settings(), new_run(problem, as_of)
+    steps.require_ready(settings, problem, dataset=dataset)
     with output.progress("evaluating", quiet=as_json):
         validation = steps.validate(settings, run)["validation"]
         selected, evaluated = _evaluate(settings, run, dataset, validation)
@@ -157,8 +179,11 @@ def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = Fa
 
     Example: `bc-pipeline decide 20260601T000000Z-logistic-3f2a9c1b7d`
     """
+    settings = load_settings()
+    version = steps.resolve_version(settings, problem, version)
+    steps.require_ready(settings, problem)
     with output.progress("smoke test and gate", quiet=as_json):
-        result = steps.decide(load_settings(), new_run(problem), version)
+        result = steps.decide(settings, new_run(problem), version)
     output.report("Verdict", result, as_json=as_json)
 
 
@@ -172,9 +197,9 @@ def promote(
 
     Example: `bc-pipeline promote 20260601T000000Z-logistic-3f2a9c1b7d`
     """
-    result = steps.promote(
-        load_settings(), new_run(problem), version, approved_by or None, actor=actor()
-    )
+    settings = load_settings()
+    version = steps.resolve_version(settings, problem, version)
+    result = steps.promote(settings, new_run(problem), version, approved_by or None, actor=actor())
     output.report("Promotion", result, as_json=as_json)
 
 
@@ -190,10 +215,11 @@ def run(
 
     Examples: `bc-pipeline run`, `bc-pipeline run --demo --as-of 2026-06-01 --json`
     """
-    settings = load_settings()
+    settings, this = load_settings(), new_run(problem, as_of)
+    steps.require_ready(settings, problem, first=True)
     if demo:
         steps.land_demo(settings, problem)
-    result = _run_all(settings, new_run(problem, as_of), quiet=as_json)
+    result = _run_all(settings, this, quiet=as_json)
     judged = [list(each.values()) for each in result["challengers"]]
     shown = {name: value for name, value in result.items() if name != "challengers"}
     output.show(
@@ -244,7 +270,11 @@ def _run_all(settings: Settings, run: Run, *, quiet: bool) -> dict[str, Any]:
 
 def verify_repro(
     version: Annotated[
-        str, typer.Argument(help="A published version; default: the champion.")
+        str,
+        typer.Argument(
+            help="A published version, in full or in short; default: the champion.",
+            autocompletion=complete_version,
+        ),
     ] = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
@@ -254,7 +284,9 @@ def verify_repro(
     Example: `bc-pipeline verify-repro`
     """
     with output.progress("fitting again", quiet=as_json):
-        result = steps.verify_repro(load_settings(), problem, version or None)
+        settings = load_settings()
+        version = version and steps.resolve_version(settings, problem, version)
+        result = steps.verify_repro(settings, problem, version or None)
     output.report("Reproduction", result, as_json=as_json)
 
 

@@ -21,7 +21,7 @@ from bc_pipeline.data.batch_history import (
 )
 from bc_pipeline.data.batches import BatchDocument, find_batch, list_batches, read_batch
 from bc_pipeline.data.conflicts import AcceptedRows
-from bc_pipeline.errors import BatchConflict, ConfigError, NotStored
+from bc_pipeline.errors import BatchConflict, ConfigError, NotStored, counted
 from bc_pipeline.problems.base import Problem
 
 _REASON_CHARACTERS = 1000
@@ -112,7 +112,7 @@ def checked_reason(reason: str) -> str:
     reason = " ".join(reason.split())
     if not reason or len(reason) > _REASON_CHARACTERS or not reason.isprintable():
         raise ConfigError(
-            "The audit log needs a reason.",
+            "--reason is missing, too long or not printable; the audit log needs one.",
             f"Say why in 1 to {_REASON_CHARACTERS} printable characters, without data of patients.",
             setting="--reason",
         )
@@ -131,7 +131,7 @@ def _require_no_conflicts(problem: Problem, store: Store, document: BatchDocumen
         if count:
             conflicts.append((other.batch, count))
     if conflicts:
-        listed = ", ".join(f"{count} rows of {other}" for other, count in conflicts)
+        listed = ", ".join(f"{counted(count, 'row')} of {other}" for other, count in conflicts)
         raise BatchConflict(
             f"Rows of batch {document.batch} contradict {listed}.",
             "Withdraw those batches first, or land the rows that are right in a file of their own.",

@@ -21,7 +21,7 @@ from bc_pipeline.data.conflicts import AcceptedRows, arrival_after_withdrawals, 
 from bc_pipeline.data.erasure_notes import erased_lines
 from bc_pipeline.data.labelled_file import FileRows
 from bc_pipeline.data.rows import LabelledRows, encode_rows
-from bc_pipeline.errors import Defect, RowsRejected, list_kinds
+from bc_pipeline.errors import Defect, RowsRejected, counted, list_kinds
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, TableWriter, defect_columns
 
@@ -126,7 +126,7 @@ def _none_accepted(
     """The error about a file of which every row has a defect."""
     kinds = list_kinds(Counter(defect.kind for _, defect in located))
     return RowsRejected(
-        f"None of the {read} rows of {source} was accepted ({kinds}).",
+        f"None of the {counted(read, 'row')} of {source} was accepted ({kinds}).",
         f"Each row's reasons are in {quarantine}.",
         read=read,
     )

@@ -18,7 +18,7 @@ from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex
 from bc_pipeline.data.rows import read_only, row_keys
 from bc_pipeline.data.snapshot import Dataset
-from bc_pipeline.errors import SplitChanged, SplitOverlap
+from bc_pipeline.errors import SplitChanged, SplitOverlap, counted
 from bc_pipeline.problems.base import NearTwinPolicy, SplitPolicy
 from bc_pipeline.sample_metadata import SampleMetadata, take_metadata
 
@@ -124,7 +124,7 @@ def check_split(
     shared = tuple(sorted(train_keys & holdout_keys | set(twins)))
     if shared:
         raise SplitOverlap(
-            f"{len(shared)} rows are both in train and in holdout.",
+            f"{counted(len(shared), 'row')} in both train and holdout.",
             "Do not train on this dataset; make a new snapshot.",
             keys=shared,
         )

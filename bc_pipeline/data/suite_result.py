@@ -16,7 +16,7 @@ from bc_pipeline.artifacts.signed_document import write_signed, write_signed_doc
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.failed_expectations import FailedExpectation, describe_failure
 from bc_pipeline.data.suites import Purpose, SuiteFile
-from bc_pipeline.errors import ExpectationsFailed
+from bc_pipeline.errors import ExpectationsFailed, counted
 
 
 class ValidationDocument(Document, frozen=True):
@@ -157,7 +157,8 @@ def require_passed(validation: ValidationDocument, suite: SuiteFile, report: Pat
     if not validation.passed:
         raise ExpectationsFailed(
             f"{len(validation.failed)} of {validation.expectations} expectations of suite "
-            f"{suite.name} failed on {validation.rows} rows: {'; '.join(validation.failed)}.",
+            f"{suite.name} failed on {counted(validation.rows, 'row')}: "
+            f"{'; '.join(validation.failed)}.",
             f"See {report}.",
             suite=suite.name,
             failed=validation.failed,

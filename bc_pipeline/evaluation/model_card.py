@@ -8,6 +8,7 @@ from bc_pipeline.artifacts.coefficients import Coefficients
 from bc_pipeline.artifacts.evidence import Evaluation, Score
 from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.manifest import DagCode, Manifest
+from bc_pipeline.errors import counted
 from bc_pipeline.evaluation.card_tables import (
     anchor_comparisons,
     bullets,
@@ -227,4 +228,4 @@ def _dag(dag: DagCode | None) -> str:
 
 
 def _rows(score: Score, positive: str) -> str:
-    return f"{len(score.keys)} rows, {sum(score.positive)} of them {positive}"
+    return f"{counted(len(score.keys), 'row')}, {sum(score.positive)} of them {positive}"

@@ -17,6 +17,7 @@ from bc_pipeline.artifacts.importance import Importance
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.artifacts.signed_bundle import CARD, FIGURES, IMPORTANCE
 from bc_pipeline.data.split import SplitSide
+from bc_pipeline.errors import counted
 from bc_pipeline.evaluation.importance import permutation_importance
 from bc_pipeline.evaluation.model_card import model_card
 from bc_pipeline.problems.base import Problem
@@ -216,7 +217,7 @@ def _calibration(evaluation: Evaluation) -> bytes:
         predicted = [entry.mean_probability for entry in bins]
         observed = [entry.observed_share for entry in bins]
         error = _value(score, "calibration_error")
-        label = f"{name}, {len(score.keys)} rows, error {error}"
+        label = f"{name}, {counted(len(score.keys), 'row')}, error {error}"
         axes.plot(predicted, observed, label=label, **style)
         sizes = [8 + 2 * entry.rows for entry in bins]
         axes.scatter(predicted, observed, s=sizes, color=style["color"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bc_pipeline.artifacts.evidence import Evaluation, Parity
 from bc_pipeline.artifacts.verdict import Check, Smoke
+from bc_pipeline.errors import counted
 from bc_pipeline.problems.base import GatePolicy
 from bc_pipeline.promotion.check import at_most, is_known, missing_note
 
@@ -58,7 +59,7 @@ def parity_flips(parity: Parity) -> Check:
 
 
 def _parity_rows(parity: Parity) -> str:
-    return f"{parity.rows} rows: train rows, jittered ones, and some on thresholds."
+    return f"{counted(parity.rows, 'row')}: train rows, jittered ones, and some on thresholds."
 
 
 def smoke_answers(smoke: Smoke) -> Check:

@@ -11,7 +11,7 @@ from bc_pipeline.data.batch_history import (
     recorded_decisions,
 )
 from bc_pipeline.data.batches import list_batches
-from bc_pipeline.errors import ArtifactCorrupt
+from bc_pipeline.errors import ArtifactCorrupt, counted
 
 
 def check_batches(store: Store) -> str:
@@ -50,6 +50,6 @@ def check_batches(store: Store) -> str:
         raise ArtifactCorrupt(
             f"{'; '.join(wrong)}.", " ".join(dict.fromkeys(remedies)), path=str(store.batches)
         )
-    return f"{len(batches)} batches, {withdrawn} of them withdrawn" + (
+    return f"{counted(len(batches), 'batch', 'batches')}, {withdrawn} of them withdrawn" + (
         f", {held} held: `bc-pipeline batch list`" if held else ""
     )

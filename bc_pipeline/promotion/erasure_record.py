@@ -6,7 +6,7 @@ from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.files import sha256_file
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.erasure_notes import ErasureNote, list_notes
-from bc_pipeline.errors import ArtifactCorrupt
+from bc_pipeline.errors import ArtifactCorrupt, counted
 
 _AGAIN = (
     "Erase them again, by the request that the erasure was made for: `bc-pipeline erase --list` "
@@ -47,7 +47,7 @@ def check_erasures(store: Store) -> str:
             wrong.append(f"{path} is not what the last erasure left")
     if wrong:
         raise ArtifactCorrupt(f"{'; '.join(wrong)}.", _AGAIN, path=str(store.erasures))
-    return f"{len(notes)} erasures, all finished"
+    return f"{counted(len(notes), 'erasure')}, all finished"
 
 
 def _last_digests(notes: list[ErasureNote]) -> dict[str, str]:

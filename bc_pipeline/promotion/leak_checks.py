@@ -14,6 +14,7 @@ from statistics import NormalDist
 from bc_pipeline.artifacts.evidence import Score, Separation, Separations
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import area_variance
+from bc_pipeline.errors import counted
 from bc_pipeline.problems.base import LeakPolicy
 from bc_pipeline.promotion.check import at_least, is_known, missing_note
 
@@ -41,7 +42,7 @@ class _Area:
 
     @property
     def where(self) -> str:
-        where = f"{self.part.rows} rows"
+        where = f"{counted(self.part.rows, 'row')}"
         if self.part.batches:
             word = "batch" if len(self.part.batches) == 1 else "batches"
             where += f" of {word} {', '.join(self.part.batches)}"
@@ -162,7 +163,7 @@ def plausible_brier(policy: LeakPolicy, score: Score) -> Check:
     if not is_known(brier):
         return Check(name, rule, False, challenger=brier, note=missing_note(brier))
     if bound <= 0.0:
-        note = f"Not judged: {rows} rows may have any Brier score by chance."
+        note = f"Not judged: {counted(rows, 'row')} may have any Brier score by chance."
         return Check(name, rule, True, challenger=brier, note=note)
     passed = at_least(brier, bound)
     note = "" if passed else "Too good to be true: look for features that were made from the label."

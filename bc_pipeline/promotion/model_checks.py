@@ -20,7 +20,7 @@ from bc_pipeline.artifacts.evidence import (
 )
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.clock import parse_time
-from bc_pipeline.errors import ConfigError
+from bc_pipeline.errors import ConfigError, counted
 from bc_pipeline.evaluation.intervals import share_lower_bound
 from bc_pipeline.problems.base import Floor, GatePolicy, Margin, Rows
 from bc_pipeline.promotion.check import at_least, at_most, is_known, missing_note
@@ -88,7 +88,7 @@ def proven(required: Floor, bound: float, evaluation: Evaluation) -> Check:
     rows, hits, trials = _CALLS[required.metric](score.confusion) if score else ("", 0, 0)
     lower = share_lower_bound(hits, trials)
     passed = at_least(lower, bound)
-    note = f"{hits} of {trials} {rows} rows." if trials else missing_note(None)
+    note = f"{hits} of {counted(trials, f'{rows} row')}." if trials else missing_note(None)
     if trials and not passed:
         more = _rows_needed(hits / trials, trials, bound)
         note += (
@@ -156,7 +156,7 @@ def _worst_part(
         f"of {minimum} malignant rows or more"
     )
     note = "".join(
-        f" Not judged: {part.name}, {part.positive_rows} malignant rows."
+        f" Not judged: {part.name}, {counted(part.positive_rows, 'malignant row')}."
         for part in parts
         if part.positive_rows < minimum
     )
@@ -171,7 +171,7 @@ def _worst_part(
         challenger=worst.sensitivity,
         bound=policy.slice_sensitivity,
         interval=worst.sensitivity_interval,
-        note=f"Worst: {worst.name}, {worst.positive_rows} malignant rows.{note}",
+        note=f"Worst: {worst.name}, {counted(worst.positive_rows, 'malignant row')}.{note}",
     )
 
 

@@ -15,7 +15,7 @@ import structlog
 from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import sha256_file, staged_file
 from bc_pipeline.artifacts.predictors import Predictor
-from bc_pipeline.errors import ConfigError, RowsRejected, list_kinds
+from bc_pipeline.errors import ConfigError, RowsRejected, counted, list_kinds
 from bc_pipeline.scoring.batch_plan import source_changed
 from bc_pipeline.scoring.repeated_ids import (
     IdCheck,
@@ -262,7 +262,7 @@ def _log_report(report: ScoreReport, seconds: float) -> None:
 def no_valid_rows(source: str, rows: int, reasons: Counter[str]) -> RowsRejected:
     """The error for a table without any row that could be scored."""
     return RowsRejected(
-        f"None of the {rows} rows of {source} can be scored ({list_kinds(reasons)}).",
+        f"None of the {counted(rows, 'row')} of {source} can be scored ({list_kinds(reasons)}).",
         "Check its columns and units.",
         read=rows,
     )

@@ -17,7 +17,7 @@ import numpy as np
 from bc_pipeline.artifacts.declared_codes import read_declared_codes, write_declared_codes
 from bc_pipeline.artifacts.files import sha256_file, write_atomic
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.errors import Defect, LabelsRefused, RowsRejected, TransientError
+from bc_pipeline.errors import Defect, LabelsRefused, RowsRejected, TransientError, counted
 from bc_pipeline.label_agreement import require_agreement
 from bc_pipeline.label_codes import format_label_codes
 from bc_pipeline.schema import Labels
@@ -115,7 +115,9 @@ def land(
         first = defects[0]
         reason = Defect(first.reason, first.line, first.feature)
         raise RowsRejected(
-            f"None of the {rows} rows is usable; {reason}.", "Nothing was landed.", read=rows
+            f"None of the {counted(rows, 'row')} is usable; {reason}.",
+            "Nothing was landed.",
+            read=rows,
         )
     evidence.require_agreement(labels, declared=codes is not None)
     digest = sha256_file(path)

@@ -79,7 +79,7 @@ def run_backfill(
         AirflowApi.log_in(settings, timeout=ANSWER_SECONDS) as airflow,
         _unpaused(airflow, dag_id, notify),
     ):
-        create(airflow, dag_id, first, last, rerun=rerun)
+        create(airflow, dag_id, first, last, rerun=rerun, notify=notify)
         runs = _wait(airflow, dag_id, first, last, progress)
         return [
             BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
@@ -185,9 +185,15 @@ def _runs(airflow: AirflowApi, dag_id: str, first: datetime, last: datetime) -> 
 
 
 def create(
-    airflow: AirflowApi, dag_id: str, first: datetime, last: datetime, *, rerun: bool
+    airflow: AirflowApi,
+    dag_id: str,
+    first: datetime,
+    last: datetime,
+    *,
+    rerun: bool,
+    notify: Callable[[str], None],
 ) -> None:
-    """Create a backfill, once the one before has ended.
+    """Create a backfill, once the one before has ended; `notify` is told that it waits for that.
 
     Raises
     ------
@@ -201,6 +207,7 @@ def create(
         "max_active_runs": 1,
         "reprocess_behavior": "completed" if rerun else "failed",
     }
+    waits = False
     for _ in poll(START_SECONDS, RETRY_SECONDS):
         try:
             airflow.create_backfill(body)
@@ -209,4 +216,7 @@ def create(
             reason = refusal.message
             if refusal.status not in _TRANSIENT:
                 break
+        if not waits:
+            waits = True
+            notify(f"Airflow takes no backfill yet ({reason.rstrip('.')}); waiting for it.")
     raise StackError(f"Airflow rejected the backfill: {reason}")

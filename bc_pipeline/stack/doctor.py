@@ -22,7 +22,7 @@ from bc_pipeline.artifacts.signed_bundle import required_key_id
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import read_format, require_store
 from bc_pipeline.artifacts.versions import list_versions, open_champion
-from bc_pipeline.errors import ConfigError, NoChampion, PipelineError
+from bc_pipeline.errors import ConfigError, NoChampion, PipelineError, counted
 from bc_pipeline.promotion import audit
 from bc_pipeline.promotion.batch_decisions import check_batches
 from bc_pipeline.promotion.erasure_record import check_erasures
@@ -214,7 +214,7 @@ def _champion(settings: Settings, store: Store) -> str:
 def _audit(store: Store) -> str:
     report = audit.verify(store)
     distrusted = f", {report.distrusted_lines} distrusted" if report.distrusted_lines else ""
-    return f"{report.lines} lines, chain and signatures hold{distrusted}"
+    return f"{counted(report.lines, 'line')}, chain and signatures hold{distrusted}"
 
 
 def _encryption(settings: Settings, store: Store) -> str:

@@ -24,7 +24,7 @@ from bc_pipeline.data.batches import BatchDocument
 from bc_pipeline.data.rows import decode_rows, rows_digest
 from bc_pipeline.data.snapshot import DatasetDocument
 from bc_pipeline.data.suite_result import ValidationDocument
-from bc_pipeline.errors import ArtifactCorrupt, ConfigError, PipelineError, StoreUnfit
+from bc_pipeline.errors import ArtifactCorrupt, ConfigError, PipelineError, StoreUnfit, counted
 from bc_pipeline.problems import get_problem
 from bc_pipeline.promotion.audit import cover_unsigned_lines
 from bc_pipeline.promotion.audit_rules import require_agreement
@@ -107,7 +107,7 @@ def sign_earlier_volume(settings: Settings) -> None:
     else:
         listed = "; ".join(f"{entry.file}: {entry.reason}" for entry in report.refused)
         raise StoreUnfit(
-            f"{len(report.refused)} files of {settings.home} were not signed: {listed}",
+            f"{settings.home}: {counted(len(report.refused), 'file')} not signed: {listed}",
             "Restore them from a backup, or move them away (a registry: `bc-pipeline registry "
             "--repair`); then run `bc-pipeline upgrade` again.",
             found=1,
@@ -137,7 +137,8 @@ def _require_never_signed(settings: Settings) -> None:
             ]
     if unsigned:
         raise StoreUnfit(
-            f"The audit log of {settings.home} is signed, and {len(unsigned)} files are not: "
+            f"The audit log of {settings.home} is signed, and "
+            f"{counted(len(unsigned), 'file')} {'is' if len(unsigned) == 1 else 'are'} not: "
             f"{', '.join(unsigned)}. Nothing was signed.",
             "Restore them from a backup, or move them away: no upgrade signs what was changed "
             "after one.",

@@ -167,11 +167,18 @@ def require_former_key(settings: Settings, key_id: str) -> None:
             setting="BC_SIGNING_KEY_FILE",
         )
     trusted = signing.load_public_keys(settings.verify_key)
-    if present not in trusted or key_id not in trusted:
+    if key_id not in trusted:
         raise ConfigError(
-            f"BC_VERIFY_KEY_FILE holds {', '.join(trusted)}; this needs {key_id}, to find what it "
-            f"signed, and {present}, which signs again what stays trusted.",
-            "Without a key's public key nothing that it signed is trusted.",
+            f"There is no trusted key {key_id}; trusted are {', '.join(trusted)}, of which "
+            f"{present} signs now.",
+            "See `bc-pipeline keys trusted`; without its public key in BC_VERIFY_KEY_FILE nothing "
+            "that a key signed is trusted, or can be signed again.",
+            setting="BC_VERIFY_KEY_FILE",
+        )
+    if present not in trusted:
+        raise ConfigError(
+            f"BC_VERIFY_KEY_FILE holds {', '.join(trusted)}, and not {present}, which signs now.",
+            "Add its public key to the file: it signs again what stays trusted.",
             setting="BC_VERIFY_KEY_FILE",
         )
 

@@ -2,38 +2,45 @@
 
 A step takes the settings, its `Run`, and ids that earlier steps returned; it returns a small
 dict of JSON values. Repeating a step with the same arguments changes nothing. Heavy libraries
-are imported inside the steps, so that importing this package is fast.
+are imported inside the steps, and the steps where they are used first, so that importing this
+package is fast: the command's completion does it at every press of a key.
 """
 
-from bc_pipeline.steps.anchor_steps import anchor, set_anchor
-from bc_pipeline.steps.batch_steps import decide_batch, first_arrival, list_batches, show_batch
-from bc_pipeline.steps.data_steps import (
-    ingest,
-    ingest_one,
-    land_demo,
-    quarantine_file,
-    snapshot,
-    validate,
-)
-from bc_pipeline.steps.erase_steps import erase, erasures
-from bc_pipeline.steps.evaluation_steps import evaluate
-from bc_pipeline.steps.gate_steps import choose, decide
-from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
-from bc_pipeline.steps.outcome_steps import land_outcomes
-from bc_pipeline.steps.release_steps import (
-    approve,
-    audit,
-    audit_tip,
-    mirror,
-    promote,
-    record,
-    registry,
-    rollback,
-    verdict,
-)
-from bc_pipeline.steps.reproduce import verify_repro
-from bc_pipeline.steps.score_steps import batch_score, newest_scores, score
-from bc_pipeline.workspace import Result, Run
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bc_pipeline.steps.anchor_steps import anchor, set_anchor
+    from bc_pipeline.steps.batch_steps import decide_batch, first_arrival, list_batches, show_batch
+    from bc_pipeline.steps.data_steps import (
+        ingest,
+        ingest_one,
+        land_demo,
+        quarantine_file,
+        snapshot,
+        validate,
+    )
+    from bc_pipeline.steps.erase_steps import erase, erasures
+    from bc_pipeline.steps.evaluation_steps import evaluate
+    from bc_pipeline.steps.gate_steps import choose, decide
+    from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
+    from bc_pipeline.steps.outcome_steps import land_outcomes
+    from bc_pipeline.steps.release_steps import (
+        approve,
+        audit,
+        audit_tip,
+        mirror,
+        promote,
+        record,
+        registry,
+        rollback,
+        verdict,
+    )
+    from bc_pipeline.steps.reproduce import verify_repro
+    from bc_pipeline.steps.requirements import require_ready, require_signing
+    from bc_pipeline.steps.score_steps import batch_score, newest_scores, score, validation_report
+    from bc_pipeline.steps.version_steps import resolve_version, short_names
+    from bc_pipeline.workspace import Result, Run
 
 __all__ = [
     "Result",
@@ -63,15 +70,96 @@ __all__ = [
     "quarantine_file",
     "record",
     "registry",
+    "require_ready",
+    "require_signing",
+    "resolve_version",
     "rollback",
     "score",
     "select",
     "set_anchor",
+    "short_names",
     "show_batch",
     "snapshot",
     "train",
     "validate",
+    "validation_report",
     "verdict",
     "verify_repro",
     "decide_batch",
 ]
+
+_PLACES = {
+    "bc_pipeline.steps.anchor_steps": (
+        "anchor",
+        "set_anchor",
+    ),
+    "bc_pipeline.steps.batch_steps": (
+        "decide_batch",
+        "first_arrival",
+        "list_batches",
+        "show_batch",
+    ),
+    "bc_pipeline.steps.data_steps": (
+        "ingest",
+        "ingest_one",
+        "land_demo",
+        "quarantine_file",
+        "snapshot",
+        "validate",
+    ),
+    "bc_pipeline.steps.erase_steps": (
+        "erase",
+        "erasures",
+    ),
+    "bc_pipeline.steps.evaluation_steps": ("evaluate",),
+    "bc_pipeline.steps.gate_steps": (
+        "choose",
+        "decide",
+    ),
+    "bc_pipeline.steps.model_steps": (
+        "candidates",
+        "challengers",
+        "export",
+        "select",
+        "train",
+    ),
+    "bc_pipeline.steps.outcome_steps": ("land_outcomes",),
+    "bc_pipeline.steps.release_steps": (
+        "approve",
+        "audit",
+        "audit_tip",
+        "mirror",
+        "promote",
+        "record",
+        "registry",
+        "rollback",
+        "verdict",
+    ),
+    "bc_pipeline.steps.reproduce": ("verify_repro",),
+    "bc_pipeline.steps.requirements": (
+        "require_ready",
+        "require_signing",
+    ),
+    "bc_pipeline.steps.score_steps": (
+        "batch_score",
+        "newest_scores",
+        "score",
+        "validation_report",
+    ),
+    "bc_pipeline.steps.version_steps": (
+        "resolve_version",
+        "short_names",
+    ),
+    "bc_pipeline.workspace": (
+        "Result",
+        "Run",
+    ),
+}
+_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    place = _PLACE_OF.get(name)
+    if place is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(place), name)

@@ -43,8 +43,10 @@ def ingest_one(
     """Turn one file into a batch; by default it arrived when it was last modified.
 
     The result's ``notes`` say where it differs from the request: a known file keeps its time, and
-    stays withdrawn where it is.
+    stays withdrawn where it is. ``metadata`` has the number of rows with a value, for each column
+    of metadata that has any.
     """
+    from bc_pipeline.data.batches import read_batch
     from bc_pipeline.data.ingest import ingest_file
     from bc_pipeline.label_codes import read_label_codes
     from bc_pipeline.steps.hold_notes import hold_notes
@@ -74,6 +76,12 @@ def ingest_one(
         "arrived_at": batch.arrived_at,
         "dialect": batch.dialect,
         "label_codes": batch.label_codes,
+        "metadata": {
+            name: sum(map(bool, cells))
+            for name, cells in read_batch(
+                workspace.problem, workspace.store, batch
+            ).metadata.items()
+        },
         "notes": [
             *batch.notices,
             *hold_notes(held),

@@ -112,11 +112,11 @@ def _ids(sample_id: str | None, reason: str) -> frozenset[str]:
         return frozenset()
     name = canonical_sample_id(sample_id)
     if not name:
-        raise ConfigError("The id is empty.", "Name the id that files have.", setting="--id")
+        raise ConfigError("--id is empty.", "Give the id that files have.", setting="--id")
     if name in reason.casefold().split():
         raise ConfigError(
-            "The reason repeats the id, and the audit log is never erased.",
-            "Name a ticket or a letter's date instead.",
+            "--reason repeats the id, and the audit log is never erased.",
+            "Give a ticket or a letter's date instead.",
             setting="--reason",
         )
     return frozenset({name})

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bc_pipeline.data.batch_history import BatchCheck, BatchFinding, BatchHistory
 from bc_pipeline.data.batches import BatchDocument
+from bc_pipeline.errors import counted
 
 _FEATURES = 4
 _DECIDE = (
@@ -15,9 +16,9 @@ _DECIDE = (
 
 def describe_check(check: BatchCheck) -> str:
     """One line: the verdict, the most certain findings of each test, the false-alarm rate."""
-    rows = f"{check.rows} new rows"
+    rows = f"{counted(check.rows, 'row')} that no earlier batch has"
     if len(check.batches) > 1:
-        rows += f" of {len(check.batches)} batches"
+        rows += f" (of {len(check.batches)} small batches, checked together)"
     if check.verdict != "held":
         return f"{check.verdict}: {rows}"
     by_test: dict[str, list[BatchFinding]] = {}
@@ -25,8 +26,9 @@ def describe_check(check: BatchCheck) -> str:
         by_test.setdefault(finding.test, []).append(finding)
     listed = "; ".join(_describe(test, findings) for test, findings in by_test.items())
     lowest = min(finding.p for finding in check.findings)
+    reference = "champion" if check.reference else "public"
     return (
-        f"held: {rows} differ from the {'champion' if check.reference else 'public'} rows: "
+        f"held: {rows} {'differs' if check.rows == 1 else 'differ'} from the {reference} rows: "
         f"{listed}. At most {check.level:.1%} of clean batches would be held, and at most "
         f"{lowest:.1g} with a finding like the first"
     )

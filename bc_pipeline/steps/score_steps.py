@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import Defect, FileRefused
 from bc_pipeline.scoring.batch_plan import choose_engine, find_inputs, plan_batch
 from bc_pipeline.scoring.scores_manifest import MANIFEST
@@ -37,6 +38,13 @@ def score(
     workspace = open_workspace(settings, problem)
     report, validations = score_one(workspace, workspace.open_champion(), source, target, progress)
     return dict(msgspec.to_builtins(report)) | {"validations": validations}
+
+
+def validation_report(settings: Settings, problem: str, validation: str) -> str:
+    """Where the results of a validation are: its page of the Data Docs, or else a file."""
+    store = Store.of(settings, problem)
+    page = store.validation_page(validation)
+    return str(page if page.exists() else store.validation_results(validation))
 
 
 def batch_score(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bc_pipeline.errors import FileRefused
 from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.csv_reader import CsvReader
@@ -56,15 +57,19 @@ def open_table(
     if not (isinstance(source, FileLocation) and is_url(source.url)) and (
         reason := irregular(path)
     ):
-        raise refusal(source.name, reason)
+        raise _not_opened(source.name, reason)
     try:
         with source.open("rb") as stream:
             is_parquet = stream.read(len(PARQUET_MAGIC)) == PARQUET_MAGIC
     except OSError as error:
-        raise refusal(source.name, f"cannot be opened: {error.strerror}") from None
+        raise _not_opened(source.name, f"cannot be opened: {error.strerror}") from None
     if not is_parquet and source.suffix.lower() == ".parquet":
         raise refusal(source.name, "is named Parquet and is not", "Send it again, or rename it.")
     finder = ColumnFinder(source.name, schema, labels, read_labels)
     if is_parquet:
         return ParquetReader(source, finder, block_bytes)
     return CsvReader(source, finder, block_bytes, part, columns)
+
+
+def _not_opened(source: str, reason: str) -> FileRefused:
+    return FileRefused(f"{source} {reason}.", "Name a file.", source=source)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import shlex
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import pytest
 import typer
 
 from bc_pipeline.cli.app import app
-from bc_pipeline.cli.output import EXIT_CODES, REJECTED, UNHEALTHY
+from bc_pipeline.cli.failures import CLOSED_PIPE, DECLINED, EXIT_CODES, INTERRUPTED, TERMINATED
+from bc_pipeline.cli.output import REJECTED, UNHEALTHY
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.settings import Settings
 
@@ -51,14 +54,58 @@ def test_no_command_is_documented_that_there_is_not() -> None:
         assert named <= known, page.name
 
 
+def documented_calls(page: Path) -> list[list[str]]:
+    """The words of each call in a page, up to a pipe or redirection, and without comments."""
+    text = page.read_text()
+    lines = re.findall(r"^.*?\bbc-pipeline (?!.*`)(.+)$", text, re.MULTILINE)
+    spans = re.findall(r"`[^`\n]*\bbc-pipeline ([^`\n]+)`", text)
+    calls = [shlex.split(call, comments=True) for call in [*lines, *spans]]
+    ends = {"|", ">", ">>", "2>", ";", "&&"}
+    return [list(takewhile(lambda word: word not in ends, call)) for call in calls]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_documented_calls_are_valid(page: Path) -> None:
+    """A command that is only named may lack its arguments."""
+    group = typer.main.get_command(app)
+    for call in documented_calls(page):
+        words, command = [word for word in call if word not in ("...", "COMMAND")], group
+        while words and words[0] in getattr(command, "commands", {}):
+            command = command.commands[words.pop(0)]
+        if words and not words[0].startswith("--install"):
+            command.make_context("bc-pipeline", words)
+
+
+def test_calls_of_the_readme_work_as_they_are() -> None:
+    calls = documented_calls(ROOT / "README.md")
+    assert len(calls) > 10
+    for call in calls:
+        placeholders = [word for word in call if re.fullmatch(r"[A-Z_]+|\.\.\.|<.*>", word)]
+        assert not placeholders, call
+        if not call[0].startswith("--"):
+            name = next(
+                name for name in COMMANDS if f"bc-pipeline {' '.join(call)} ".startswith(f"{name} ")
+            )
+            words = call[len(name.split()) - 1 :]
+            assert COMMANDS[name].make_context(name, words) is not None
+
+
 def test_settings_and_their_table_agree() -> None:
     documented = set(re.findall(r"^\| `(BC_[A-Z_]+)`", OPERATIONS, re.MULTILINE))
     assert documented == {f"BC_{name.upper()}" for name in Settings.model_fields}
 
 
 def test_exit_codes_are_documented() -> None:
-    for code in (*(code for _, code, _ in EXIT_CODES), REJECTED, UNHEALTHY):
-        assert re.search(rf"\b{code}\b", OPERATIONS)
+    for code in (
+        *(code for _, code, _ in EXIT_CODES),
+        REJECTED,
+        UNHEALTHY,
+        DECLINED,
+        INTERRUPTED,
+        CLOSED_PIPE,
+        TERMINATED,
+    ):
+        assert re.search(rf"^\| (\d+, )?{code}[ ,]", OPERATIONS, re.MULTILINE), code
 
 
 def test_every_error_has_an_exit_code_of_its_own_branch() -> None:

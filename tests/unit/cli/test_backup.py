@@ -113,4 +113,4 @@ def test_an_upgrade_is_shown_and_done(home: Path) -> None:
     later = STORE_FORMAT + 1
     (home / "store.json").write_text(json.dumps({"format": later}))
     assert answer("upgrade", code=6)["error"]["code"] == "store-unfit"
-    assert answer("registry", code=6)["error"]["found"] == later
+    assert answer("registry", code=6)["error"]["fields"]["found"] == later

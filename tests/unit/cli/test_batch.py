@@ -58,7 +58,7 @@ def test_a_batch_is_withdrawn_and_restored_with_audit_lines(landed: Path, store:
     assert lines[0].details == {"batch": batch, "reason": "labels of another clinic"}
     assert lines[0].actor.startswith("cli:")
     assert answer("audit", "verify")["lines"] == 2
-    assert check_batches(store) == "1 batches, 0 of them withdrawn"
+    assert check_batches(store) == "1 batch, 0 of them withdrawn"
     assert "labels of another clinic" in run_command("batch", "show", batch).stdout
 
 
@@ -67,7 +67,7 @@ def test_what_cannot_be_withdrawn_ends_in_one_message(landed: Path) -> None:
     assert answer("batch", "show", "0123", code=6)["error"]["code"] == "not-stored"
     assert answer("batch", "withdraw", "../x", "--reason", "a", code=6)["error"]
     error = answer("batch", "withdraw", batch, "--reason", " ", code=3)["error"]
-    assert error["setting"] == "--reason"
+    assert error["fields"]["setting"] == "--reason"
     assert not answer("batch", "restore", batch, "--reason", "a")["changed"]
 
 
@@ -93,7 +93,7 @@ def test_doctor_names_a_batch_of_a_wrong_time_and_a_lost_decision(
         check_batches(store)
     assert "lies more than a day ahead" in answer("batch", "list")[0]["state"]
     answer("batch", "withdraw", batch, "--reason", "dated 2106")
-    assert check_batches(store) == "1 batches, 1 of them withdrawn"
+    assert check_batches(store) == "1 batch, 1 of them withdrawn"
     store.batch_history(batch).unlink()
     with pytest.raises(ArtifactCorrupt, match="is not withdrawn, and the audit log says withdrawn"):
         check_batches(store)
@@ -137,7 +137,7 @@ def test_a_held_batch_is_visible_and_accepted_with_audit_lines(
     assert "At most 1.0% of clean batches would be held" in note
     assert [one["state"] for one in answer("batch", "list")] == ["held"]
     assert answer("snapshot", code=4)["error"]["code"] == "nothing-as-of"
-    assert check_batches(store).startswith("1 batches, 0 of them withdrawn, 1 held")
+    assert check_batches(store).startswith("1 batch, 0 of them withdrawn, 1 held")
 
     # Without its history it still counts nowhere, and is held again as the audit log says.
     store.batch_history(batch).unlink()
@@ -152,7 +152,7 @@ def test_a_held_batch_is_visible_and_accepted_with_audit_lines(
     assert answer("snapshot")["rows"] == 60
     assert not answer("batch", "accept", batch, "--reason", "twice")["changed"]
     assert [line.event for line in read_audit_log(store).lines] == ["batch_held", "batch_accepted"]
-    assert check_batches(store) == "1 batches, 0 of them withdrawn"
+    assert check_batches(store) == "1 batch, 0 of them withdrawn"
 
     # Nobody's decision is made anew by removing it.
     store.batch_history(batch).unlink()

@@ -167,3 +167,71 @@ def test_missing_keys_are_made(answer: Call) -> None:
     before = {path: Path(path).read_bytes() for path in paths.values()}
     assert answer("keys", "init") == paths
     assert {path: Path(path).read_bytes() for path in paths.values()} == before
+
+
+def test_ingest_names_the_columns_of_metadata_that_it_read(
+    answer: Call, tmp_path: Path, wdbc: Problem, reference: tuple[np.ndarray, np.ndarray]
+) -> None:
+    path = tmp_path / "sites.csv"
+    with path.open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow([*wdbc.schema.names, "diagnosis", "Hospital", "age_band"])
+        for index in range(20):
+            site = "north" if index % 2 else ""
+            label = "MB"[reference[1][index]]
+            writer.writerow([*reference[0][index].tolist(), label, site, ""])
+    batch = answer("ingest", str(path))
+    assert batch["metadata"] == {"site": 10}
+    assert not batch["known"]
+    again = answer("ingest", str(path))
+    assert (again["known"], again["metadata"]) == (True, {"site": 10})
+
+
+def test_a_file_that_is_not_there_is_said_once(run: Callable[..., Result]) -> None:
+    result = run("ingest", "nope.csv")
+    assert result.exit_code == 4
+    assert result.stderr.splitlines()[-1] == (
+        "file-refused: nope.csv cannot be opened: No such file or directory."
+    )
+
+
+@pytest.mark.parametrize("command", ["verdict", "verify-repro", "promote", "rollback"])
+def test_a_version_that_is_not_there_is_an_error_that_says_where_they_are(
+    run: Callable[..., Result], releases: Any, fitted: Any, command: str
+) -> None:
+    releases.publish("20261115T000000Z-logistic-3f2a9c1b7d", fitted[0])
+    releases.promote("20261115T000000Z-logistic-3f2a9c1b7d")
+    result = run(command, "nope")
+    assert result.exit_code == 6
+    assert "wdbc has no version nope. See `bc-pipeline registry`." in result.stderr
+
+
+def test_every_command_takes_the_short_names_of_the_registry(
+    run: Callable[..., Result], answer: Call, releases: Any, fitted: Any
+) -> None:
+    first, second = "20261115T000000Z-logistic-3f2a9c1b7d", "20261122T000000Z-logistic-3f2a9c1c00"
+    for name in (first, second):
+        releases.publish(name, fitted[0])
+        releases.promote(name)
+    shown = run("registry").stdout
+    assert f"3f2a9c1b  {first}" in shown
+    assert answer("registry")["versions"] == [first, second]
+    assert answer("verdict", "3f2a9c1b")["version"] == first
+    for words in (["anchor", "set", "3f2a9c1c", "--reason", "why"], ["decide", "3f2a9c1c"]):
+        assert answer(*words, code=6)["error"]["fields"]["version"] == second
+    assert answer("promote", "3f2a9c1c")["version"] == second
+    assert answer("rollback", "3f2a9c1b", code=6)["error"]["fields"]["version"] == first
+    error = answer("verdict", "3f2a9c1", code=6)["error"]
+    assert error["code"] == "version-ambiguous"
+    assert error["fields"]["candidates"] == [first, second]
+
+
+def test_a_stopped_stack_is_called_stopped(run: Callable[..., Result]) -> None:
+    result = run("status")
+    assert result.exit_code == 11
+    assert "The stack is stopped. Start it with `make up`" in result.stderr
+
+
+def test_an_erasure_names_its_options_as_they_are_typed(run: Callable[..., Result]) -> None:
+    assert "Give --id ID or --values FILE" in run("erase", "--reason", "letter").stderr
+    assert "--reason is missing" in run("erase", "--id", "1", "--dry-run").stderr

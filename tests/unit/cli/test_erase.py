@@ -125,7 +125,7 @@ def test_the_note_says_that_and_why_without_the_person(person: np.ndarray, store
     assert read_audit_log(store).lines[-1].event == "erasure"
     assert answer("erase", "--list")[0]["erasure"] == "0001"
     assert store.erasure_note("0001") in list_signed_files(store)
-    assert check_erasures(store) == "1 erasures, all finished"
+    assert check_erasures(store) == "1 erasure, all finished"
     error = answer("erase", "--id", "P3", "--reason", "P3 asked", "--yes", code=3)["error"]
     assert "repeats the id" in error["message"]
 
@@ -194,9 +194,14 @@ def test_values_are_enough(person: np.ndarray, store: Store, wdbc: Problem, tmp_
 
 
 def test_a_request_needs_one_of_id_and_values_and_a_reason(store: Store) -> None:
-    assert answer("erase", "--reason", "x", "--yes", code=3)["error"]["setting"] == "--id"
-    assert answer("erase", "--id", "P3", "--yes", code=3)["error"]["setting"] == "--reason"
-    assert answer("erase", "--id", "P3", "--reason", "x", code=3)["error"]["setting"] == "--yes"
+    assert answer("erase", "--reason", "x", "--yes", code=3)["error"]["fields"]["setting"] == "--id"
+    assert (
+        answer("erase", "--id", "P3", "--yes", code=3)["error"]["fields"]["setting"] == "--reason"
+    )
+    assert (
+        answer("erase", "--id", "P3", "--reason", "x", code=3)["error"]["fields"]["setting"]
+        == "--yes"
+    )
     assert answer(*REQUEST)["erasure"] is None
 
 

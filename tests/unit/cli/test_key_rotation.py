@@ -84,3 +84,14 @@ def test_secrets_that_cannot_be_written_are_left_to_a_person(
     monkeypatch.setattr("bc_pipeline.artifacts.key_files.write_atomic", refuse)
     (step,) = answer("retire", former)["next"]
     assert "remove key 2 of the 2 there" in step
+
+
+def test_a_key_that_is_not_trusted_is_refused_with_those_that_are(
+    challengers: Challengers,
+) -> None:
+    trusted = [key["key_id"] for key in answer("trusted")["keys"]]
+    error = answer("retire", "nope", code=3)["error"]
+    assert error["message"] == (
+        f"There is no trusted key nope; trusted are {trusted[0]}, of which {trusted[0]} signs now."
+    )
+    assert "bc-pipeline keys trusted" in error["remedy"]

@@ -67,7 +67,7 @@ def test_no_key_is_made_where_its_file_cannot_be_created(
 ) -> None:
     (tmp_path / "there").write_text("precious")
     words = ("create", "--name", "a", "--scope", "predict", "--out", str(tmp_path / out))
-    assert answer(*words, code=3)["error"]["setting"] == "out"
+    assert answer(*words, code=3)["error"]["fields"]["setting"] == "out"
     assert answer("list")["keys"] == []
     assert (tmp_path / "there").read_text() == "precious"
 
@@ -141,5 +141,5 @@ def test_an_imported_key_is_accepted_once_and_replaces_the_former(
 
 def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     missing = ("import", "--name", "a", "--scope", "read", "--key-file", str(tmp_path / "none"))
-    assert answer(*missing, code=3)["error"]["setting"] == "key-file"
+    assert answer(*missing, code=3)["error"]["fields"]["setting"] == "key-file"
     assert answer("list")["keys"] == []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import stat
 import subprocess
@@ -349,3 +350,16 @@ def test_what_is_no_file_in_the_worklist_is_refused_by_name_and_stops_no_other(
         assert reason in result.stderr
     (written,) = store.scores.rglob("c.scores.csv")
     assert scores(written) == 20
+
+
+@pytest.mark.usefixtures("champion")
+def test_score_says_how_many_rows_were_validated_and_where_the_report_is(
+    rows: Path, tmp_path: Path
+) -> None:
+    shown = run_command("score", str(rows), str(tmp_path / "out.csv")).stdout
+    (line,) = [line for line in shown.splitlines() if line.startswith("validated")]
+    assert line.split(maxsplit=1)[1] == "20 rows, passed"
+    (line,) = [line for line in shown.splitlines() if line.startswith("report")]
+    assert Path(line.split(maxsplit=1)[1]).is_file()
+    answered = run_command("score", str(rows), str(tmp_path / "out.csv"), "--force", "--json")
+    assert len(json.loads(answered.stdout)["validations"]) == 1

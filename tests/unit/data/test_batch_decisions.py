@@ -170,7 +170,7 @@ def test_without_an_audit_line_or_a_reason_nothing_is_withdrawn(
     with pytest.raises(OSError, match="No space"):
         call(batch, reason="wrong", record=fail)
     for reason in ("", "  \n", "a\x1bb", "x" * 1001):
-        with pytest.raises(ConfigError, match="needs a reason"):
+        with pytest.raises(ConfigError, match="needs one"):
             call(batch, reason=reason, record=lines.append)
     with pytest.raises(NotStored, match="batch list"):
         call("0123", reason="wrong", record=lines.append)

@@ -192,7 +192,7 @@ def test_a_key_on_both_sides_is_an_overlap() -> None:
         check_split(part_of(("a", 1.0), ("b", 2.0)), part_of(("b", 3.0), ("c", 4.0)))
 
     assert caught.value.keys == ("b",)
-    assert caught.value.message == "1 rows are both in train and in holdout."
+    assert caught.value.message == "1 row in both train and holdout."
     assert caught.value.remedy == "Do not train on this dataset; make a new snapshot."
 
 

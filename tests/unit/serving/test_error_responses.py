@@ -48,6 +48,7 @@ STATUSES = {
     },
     404: {
         errors.NotThere,
+        errors.VersionAmbiguous,
         errors.VersionNotFound,
     },
     408: {

@@ -144,12 +144,20 @@ class Airflow:
     def __init__(self, *statuses: int) -> None:
         self.statuses = list(statuses)
         self.bodies: list[Any] = []
+        self.said: list[str] = []
 
     def create(self, *, rerun: bool = False) -> None:
         transport = httpx.MockTransport(self._answer)
         with httpx.Client(transport=transport, base_url="http://airflow") as client:
             first, last = datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 14, tzinfo=UTC)
-            backfill.create(AirflowApi(client, 1.0), "wdbc_retrain", first, last, rerun=rerun)
+            backfill.create(
+                AirflowApi(client, 1.0),
+                "wdbc_retrain",
+                first,
+                last,
+                rerun=rerun,
+                notify=self.said.append,
+            )
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         assert (request.method, request.url.path) == ("POST", "/api/v2/backfills")
@@ -180,6 +188,8 @@ def test_a_backfill_that_still_runs_and_a_busy_database_are_waited_for(
     airflow = Airflow(409, 503, 200)
     airflow.create()
     assert len(airflow.bodies) == 3
+    assert len(airflow.said) == 1
+    assert "No runs to create); waiting for it" in airflow.said[0]
     monkeypatch.setattr(backfill, "START_SECONDS", 0.0)
     with pytest.raises(StackError, match="rejected the backfill: Airflow answered 409"):
         Airflow(409, 409, 409).create()

@@ -133,9 +133,12 @@ def test_the_command_shows_before_it_removes(old: Settings) -> None:
     store = Store.of(old, "wdbc")
     seen = json.loads(run_command("prune", "--dry-run", "--json").stdout)
     assert {entry["pruned"] for entry in seen["entries"]} == {False}
-    assert json.loads(run_command("prune", "--json", code=3).stdout)["error"]["setting"] == "--yes"
-    run_command("prune", reply="n\n", code=1)
-    assert len(list_versions(store)) == 6
-    result = run_command("prune", reply="y\n")
+    assert (
+        json.loads(run_command("prune", "--json", code=3).stdout)["error"]["fields"]["setting"]
+        == "--yes"
+    )
+    result = run_command("prune")
     assert "a rollback can bring it back" in result.output
+    assert "Nothing goes" in result.stderr
+    assert len(list_versions(store)) == 6
     assert run_command("verdict", "v9", code=6).stderr.count("has no version v9") == 1
