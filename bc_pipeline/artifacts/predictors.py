@@ -29,7 +29,7 @@ class Predictor:
     Parameters
     ----------
     coefficients : Coefficients or None
-        The same model for single rows, where it is a logistic regression.
+        The same model, where it is a logistic regression; ONNX Runtime then runs only to check it.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Predictor:
         SchemaMismatch
             Where the shape is another one or a value is not finite.
         """
-        values = np.ascontiguousarray(values, dtype=np.float64)
+        values = np.asarray(values, dtype=np.float64)
         if values.ndim != 2 or values.shape[1] != self._width:
             raise SchemaMismatch(
                 f"The model takes rows of {self._width} values; the array's shape is "
@@ -91,7 +91,10 @@ class Predictor:
             raise SchemaMismatch("The model takes finite values only.")
         if not len(values):
             return np.empty(0)
-        answer: np.ndarray = self._session.run([OUTPUT], {INPUT: values})[0]
+        if self.coefficients is not None:
+            return self.coefficients.positive_each(values)
+        rows = np.ascontiguousarray(values)
+        answer: np.ndarray = self._session.run([OUTPUT], {INPUT: rows})[0]
         return answer
 
     def positive_one(self, values: Sequence[float]) -> float:

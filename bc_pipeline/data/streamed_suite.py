@@ -17,7 +17,8 @@ import numpy as np
 import structlog
 
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.data.suite_counts import SuiteCounter, is_countable
+from bc_pipeline.data.countable_expectations import is_countable
+from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.data.suite_result import (
     SuiteResult,
     ValidationDocument,

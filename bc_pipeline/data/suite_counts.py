@@ -7,118 +7,21 @@ as they stream, on one machine or on many. The results are those that the librar
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from bc_pipeline.data import suites
+from bc_pipeline.data.countable_expectations import COLUMN_TYPE
 from bc_pipeline.data.suite_result import SuiteResult, summarize_results
 from bc_pipeline.data.suites import SuiteFile, rule_column, rule_values
-from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems import get_problem
 from bc_pipeline.schema import ID_COLUMN, FeatureSchema
 
-_BOUNDS = {"min_value", "max_value"}
-# Columns of features and row rules have this type, whatever the file had.
-_COLUMN_TYPE = "float64"
-
 Counts = list[dict[str, Any]]
 """Counts so far as JSON values, one entry for each expectation of the suite."""
-
-
-def require_countable(suite: SuiteFile) -> None:
-    """Make sure that every expectation of a suite can be counted.
-
-    Raises
-    ------
-    SuiteBroken
-        Lists every expectation that cannot.
-    """
-    faults = [
-        f"expectation {position} ({entry['type']})"
-        for position, entry in enumerate(suite.declared, start=1)
-        if not is_countable(entry)
-    ]
-    if faults:
-        raise SuiteBroken(
-            f"Suite {suite.name} cannot be counted in portions: {'; '.join(faults)}.",
-            "Score with the engine `local`, or replace these expectations.",
-            suite=suite.name,
-        )
-
-
-def is_countable(entry: Mapping[str, Any]) -> bool:
-    """Whether counts judge an expectation; one with arguments beyond the plain ones they do not."""
-    kwargs = entry["kwargs"]
-    fits = _FITS.get(entry["type"])
-    return fits is not None and fits(kwargs)
-
-
-def _names_column(kwargs: Mapping[str, Any]) -> bool:
-    return set(kwargs) == {"column"} and isinstance(kwargs["column"], str)
-
-
-def _has_bounds(kwargs: Mapping[str, Any]) -> bool:
-    """Whether bounds are numbers, at least one, and in order: others the library refuses."""
-    bounds = [kwargs[name] for name in sorted(_BOUNDS) if kwargs.get(name) is not None]
-    if not bounds or not all(map(_is_number, bounds)):
-        return False
-    return len(bounds) < len(_BOUNDS) or bool(kwargs["min_value"] <= kwargs["max_value"])
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and np.isfinite(value)
-
-
-def _is_between(kwargs: Mapping[str, Any]) -> bool:
-    return (
-        set(kwargs) <= {"column", *_BOUNDS}
-        and isinstance(kwargs.get("column"), str)
-        and kwargs["column"] != ID_COLUMN
-        and _has_bounds(kwargs)
-    )
-
-
-def _is_in_set(kwargs: Mapping[str, Any]) -> bool:
-    values = kwargs.get("value_set")
-    return (
-        set(kwargs) == {"column", "value_set"}
-        and isinstance(kwargs["column"], str)
-        and kwargs["column"] != ID_COLUMN
-        and isinstance(values, list)
-        and bool(values)
-        and all(map(_is_number, values))
-    )
-
-
-def _is_pair(kwargs: Mapping[str, Any]) -> bool:
-    columns = {kwargs.get("column_A"), kwargs.get("column_B")}
-    return (
-        set(kwargs) <= {"column_A", "column_B", "or_equal"}
-        and all(isinstance(name, str) and name != ID_COLUMN for name in columns)
-        and isinstance(kwargs.get("or_equal", False), bool)
-    )
-
-
-_FITS: dict[str, Callable[[Mapping[str, Any]], bool]] = {
-    suites.COLUMNS: lambda kwargs: (
-        set(kwargs) == {"column_set"}
-        and isinstance(kwargs["column_set"], list)
-        and all(isinstance(name, str) for name in kwargs["column_set"])
-    ),
-    suites.ROW_COUNT: lambda kwargs: set(kwargs) <= _BOUNDS and _has_bounds(kwargs),
-    suites.NOT_NULL: _names_column,
-    suites.BETWEEN: _is_between,
-    suites.IN_SET: _is_in_set,
-    suites.UNIQUE: lambda kwargs: _names_column(kwargs) and kwargs["column"] == ID_COLUMN,
-    suites.OF_TYPE: lambda kwargs: (
-        set(kwargs) == {"column", "type_"}
-        and kwargs["column"] != ID_COLUMN
-        and kwargs["type_"] == _COLUMN_TYPE
-    ),
-    suites.PAIR_ABOVE: _is_pair,
-}
 
 
 class SuiteCounter:
@@ -141,7 +44,14 @@ class SuiteCounter:
         self._schema = get_problem(suite.problem).schema
         self._suite = suite
         self.rows = 0
-        self.counts: Counts = [{} for _ in suite.declared]
+        names = _column_names(self._schema)
+        self.counts: Counts = [_no_rows(entry, names) for entry in suite.declared]
+        # The others have one result whatever the rows are.
+        self._counted = [
+            (counts, entry["type"], entry["kwargs"])
+            for counts, entry in zip(self.counts, suite.declared, strict=True)
+            if "unexpected_count" in counts and entry["kwargs"].get("column") != ID_COLUMN
+        ]
 
     def __call__(self, names: Sequence[str], values: np.ndarray) -> None:
         """Count rows.
@@ -153,16 +63,22 @@ class SuiteCounter:
         values : array of float64, shape (n, n_features)
             In schema order; fastest where columns are contiguous.
         """
+        if not len(values):
+            return
         columns = _Columns(self._schema, values)
-        counts = [_count(entry["type"], entry["kwargs"], columns) for entry in self._suite.declared]
-        self.add(len(values), counts)
+        for counts, kind, kwargs in self._counted:
+            broken, missing = _broken(kind, kwargs, columns)
+            counts["unexpected_count"] += broken
+            counts["missing_count"] += missing
+        self.rows += len(values)
 
     def add(self, rows: int, counts: Counts) -> None:
         """Add the counts of another counter of the same suite."""
         self.rows += rows
         for mine, other in zip(self.counts, counts, strict=True):
-            for name, value in other.items():
-                mine[name] = mine.get(name, 0) + value if name.endswith("_count") else value
+            for name in mine:
+                if name.endswith("_count"):
+                    mine[name] += other[name]
 
     def suite_result(self) -> SuiteResult:
         """The result of the suite on all rows."""
@@ -181,25 +97,42 @@ class SuiteCounter:
         return summarize_results(tuple(results))
 
 
+def _column_names(schema: FeatureSchema) -> set[str]:
+    rules = {rule_column(rule) for rule in schema.rules} - {None}
+    return {ID_COLUMN, *schema.names, *(name for name in rules if name)}
+
+
+def _no_rows(entry: Mapping[str, Any], names: set[str]) -> dict[str, Any]:
+    """What an expectation has counted before the first row."""
+    kwargs = entry["kwargs"]
+    needed = {kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs}
+    if entry["type"] == suites.COLUMNS:
+        return {"observed_value": sorted(names)}
+    if entry["type"] == suites.ROW_COUNT:
+        return {}
+    if not needed <= names:
+        return {"unchecked": True}
+    if entry["type"] == suites.OF_TYPE:
+        return {"observed_value": COLUMN_TYPE}
+    return {"unexpected_count": 0, "missing_count": 0}
+
+
 class _Columns:
     """The columns of some rows that suites check: features and row rules, without the id."""
 
     def __init__(self, schema: FeatureSchema, values: np.ndarray) -> None:
         self.rows = len(values)
-        self._features = dict(zip(schema.names, values.T, strict=True))
+        self._columns = dict(zip(schema.names, values.T, strict=True))
         self._rules = {name: rule for rule in schema.rules if (name := rule_column(rule))}
-        self._ranges: dict[str, tuple[float, float]] = {}
-
-    @property
-    def names(self) -> set[str]:
-        return {*self._features, *self._rules}
+        ends = zip(values.min(axis=0).tolist(), values.max(axis=0).tolist(), strict=True)
+        self._ranges = dict(zip(schema.names, ends, strict=True))
 
     def __getitem__(self, name: str) -> np.ndarray:
-        if name not in self._features:
+        if name not in self._columns:
             rule = self._rules[name]
-            left, right = self._features[rule.left], self._features[rule.right]
-            self._features[name] = rule_values(rule, left, right)
-        cells: np.ndarray = self._features[name]
+            left, right = self._columns[rule.left], self._columns[rule.right]
+            self._columns[name] = rule_values(rule, left, right)
+        cells: np.ndarray = self._columns[name]
         return cells
 
     def range(self, name: str) -> tuple[float, float]:
@@ -208,24 +141,6 @@ class _Columns:
             cells = self[name]
             self._ranges[name] = float(cells.min()), float(cells.max())
         return self._ranges[name]
-
-    def has_nulls(self, name: str) -> bool:
-        return bool(self.rows) and np.isnan(self.range(name)[0])
-
-
-def _count(kind: str, kwargs: Mapping[str, Any], columns: _Columns) -> dict[str, Any]:
-    """What one expectation counts in some rows; empty where the number of rows says it all."""
-    needed = {kwargs[name] for name in ("column", "column_A", "column_B") if name in kwargs}
-    if kind == suites.COLUMNS:
-        return {"observed_value": sorted({ID_COLUMN, *columns.names})}
-    if not needed <= {ID_COLUMN, *columns.names}:
-        return {"unchecked": True}
-    if kind == suites.OF_TYPE:
-        return {"observed_value": _COLUMN_TYPE}
-    if not columns.rows or needed <= {ID_COLUMN}:
-        return {}
-    broken, missing = _broken(kind, kwargs, columns)
-    return {"unexpected_count": broken, "missing_count": missing}
 
 
 def _broken(kind: str, kwargs: Mapping[str, Any], columns: _Columns) -> tuple[int, int]:
@@ -239,18 +154,20 @@ def _broken(kind: str, kwargs: Mapping[str, Any], columns: _Columns) -> tuple[in
             missing = int(np.count_nonzero(np.isnan(upper) & np.isnan(lower)))
         return columns.rows - held - missing, missing
     name = kwargs["column"]
-    cells = columns[name]
-    missing = int(np.count_nonzero(np.isnan(cells))) if columns.has_nulls(name) else 0
+    least, greatest = columns.range(name)
+    missing = int(np.count_nonzero(np.isnan(columns[name]))) if math.isnan(least) else 0
     if kind == suites.NOT_NULL:
         return missing, 0
     if kind == suites.IN_SET:
-        outside = np.isin(cells, kwargs["value_set"], invert=True)
+        if least == greatest:
+            return (0 if least in kwargs["value_set"] else columns.rows), 0
+        outside = np.isin(columns[name], kwargs["value_set"], invert=True)
         return int(np.count_nonzero(outside)) - missing, missing
-    low, high = (kwargs.get(name) for name in ("min_value", "max_value"))
-    least, greatest = columns.range(name)
+    low, high = kwargs.get("min_value"), kwargs.get("max_value")
     if (low is None or least >= low) and (high is None or greatest <= high):
         return 0, missing
     low, high = -np.inf if low is None else low, np.inf if high is None else high
+    cells = columns[name]
     return int(np.count_nonzero((cells < low) | (cells > high))), missing
 
 

@@ -17,7 +17,9 @@ from bc_pipeline.errors import Defect
 from bc_pipeline.schema import ID_COLUMN
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.table_reader import TableReader
+from bc_pipeline.tables.text_column import TextColumn
 
+_WORD = 8
 REPEATED_ID = "stands for several rows of the file"
 
 
@@ -86,15 +88,46 @@ def reject_repeated(block: Block, repeated: np.ndarray) -> None:
 def _hash_rows(ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     """Hash of each row's id, and whether it has one.
 
+    Python's own hash differs between processes, and Spark compares ids over all executors; pandas'
+    needs an object for each id, and the import of pandas.
+
     Returns
     -------
     array of int64, shape (n,)
     array of bool, shape (n,)
     """
-    from pandas.util import hash_array
+    column = TextColumn.of(ids)
+    has_id = column.array.is_valid().to_numpy(zero_copy_only=False)
+    return _hash_texts(*column.utf8()), has_id
 
-    names = np.empty(len(ids), dtype=object)
-    names[:] = ids
-    # Python's own hash differs between processes, and Spark compares ids over all executors.
-    hashes = hash_array(names, categorize=False).view(np.int64)
-    return hashes, np.fromiter((name is not None for name in ids), bool, len(ids))
+
+def _hash_texts(text: np.ndarray, starts: np.ndarray) -> np.ndarray:
+    """64-bit hashes of texts: their length, then word by word of 8 bytes, each mixed in.
+
+    Parameters
+    ----------
+    text, starts : array
+        As of `TextColumn.utf8`.
+    """
+    padded = np.concatenate([text, np.zeros(_WORD, np.uint8)])
+    # The word that starts at each byte.
+    words = np.ndarray(len(text) + 1, "<u8", padded, strides=(1,))
+    lengths = np.diff(starts)
+    hashes = _mixed(lengths.astype(np.uint64))
+    rows = np.arange(len(lengths))
+    for done in range(0, int(lengths.max(initial=0)), _WORD):
+        rows = rows[lengths[rows] > done]
+        unused = np.maximum(_WORD - (lengths[rows] - done), 0).astype(np.uint64)
+        # The first byte is the lowest one: those beyond the text's end are shifted out.
+        word = words[starts[rows] + done] << (unused * np.uint64(8))
+        hashes[rows] = _mixed(hashes[rows] ^ word)
+    return hashes.view(np.int64)
+
+
+def _mixed(numbers: np.ndarray) -> np.ndarray:
+    """Each number's SplitMix64 (Steele, Lea and Flood 2014): one to one, all bits mixed."""
+    mixed = numbers + np.uint64(0x9E3779B97F4A7C15)
+    mixed = (mixed ^ (mixed >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    mixed = (mixed ^ (mixed >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    mixed_all: np.ndarray = mixed ^ (mixed >> np.uint64(31))
+    return mixed_all

@@ -16,6 +16,7 @@ from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.schema import row_key
 from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.text_column import TextColumn
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, Kind, TableWriter, defect_columns
 
 Validate = Callable[[Sequence[str], np.ndarray], None]
@@ -63,21 +64,38 @@ class RangeCheck:
         self._low, self._high = ranges.T
         self._counts = np.zeros(len(names), dtype=np.int64)
 
-    def find(self, values: np.ndarray) -> list[str | None]:
-        """For each row the names of these features, separated by ``"; "``; None where none is.
+    def find(self, values: np.ndarray) -> Any:
+        """For each row the names of these features, separated by ``"; "``; null where none is.
 
         Parameters
         ----------
         values : array of float64, shape (n, k)
+
+        Returns
+        -------
+        pyarrow.StringArray, shape (n,)
         """
-        outside = (values < self._low) | (values > self._high)
-        found: list[str | None] = [None] * len(values)
-        rows = np.flatnonzero(outside.any(axis=1))
-        for row in rows.tolist():
-            found[row] = "; ".join(compress(self._names, outside[row].tolist()))
-        self.rows += len(rows)
-        self._counts += outside.sum(axis=0)
-        return found
+        import pyarrow as pa
+
+        beyond = np.zeros(len(self._names), dtype=bool)
+        if len(values):
+            beyond = (values.min(axis=0) < self._low) | (values.max(axis=0) > self._high)
+        columns = np.flatnonzero(beyond)
+        # Only these columns have such a value.
+        outside = [
+            (values[:, column] < self._low[column]) | (values[:, column] > self._high[column])
+            for column in columns
+        ]
+        if not outside:
+            return pa.nulls(len(values), pa.string())
+        table = np.array(outside)
+        marked = table.any(axis=0)
+        names = [self._names[column] for column in columns]
+        texts = ["; ".join(compress(names, row)) for row in table[:, marked].T.tolist()]
+        self.rows += len(texts)
+        self._counts[columns] += table.sum(axis=1)
+        position = np.cumsum(marked) - 1
+        return pa.array(texts, pa.string()).take(pa.array(position, mask=~marked))
 
     @property
     def by_feature(self) -> dict[str, int]:
@@ -120,23 +138,38 @@ class RowScorer:
         DegenerateModel
             Where the model does not return one probability per row.
         """
+        import pyarrow as pa
+
         manifest, labels = self._predictor.manifest, self._labels
         probability = self._predictor.positive(values) if len(values) else np.empty(0)
         called = manifest.decision_rule.are_positive(probability, len(values))
         self.rows += len(values)
         self.positive += int(called.sum())
-        names = {call: labels.name(call) for call in (True, False)}
+        names = pa.array([labels.name(False), labels.name(True)])
         return {
-            "id": [
-                block.ids[row] or row_key(block.values[row].tolist()) for row in accepted.tolist()
-            ],
+            "id": _ids(block, accepted, values),
             "prediction": np.where(called, labels.code(True), labels.code(False)),
-            "label": [names[call] for call in called.tolist()],
+            "label": names.take(pa.array(called.astype(np.int8))),
             "probability": np.where(called, probability, 1 - probability),
             self._positive_column: probability,
-            "model_version": [manifest.version] * len(values),
+            "model_version": pa.repeat(manifest.version, len(values)),
             OUTSIDE_RANGE: self.range_check.find(values),
         }
+
+
+def _ids(block: Block, accepted: np.ndarray, values: np.ndarray) -> Any:
+    """Ids of accepted rows, `row_key` where a row has none: pyarrow.StringArray, shape (m,)."""
+    import pyarrow as pa
+
+    ids = TextColumn.of(block.ids).array
+    if len(accepted) < len(block):
+        ids = ids.take(pa.array(accepted))
+    if not ids.null_count:
+        return ids
+    return pa.array(
+        [name or row_key(row) for name, row in zip(ids.to_pylist(), values.tolist(), strict=True)],
+        pa.string(),
+    )
 
 
 class RejectsWriter(ExitStack):

@@ -19,7 +19,8 @@ import structlog
 from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.versions import open_stored
-from bc_pipeline.data.suite_counts import SuiteCounter, require_countable
+from bc_pipeline.data.countable_expectations import require_countable
+from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.data.suite_result import (
     require_passed,
     scoring_validation_id,

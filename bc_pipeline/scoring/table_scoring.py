@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from time import perf_counter
@@ -17,6 +18,7 @@ from bc_pipeline.artifacts.files import sha256_file, staged_file
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.errors import ConfigError, RowsRejected, counted, list_kinds
 from bc_pipeline.scoring.batch_plan import source_changed
+from bc_pipeline.scoring.read_ahead import read_blocks
 from bc_pipeline.scoring.repeated_ids import (
     IdCheck,
     IdsRepeated,
@@ -136,6 +138,7 @@ def score_file(
         progress=progress,
         validate=validate,
         conclude=conclude,
+        read_ahead=True,
     )
     try:
         with open_source() as reader:
@@ -164,6 +167,7 @@ def score_table(
     on_block: Callable[[Block], None] | None = None,
     repeated: np.ndarray | None = None,
     may_be_empty: bool = False,
+    read_ahead: bool = False,
 ) -> tuple[ScoreReport, Counter[str]]:
     """Score an open table, or a part of one, as `score_file` does.
 
@@ -177,6 +181,8 @@ def score_table(
         Hashes of ids whose rows are rejected, sorted.
     may_be_empty : bool
         Whether a table without any valid row is accepted.
+    read_ahead : bool
+        Whether a thread reads the next block while one is scored.
 
     Returns
     -------
@@ -193,11 +199,11 @@ def score_table(
     started = perf_counter()
     scorer = RowScorer(predictor)
     rejected_file = rejected_file_of(target)
-    with staged_file(target) as staged:
+    with staged_file(target) as staged, closing(read_blocks(reader, ahead=read_ahead)) as blocks:
         # The rejects are published first: the scores appear with them.
         with RejectsWriter(rejected_file) as rejects:
             with TableWriter(staged, scorer.columns, reader.layout) as output:
-                for block in reader:
+                for block in blocks:
                     if ids is not None:
                         ids.add(block)
                     if on_block is not None:
@@ -206,7 +212,7 @@ def score_table(
                         reject_repeated(block, repeated)
                     rejects.add(block)
                     accepted = np.flatnonzero(block.accepted)
-                    values = block.values[accepted]
+                    values = block.values[accepted] if block.defects else block.values
                     if validate is not None and len(values):
                         validate(RowNames(block, accepted), values)
                     output.write(scorer.score(block, accepted, values))

@@ -12,6 +12,7 @@ from bc_pipeline.sample_metadata import MetadataColumn
 from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, FeatureSchema, Labels, is_number
 from bc_pipeline.tables.blocks import NO_CODE
 from bc_pipeline.tables.numbers import EMPTY
+from bc_pipeline.tables.text_column import TextColumn
 
 
 class RowDefects:
@@ -75,8 +76,10 @@ class RowDefects:
         return dict(sorted(self._by_row.items()))
 
 
-def read_ids(cells: Any, rows: np.ndarray, defects: RowDefects) -> list[str | None]:
+def read_ids(cells: Any, rows: np.ndarray, defects: RowDefects) -> TextColumn:
     """Ids of the rows, trimmed; an id that is empty, overlong or unprintable is a defect.
+
+    An empty id is None.
 
     Parameters
     ----------
@@ -86,13 +89,16 @@ def read_ids(cells: Any, rows: np.ndarray, defects: RowDefects) -> list[str | No
     """
     import pyarrow.compute as pc
 
+    ids = TextColumn(cells)
+    if ids.is_plain(MAX_ID_LENGTH):
+        return ids
     text = pc.utf8_trim_whitespace(cells.fill_null(""))
     length = pc.utf8_length(text).to_numpy(zero_copy_only=False)
     printable = pc.utf8_is_printable(text).to_numpy(zero_copy_only=False)
     defects.add(rows[length == 0], ID_COLUMN, EMPTY)
     defects.add(rows[length > MAX_ID_LENGTH], ID_COLUMN, f"is over {MAX_ID_LENGTH} characters long")
     defects.add(rows[(length > 0) & ~printable], ID_COLUMN, "holds unprintable characters")
-    return [identifier or None for identifier in text.to_pylist()]
+    return TextColumn(pc.if_else(pc.equal(text, ""), None, text))
 
 
 def read_codes(

@@ -158,7 +158,8 @@ class CsvReader(TableReader):
         check_quotes(chunk, self.source)
         count = len(chunk)
         defects = RowDefects()
-        values = np.full((count, len(self.columns.features)), np.nan)
+        # Column by column, as Arrow has them and the checks go through them.
+        values = np.full((len(self.columns.features), count), np.nan).T
         split = self._values(chunk, values, defects)
         for row, reason in split.others.items():
             defects.add_unreadable(row, reason)
@@ -179,7 +180,7 @@ class CsvReader(TableReader):
             rows = slice(None) if len(split.rows) == len(chunk) else split.rows
             for index, position in enumerate(columns.features):
                 values[rows, index] = split.columns[position].to_numpy()
-            readable = bool(np.isfinite(values[rows]).all())
+            readable = bool(np.isfinite(values.T[:, rows]).all())
         except pa.ArrowInvalid:
             readable = False
         if not readable:

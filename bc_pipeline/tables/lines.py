@@ -17,6 +17,7 @@ from bc_pipeline.tables.parts import FilePart
 MAX_LINE_BYTES = 1 << 16
 MAX_BLANK_LINES = 10_000
 _COMMA, _NEWLINE, _QUOTE = 44, 10, 34
+_IS_EDGE = np.isin(np.arange(256), (_COMMA, _NEWLINE, _QUOTE))
 PLAIN_REMEDY = "Give plain CSV in UTF-8, or Parquet."
 
 
@@ -98,20 +99,23 @@ class LineSource:
         """
         carry, line, blank = b"", self._first_line, 0
         for text in self._texts():
-            carry += text
-            cut = carry.rfind(b"\n") + 1
-            if len(carry) - cut > MAX_LINE_BYTES:
-                self._refuse_length(line + blank + carry[:cut].count(b"\n"))
-            whole, carry = carry[:cut], carry[cut:]
+            cut = text.rfind(b"\n") + 1
+            whole = b"".join((carry, memoryview(text)[:cut])) if cut else b""
+            carry = text[cut:] if cut else carry + text
+            if len(carry) > MAX_LINE_BYTES:
+                self._refuse_length(line + blank + whole.count(b"\n"))
             # Blank lines are held back until a row follows: those at the end are dropped.
-            rows = whole.rstrip(b"\n")
-            if not rows:
+            filled = len(whole)
+            while filled and whole[filled - 1] == _NEWLINE:
+                filled -= 1
+            if not filled:
                 blank += len(whole)
                 continue
             if blank > MAX_BLANK_LINES:
                 raise self._too_many_blank(line)
-            chunk = self._checked(b"\n" * blank + rows + b"\n", line)
-            blank = len(whole) - len(rows) - 1
+            text = whole if filled == len(whole) - 1 else whole[: filled + 1]
+            chunk = self._checked(b"\n" * blank + text if blank else text, line)
+            blank = len(whole) - filled - 1
             line += len(chunk)
             yield chunk
 
@@ -201,10 +205,9 @@ def check_quotes(chunk: Chunk, source: str) -> None:
         )
     # Each line has an even number of quotes, so they open and close alternately; a doubled
     # quote inside a field closes it and opens it again at once.
-    edges = (_COMMA, _NEWLINE, _QUOTE)
     opening, closing = quotes[0::2], quotes[1::2]
     before = np.where(opening > 0, data[opening - 1], _NEWLINE)
-    stray = ~np.isin(before, edges) | ~np.isin(data[closing + 1], edges)
+    stray = ~(_IS_EDGE[before] & _IS_EDGE[data[closing + 1]])
     if stray.any():
         at = int(np.searchsorted(chunk.ends, opening[np.argmax(stray)]))
         raise refusal(source, "has a quote inside a field", line=chunk.first_line + at)

@@ -188,17 +188,21 @@ class ParquetReader(TableReader):
 
         rows = np.arange(batch.num_rows, dtype=np.int64)
         defects = RowDefects()
-        values = np.empty((len(rows), len(self.columns.features)))
+        # Column by column, as Arrow has them and the checks go through them.
+        values = np.empty((len(self.columns.features), len(rows))).T
         for index, position in enumerate(self.columns.features):
             cells = batch.column(names[position])
             column = pc.cast(cells, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            values[:, index] = column
+            if not cells.null_count and np.isfinite(column).all():
+                continue
             empty = cells.is_null().to_numpy(zero_copy_only=False)
             infinite = np.isinf(column)
             name = self._finder.schema.names[index]
             defects.add(rows[empty], name, EMPTY)
             defects.add(rows[infinite], name, NOT_FINITE)
             defects.add(rows[np.isnan(column) & ~empty], name, NOT_A_NUMBER)
-            values[:, index] = np.where(infinite, np.nan, column)
+            values[infinite, index] = np.nan
         text = {
             position: _short_text(batch.column(names[position]))
             for position in self.columns.texts
@@ -220,10 +224,14 @@ def _short_text(cells: Any) -> Any:
         cells = pc.if_else(pc.is_nan(cells), None, cells)
     if not pa.types.is_dictionary(cells.type):
         return pc.cast(cells, pa.string())
-    texts = cells.dictionary
+    texts, indices = cells.dictionary, cells.indices
+    if len(texts) > len(indices):
+        # It has the texts of all rows so far: only those of this batch are looked at.
+        present = pc.unique(indices.drop_null())
+        texts, indices = texts.take(present), pc.index_in(indices, present)
     if not pa.types.is_integer(texts.type):
         texts = pc.utf8_slice_codeunits(texts, 0, _TEXT_CHARACTERS)
-    return pc.take(pc.cast(texts, pa.string()), cells.indices)
+    return pc.take(pc.cast(texts, pa.string()), indices)
 
 
 def _filled_text(cells: Any) -> Any:

@@ -83,11 +83,15 @@ def split_rows(chunk: Chunk, width: int, requested: Mapping[int, Kind], source: 
             check_utf8=False,
         ),
     )
-    rows = np.delete(present, ragged)
+    rows = np.delete(present, ragged) if ragged else present
     if table.num_rows != len(rows):
         raise refusal(source, "cannot be split into rows", line=chunk.first_line)
-    columns = {position: table.column(str(position)).combine_chunks() for position in requested}
+    columns = {position: _whole(table.column(str(position))) for position in requested}
     return SplitRows(columns, rows, others)
+
+
+def _whole(column: Any) -> Any:
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _ragged(found: int, width: int) -> str:

@@ -19,6 +19,7 @@ from bc_pipeline.tables.spare_columns import (
     spare_notice,
     used_cells,
 )
+from bc_pipeline.tables.text_column import TextColumn
 from bc_pipeline.tables.writer import Layout
 
 
@@ -144,14 +145,7 @@ class TableReader(ABC):
             The columns of ids, labels and metadata, by position in the file.
         """
         columns, labels = self.columns, self._finder.labels
-        ids: list[str | None] = [None] * len(lines)
-        if columns.identifier is not None:
-            row_ids = read_ids(text[columns.identifier], rows, defects)
-            if len(row_ids) == len(ids):
-                ids = row_ids
-            else:
-                for row, identifier in zip(rows.tolist(), row_ids, strict=True):
-                    ids[row] = identifier
+        ids = self._ids(text, rows, len(lines), defects)
         codes = coded = None
         if columns.label is not None and labels is not None:
             codes = np.full(len(lines), NO_CODE, dtype=np.int64)
@@ -171,3 +165,19 @@ class TableReader(ABC):
         }
         self.rows_read += len(lines)
         return Block(lines, ids, values, codes, by_row, coded, self.notices, metadata)
+
+    def _ids(
+        self, text: Mapping[int, Any], rows: np.ndarray, count: int, defects: RowDefects
+    ) -> TextColumn:
+        """Ids of `count` rows; parameters as of `_make_block`."""
+        import pyarrow as pa
+
+        if self.columns.identifier is None:
+            return TextColumn(pa.nulls(count, pa.string()))
+        ids = read_ids(text[self.columns.identifier], rows, defects)
+        if len(ids) == count:
+            return ids
+        positions = np.zeros(count, dtype=np.int64)
+        absent = np.ones(count, dtype=bool)
+        positions[rows], absent[rows] = np.arange(len(ids)), False
+        return TextColumn(ids.array.take(pa.array(positions, mask=absent)))

@@ -7,8 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Self
 
+import numpy as np
+
 from bc_pipeline.errors import Defect
 from bc_pipeline.schema import ID_COLUMN, NUMBER, is_number
+from bc_pipeline.tables.text_column import TextColumn
 
 Kind = Literal["text", "integer", "number"]
 Layout = Literal["csv", "parquet"]
@@ -21,6 +24,8 @@ DEFECT_COLUMNS: dict[str, Kind] = {
 # Spreadsheets evaluate a cell that starts like this; an apostrophe in front makes it text. The
 # last four are full-width signs, which they treat like the ASCII ones (OWASP, "CSV Injection").
 _FORMULA = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
+# Whether a text whose UTF-8 starts with a byte may start like that.
+_MAY_START = np.isin(np.arange(256), list(b"=+-@\t\r\n\xef"))
 _GROUP_ROWS = 1 << 16
 
 
@@ -61,10 +66,9 @@ class TableWriter:
         types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
         self._schema = pa.schema([(name, types[kind]) for name, kind in columns.items()])
         self._pending: list[Any] = []
-        self._neutral: list[str] = []
+        self._is_csv = layout == "csv"
         self._writer: Any
         if layout == "csv":
-            self._neutral = [name for name, kind in columns.items() if kind == "text"]
             options = csv.WriteOptions(quoting_header="none")
             self._writer = csv.CSVWriter(str(path), self._schema, write_options=options)
         else:
@@ -75,12 +79,17 @@ class TableWriter:
 
         Parameters
         ----------
-        columns : mapping of str to sequence or array, each of length n
+        columns : mapping of str to sequence or array of numpy or Arrow, each of length n
             By name; None in a sequence is an empty cell.
         """
         import pyarrow as pa
 
-        arrays = [pa.array(columns[field.name], type=field.type) for field in self._schema]
+        arrays = [_array(columns[field.name], field.type) for field in self._schema]
+        if self._is_csv:
+            arrays = [
+                _neutral_cells(array) if pa.types.is_string(array.type) else array
+                for array in arrays
+            ]
         self._pending.append(pa.table(arrays, schema=self._schema))
         if sum(pending.num_rows for pending in self._pending) >= _GROUP_ROWS:
             self._flush()
@@ -90,9 +99,6 @@ class TableWriter:
 
         if self._pending:
             table = pa.concat_tables(self._pending)
-            for name in self._neutral:
-                index = self._schema.get_field_index(name)
-                table = table.set_column(index, name, _neutral_column(table[name]))
             self._writer.write_table(table)
             self._pending.clear()
 
@@ -107,13 +113,20 @@ class TableWriter:
         self.close()
 
 
-def _neutral_column(cells: Any) -> Any:
-    """`neutral_cell` of every cell of a column of text."""
+def _array(cells: Any, kind: Any) -> Any:
+    import pyarrow as pa
+
+    return cells.cast(kind) if isinstance(cells, pa.Array) else pa.array(cells, type=kind)
+
+
+def _neutral_cells(cells: Any) -> Any:
+    """`neutral_cell` of every cell of an array of text."""
     import pyarrow.compute as pc
 
-    risky = pc.match_substring_regex(cells, _FORMULA)
-    if not pc.any(risky).as_py():
+    text, starts = TextColumn(cells).utf8()
+    if not _MAY_START[text[starts[:-1][np.diff(starts) > 0]]].any():
         return cells
+    risky = pc.match_substring_regex(cells, _FORMULA)
     number = pc.match_substring_regex(cells, rf"^[ \t]*{NUMBER}[ \t]*$")
     quoted = pc.binary_join_element_wise("'", cells, "")
     return pc.if_else(pc.and_not(risky, number), quoted, cells)

@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from bc_pipeline.data import streamed_suite
+from bc_pipeline.data.countable_expectations import is_countable
 from bc_pipeline.data.streamed_suite import StreamedSuite
-from bc_pipeline.data.suite_counts import SuiteCounter, is_countable
+from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.data.suite_result import SuiteResult
 from bc_pipeline.data.suites import SuiteFile, build_frame, read_suite, rule_column
 from bc_pipeline.data.validation import run_suite

@@ -9,10 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bc_pipeline.errors import Defect, FileRefused, PipelineError, SchemaMismatch
@@ -821,3 +824,36 @@ def test_no_value_of_a_patient_is_in_a_message(
     assert "17.99" not in message
     assert "17,99" not in message
     assert "Smith" not in message
+
+
+# Rows alone and together --------------------------------------------------------------------
+
+CELLS = ("", "nan", "-inf", "1e400", "1_0", "0x1", "abc", '"1.5"', " 1.5 ", ".5", "-1", "1e-400")
+IDS = ("a b", " a ", "\N{LATIN SMALL LETTER E WITH ACUTE}", "x" * 201, "", '"a""b"', '"a,b"', "=1")
+
+
+@given(data=st.data())
+def test_a_row_is_read_among_others_as_it_is_read_alone(
+    data: st.DataObject, wdbc: Problem, reference: Reference, tmp_path_factory: Any
+) -> None:
+    """Blocks without a defect take shorter ways; a row's neighbours must not matter to it."""
+    names = wdbc.schema.names
+    rows = [[f"p{row}", *map(repr, reference[0][row].tolist())] for row in range(12)]
+    for row, column in data.draw(
+        st.lists(st.tuples(st.integers(0, 11), st.integers(0, len(names))), max_size=6)
+    ):
+        rows[row][column] = data.draw(st.sampled_from(CELLS if column else IDS))
+    for row in data.draw(st.lists(st.integers(0, 11), max_size=2)):
+        rows[row] = rows[row][: data.draw(st.integers(1, len(names)))]
+    header = ",".join(["id", *names])
+    path = tmp_path_factory.mktemp("rows") / "in.csv"
+    path.write_text("\n".join([header, *map(",".join, rows)]) + "\n")
+    together = read(path, wdbc, False, data.draw(st.sampled_from([1, 2000, 1 << 21])))
+    assert together.lines.tolist() == list(range(2, 14))
+    for index, row in enumerate(rows):
+        path.write_text(f"{header}\n{','.join(row)}\n")
+        alone = read(path, wdbc, False, 1 << 21)
+        assert alone.ids[0] == together.ids[index]
+        assert np.array_equal(alone.values[0], together.values[index], equal_nan=True)
+        found = [(defect.column, defect.reason) for defect in together.defects.get(index, ())]
+        assert [(defect.column, defect.reason) for defect in alone.defects.get(0, ())] == found

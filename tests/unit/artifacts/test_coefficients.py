@@ -61,6 +61,24 @@ def test_coefficients_of_a_partial_scaler(options: dict[str, bool]) -> None:
     assert np.abs(expected - answers).max() <= 1e-15
 
 
+def test_rows_together_have_the_probabilities_of_each_row(fitted: Any, reference: Any) -> None:
+    for model in fitted:
+        coefficients = msgspec.json.decode(model.coefficients, type=Coefficients)
+        values = np.tile(reference[0], (9, 1))
+        together = coefficients.positive_each(values)
+        alone = [coefficients.positive(row) for row in values.tolist()]
+        assert np.abs(together - alone).max() <= 1e-15
+        # To the last bit, whatever rows stand beside it and in whatever order they are in memory.
+        assert np.array_equal(coefficients.positive_each(values[7:]), together[7:])
+        assert np.array_equal(coefficients.positive_each(np.asfortranarray(values)), together)
+        assert coefficients.positive_each(values[:0]).shape == (0,)
+
+
+def test_extreme_scores_of_many_rows_give_zero_or_one() -> None:
+    model = Coefficients(mean=(0.0,), scale=(1.0,), weights=(1.0,), intercept=0.0)
+    assert model.positive_each(np.array([[-1e6], [1e6], [0.0]])).tolist() == [0.0, 1.0, 0.5]
+
+
 def test_extreme_scores_give_zero_or_one() -> None:
     model = Coefficients(mean=(0.0,), scale=(1.0,), weights=(1.0,), intercept=0.0)
     assert model.positive([-1e6]) == 0.0

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from bc_pipeline.data.suite_counts import SuiteCounter, require_countable
+from bc_pipeline.data.countable_expectations import require_countable
+from bc_pipeline.data.suite_counts import SuiteCounter
 from bc_pipeline.data.suites import SuiteFile, read_suite
 from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
