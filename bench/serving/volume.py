@@ -28,6 +28,7 @@ from bc_pipeline.settings import Settings
 PROBLEM = "wdbc"
 KEY = "key-of-the-benchmark-" + "0" * 32
 SEED = 20240229
+THRESHOLD = 0.4
 AS_OF = "2026-11-15T00:00:00Z"
 # Limits are checked and counted, and never reached.
 ENVIRONMENT = {
@@ -109,7 +110,7 @@ def _draft(candidate: Candidate, ranges: np.ndarray) -> Manifest:
         problem=PROBLEM,
         version=f"20261115T000000Z-{candidate.name}-0123456789",
         recipe=Recipe(candidate.name, candidate.title, candidate.recipe, {}, SEED),
-        threshold=0.4,
+        threshold=THRESHOLD,
         labels=problem.labels.to_dict(),
         schema=problem.schema.to_dict(),
         schema_fingerprint=problem.schema.fingerprint,
