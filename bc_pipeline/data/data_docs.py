@@ -108,9 +108,10 @@ def _write_index(store: Store) -> None:
         if store.suite_page(purpose).is_file()
     ]
     listing = (
-        "<table><thead><tr><th>Outcome</th><th>Validation</th><th>Suite</th><th>Rows</th>"
+        '<div class="table-responsive"><table><thead><tr>'
+        "<th>Outcome</th><th>Validation</th><th>Suite</th><th>Rows</th>"
         "<th>Failed</th><th>Warnings</th><th>Checked</th></tr></thead>"
-        f"<tbody>{''.join(rows)}</tbody></table>"
+        f"<tbody>{''.join(rows)}</tbody></table></div>"
     )
     body = [
         listing,
@@ -156,8 +157,9 @@ _STYLE = """
   --good: light-dark(#146c3a, #7ddba0); --bad: light-dark(#a4161a, #ff9d9d);
   --warn: light-dark(#8a4b00, #f0b35e); }
 body { background: light-dark(#ffffff, #171a20); color: light-dark(#1b2230, #e6e9ef);
-  font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem;
-  overflow-wrap: anywhere; }
+  font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; max-width: 75rem; padding: 1rem; }
+code { overflow-wrap: anywhere; }
+.table-responsive { overflow-x: auto; }
 html { background: light-dark(#ffffff, #171a20); }
 a { color: var(--link); }
 h1 { font-size: 1.5rem; } h2 { font-size: 1.15rem; margin-top: 2rem; }
