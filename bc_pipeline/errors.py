@@ -12,6 +12,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     │   ├── ExpectationsFailed  an expectation suite failed
     │   ├── SuiteBroken         an expectation suite is not what it declares
     │   ├── NothingAsOf         no accepted row had arrived by the as-of time
+    │   ├── TooFewRows          a class has too few rows for cross-validation
     │   └── SplitOverlap        a row stands on both sides of the split
     ├── ModelError              the model is not fit for the step
     │   ├── DegenerateModel     a fit gave constant or non-finite output
@@ -227,6 +228,13 @@ class NothingAsOf(DataError, code="nothing-as-of"):
     """No accepted row had arrived by the as-of time."""
 
     as_of: str = ""
+
+
+class TooFewRows(DataError, code="too-few-rows"):
+    """A class has fewer train rows than cross-validation needs."""
+
+    rows: int = 0
+    needed: int = 0
 
 
 class SplitOverlap(DataError, code="split-overlap"):

@@ -44,6 +44,10 @@ class Run:
         True for a backfilled run: its data may be older than the champion's.
     dag : DagCode or None
         The code of the DAG; None on the command line.
+    requires_approval : bool
+        Whether a person must decide about the release, also where the problem does not require it.
+    requested_by : str or None
+        Who started the run; None for the schedule.
     """
 
     problem: str
@@ -54,6 +58,8 @@ class Run:
     live: bool = True
     looks_back: bool = False
     dag: DagCode | None = None
+    requires_approval: bool = False
+    requested_by: str | None = None
 
 
 class Origin(Document, frozen=True):

@@ -81,7 +81,7 @@ def command(environment: dict[str, str], *words: str) -> tuple[float, dict]:
 def retrain(airflow: AirflowApi) -> tuple[float, float, int]:
     """Seconds of a run from trigger to end, of its tasks alone, and how many tasks ran."""
     began = time.perf_counter()
-    run_id = airflow.trigger("wdbc_retrain", {"logical_date": None, "conf": {}})
+    run_id = airflow.trigger("wdbc_retrain", {"logical_date": None, "conf": {"train_anyway": True}})
     *_, (state, tasks) = airflow.follow("wdbc_retrain", run_id, 600)
     seconds = time.perf_counter() - began
     assert state == "success", state
@@ -99,7 +99,7 @@ def main() -> None:
                 up, _ = command(environment, "up")
             with AirflowApi.log_in(Settings(home=Path(folder), **ports)) as airflow:
                 rounds = [retrain(airflow) for _ in range(ROUNDS)]
-            lines = [command(environment, "run")[0] for _ in range(ROUNDS)]
+            lines = [command(environment, "run", "--anyway")[0] for _ in range(ROUNDS)]
         finally:
             command(environment, "down")
     wall, worked, count = min(rounds)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import DAG, AssetOrTimeSchedule, CronDataIntervalTimetable, Param, task
+from airflow.sdk import DAG, AssetOrTimeSchedule, CronDataIntervalTimetable, Param
 from bc_airflow.assets import champion_asset, scores_asset
+from bc_airflow.conclude import step
 from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import batch_score_guide
 from bc_airflow.scoring import score_or_skip
@@ -52,7 +53,7 @@ def batch_score(problem: Problem) -> DAG:
         default_args=task_defaults(),
     ) as dag:
 
-        @task(task_display_name="Score", outlets=[scores], multiple_outputs=False)
+        @step(task_display_name="Score", outlets=[scores])
         def score() -> dict[str, Any]:
             return score_or_skip(name, scores)
 

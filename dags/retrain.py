@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from airflow.sdk import (
@@ -16,14 +15,15 @@ from airflow.sdk import (
     TriggerRule,
     XComArg,
     result,
-    task,
 )
-from bc_airflow.approval import ApproveRelease
+from bc_airflow.approval import RequestApproval
 from bc_airflow.assets import champion_asset
+from bc_airflow.conclude import step
 from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import retrain_guide
 from bc_airflow.ingest import ingest_and_notify
-from bc_airflow.release import APPROVAL_TASK, promote_or_skip
+from bc_airflow.release import promote_or_skip
+from bc_airflow.retraining import find_news_or_skip
 from bc_airflow.runs import run_of
 
 from bc_pipeline import steps
@@ -31,9 +31,6 @@ from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import load_settings
 from bc_pipeline.stack.pools import PROMOTION_POOL
-
-# One XCom per task, not one more for each key of a step's result.
-step = partial(task, multiple_outputs=False)
 
 
 def _params() -> dict[str, Param]:
@@ -45,15 +42,21 @@ def _params() -> dict[str, Param]:
             # The format sets the form's input; Airflow checks only the pattern.
             pattern=r"^\d{4}-\d\d-\d\d(T\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?$",
             title="As of",
-            description="Use only rows that had arrived by this time (ISO 8601). "
-            "Empty: the end of the run's week.",
+            description="Use only rows that had arrived by this time (ISO 8601). Empty: now, "
+            "whatever the logical date is; in a scheduled or backfilled run the end of its week.",
         ),
         "require_approval": Param(
             False,
             type="boolean",
             title="Require approval",
-            description="A person decides between the gate and the release; "
-            "a rejection, or no answer in three days, keeps the champion.",
+            description="A person decides about the release in the approval DAG; a rejection, "
+            "or no answer in three days, keeps the champion. Off: as the problem's policy says.",
+        ),
+        "train_anyway": Param(
+            False,
+            type="boolean",
+            title="Train anyway",
+            description="Train although there is nothing new to train on.",
         ),
         "land_outcomes": Param(
             False,
@@ -80,7 +83,7 @@ def _group(name: str, tooltip: str) -> TaskGroup:
 
 
 def _data_tasks(name: str) -> XComArg:
-    """Ingest, validate and snapshot; gives the result of the snapshot."""
+    """Ingest, validate and snapshot; gives the snapshot, where there is something new in it."""
     with _group("data", "From landed files to a dataset"):
 
         @step(task_display_name="Ingest landed files")
@@ -95,9 +98,13 @@ def _data_tasks(name: str) -> XComArg:
         def snapshot(validated: dict[str, Any]) -> dict[str, Any]:
             return steps.snapshot(load_settings(), run_of(name), validated["validation"])
 
+        @step(task_display_name="Look for anything new")
+        def find_news(frozen: dict[str, Any]) -> dict[str, Any]:
+            return find_news_or_skip(name, frozen)
+
         ingested, validated = ingest(), validate()
         ingested >> validated
-        return snapshot(validated)
+        return find_news(snapshot(validated))
 
 
 def _model_tasks(problem: Problem, dataset: XComArg) -> XComArg:
@@ -153,8 +160,8 @@ def _model_tasks(problem: Problem, dataset: XComArg) -> XComArg:
         return export.partial(snapshot=dataset).expand(challenger=challengers(dataset, selected))
 
 
-def _release_tasks(name: str, exported: XComArg) -> XComArg:
-    """Evaluate, decide, choose, approve if requested, and promote; gives the promotion's result."""
+def _release_tasks(name: str, exported: XComArg) -> list[Any]:
+    """Evaluate, decide, choose, and promote or request an approval; gives both last tasks."""
     champion = champion_asset(name)
     with _group("release", "From challengers to a champion"):
 
@@ -177,27 +184,21 @@ def _release_tasks(name: str, exported: XComArg) -> XComArg:
         def choose(decisions: Sequence[dict[str, Any]]) -> dict[str, Any]:
             return steps.choose(load_settings(), run_of(name), list(decisions))
 
-        @step(
-            task_display_name="Promote",
-            trigger_rule=TriggerRule.NONE_FAILED,
-            pool=PROMOTION_POOL,
-            outlets=[champion],
-        )
+        @step(task_display_name="Promote", pool=PROMOTION_POOL, outlets=[champion])
         def promote(decision: dict[str, Any]) -> dict[str, Any]:
             return promote_or_skip(name, decision, champion)
 
         decided = choose(
             decide.expand(evaluated=evaluate.expand(exported=exported)),
         )
-        approved = ApproveRelease(
-            task_id=APPROVAL_TASK,
-            task_display_name="Approve",
+        requested = RequestApproval(
+            task_id="request_approval",
+            task_display_name="Request an approval",
             problem=name,
             decision=decided,
         )
-        promoted = promote(decided)
-        decided >> Label("passed, and approval asked for") >> approved >> promoted
-        return promoted
+        decided >> Label("passed, and approval required") >> requested
+        return [promote(decided), requested]
 
 
 def retrain(problem: Problem) -> DAG:
@@ -215,7 +216,7 @@ def retrain(problem: Problem) -> DAG:
         params=_params(),
         default_args=task_defaults(),
     ) as dag:
-        promoted = _release_tasks(name, _model_tasks(problem, _data_tasks(name)))
+        released = _release_tasks(name, _model_tasks(problem, _data_tasks(name)))
 
         @step(
             task_display_name="Record in MLflow",
@@ -225,7 +226,7 @@ def retrain(problem: Problem) -> DAG:
         def record() -> dict[str, Any]:
             return steps.record(load_settings(), run_of(name))
 
-        promoted >> record()
+        released >> record()
     return dag
 
 

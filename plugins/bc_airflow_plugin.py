@@ -1,11 +1,11 @@
-"""Adds the tabs *Gate verdict* (on a run) and *Models* (on a DAG), and notes on runs."""
+"""Adds tabs to the pages of runs and DAGs and notes to runs, and ends superseded approvals."""
 
 from __future__ import annotations
 
 from typing import Any, ClassVar
 
 from airflow.plugins_manager import AirflowPlugin
-from bc_airflow import run_note
+from bc_airflow import run_note, supersede
 
 _PREFIX = "/bc"
 
@@ -30,7 +30,7 @@ class _Pages:
 
 class BcPipelinePlugin(AirflowPlugin):
     name = "bc_pipeline"
-    listeners: ClassVar[list[Any]] = [run_note]
+    listeners: ClassVar[list[Any]] = [run_note, supersede]
     fastapi_apps: ClassVar[list[Any]] = [
         {"app": _Pages(), "url_prefix": _PREFIX, "name": "bc_pipeline"}
     ]

@@ -36,6 +36,7 @@ from bc_pipeline.cli.failures import (
     run_to_exit_code,
 )
 from bc_pipeline.cli.output import REJECTED, UNHEALTHY
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import ConfigError
 
 
@@ -119,6 +120,8 @@ app = typer.Typer(
         "Exit codes: 0 done, 2 wrong usage, "
         + ", ".join(f"{code} {meaning}" for _, code, meaning in EXIT_CODES)
         + f", {REJECTED} the gate kept the champion, {UNHEALTHY} a check failed, "
+        f"{Conclusion.NOTHING_NEW.exit_code} nothing new to train on, "
+        f"{Conclusion.AWAITING_APPROVAL.exit_code} the version needs an approval, "
         f"{DECLINED} a question was not answered with yes, {INTERRUPTED} interrupted, "
         f"{CLOSED_PIPE} the reader of the output ended, {TERMINATED} terminated."
     ),

@@ -5,7 +5,8 @@ What loads libraries is imported where it is used: completion imports every comm
 
 from __future__ import annotations
 
-from getpass import getuser
+import os
+import pwd
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -21,8 +22,18 @@ def load_settings(**overrides: Any) -> Settings:
 
 
 def actor() -> str:
-    """The person at the command line, for the audit log."""
-    return f"cli:{getuser()}"
+    """The person at the command line, for the audit log: the system's user, not a variable.
+
+    Under sudo it is who called it, and root is named, too: root alone can set the variable of
+    root's process.
+    """
+    from bc_pipeline.promotion.approvals import AS_USER
+
+    uid = os.getuid()
+    caller = os.environ.get("SUDO_UID", "") if uid == 0 else ""
+    if caller.isdecimal():
+        return f"cli:{_named(int(caller))}{AS_USER}{_named(uid)}"
+    return f"cli:{_named(uid)}"
 
 
 def new_run(problem: str, as_of: str = "") -> Run:
@@ -33,4 +44,17 @@ def new_run(problem: str, as_of: str = "") -> Run:
     from bc_pipeline.steps import Run
 
     moment = checked_time(as_of, "--as-of") if as_of else now()
-    return Run(problem=problem, run_id=f"cli__{uuid4().hex[:12]}", as_of=format_time(moment))
+    return Run(
+        problem=problem,
+        run_id=f"cli__{uuid4().hex[:12]}",
+        as_of=format_time(moment),
+        requested_by=actor(),
+    )
+
+
+def _named(uid: int) -> str:
+    try:
+        return f"{pwd.getpwuid(uid).pw_name} (uid {uid})"
+    except KeyError:
+        # In a container the user may have no entry.
+        return f"uid {uid}"

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bc_pipeline import steps
-from bc_pipeline.cli import audit, key_rotation, keys, output
-from bc_pipeline.cli.caller import actor, load_settings
+from bc_pipeline.cli import audit, key_rotation, keys, output, releases
+from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.clock import checked_time, parse_time
@@ -88,29 +88,6 @@ def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any
         )
     columns = ("run", "state", "as of", "model", "F1", "kind", "passed", "why not")
     return output.table("Verdicts (the champion has not moved)", columns, rows)
-
-
-def rollback(
-    version: Annotated[
-        str,
-        typer.Argument(
-            help="An earlier champion, in full or in short. Default: the previous one.",
-            autocompletion=complete_version,
-        ),
-    ] = "",
-    problem: ProblemName = "wdbc",
-    as_json: AsJson = False,
-) -> None:
-    """Bring an earlier champion back; the service follows within two seconds.
-
-    Examples: `bc-pipeline rollback`, `bc-pipeline rollback 20260601T000000Z-logistic-3f2a9c1b7d`
-    """
-    with output.progress("rolling back and mirroring in MLflow", quiet=as_json):
-        settings = load_settings()
-        version = version and steps.resolve_version(settings, problem, version)
-        result = steps.rollback(settings, problem, version or None, actor=actor())
-        mirrored = steps.mirror(settings, problem)
-    output.report("Rollback", result | {"mirrored": not mirrored["failed"]}, as_json=as_json)
 
 
 def registry(
@@ -249,7 +226,7 @@ def _figures_table(parts: list[dict[str, Any]]) -> output.Table:
 
 
 def register(app: typer.Typer) -> None:
-    for command in (backfill, rollback, registry, verdict):
+    for command in (backfill, releases.rollback, registry, verdict):
         app.command(rich_help_panel="Operations")(command)
     app.add_typer(audit.app, name="audit", rich_help_panel="Operations")
     key_rotation.register(keys.app)

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import typer
 
 from bc_pipeline.cli.tables import Table, cell_text, fields, plain_lines, render, table
+from bc_pipeline.conclusion import Conclusion
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 __all__ = ["Table", "cell_text", "fields", "table"]
 
-REJECTED = 10
+REJECTED = Conclusion.GATE_FAILED.exit_code
 UNHEALTHY = 11
 # Without a progress bar, a line is printed at most this often.
 _LINE_SECONDS = 2.0

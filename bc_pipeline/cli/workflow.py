@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
 from bc_pipeline import steps
-from bc_pipeline.cli import output, scores
-from bc_pipeline.cli.caller import actor, load_settings, new_run
+from bc_pipeline.cli import output, releases, scores
+from bc_pipeline.cli.caller import load_settings, new_run
 from bc_pipeline.cli.completion import complete_dataset, complete_version
 from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
+from bc_pipeline.cli.whole_run import evaluate_challengers, run_all, train_candidates
 from bc_pipeline.clock import checked_time
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
-
-if TYPE_CHECKING:
-    from bc_pipeline.settings import Settings
-    from bc_pipeline.steps import Run
 
 Version = Annotated[
     str,
@@ -115,22 +113,10 @@ def train(
     """
     settings = load_settings()
     steps.require_ready(settings, problem, dataset=dataset)
-    results = _train(settings, new_run(problem), dataset, candidate, quiet=as_json)
+    results = train_candidates(settings, new_run(problem), dataset, candidate, quiet=as_json)
     rows = [list(result.values()) for result in results]
     table = output.table("Cross-validation on the train rows", tuple(results[0]), rows)
     output.show(results, table, as_json=as_json)
-
-
-def _train(
-    settings: Settings, run: Run, dataset: str, names: list[str] | None, *, quiet: bool
-) -> list[dict[str, Any]]:
-    names = names or steps.candidates(run.problem)
-    results = []
-    with output.progress("training", quiet=quiet) as update:
-        for index, name in enumerate(names):
-            update(f"cross-validating {name}", index / len(names))
-            results.append(steps.train(settings, run, dataset, name))
-    return results
 
 
 def evaluate(
@@ -151,7 +137,7 @@ def evaluate(
     steps.require_ready(settings, problem, dataset=dataset)
     with output.progress("evaluating", quiet=as_json):
         validation = steps.validate(settings, run)["validation"]
-        selected, evaluated = _evaluate(settings, run, dataset, validation)
+        selected, evaluated = evaluate_challengers(settings, run, dataset, validation)
     rows = [list(result.values()) for result in evaluated]
     output.show(
         selected | evaluated[0] | {"challengers": evaluated},
@@ -159,19 +145,6 @@ def evaluate(
         output.table("Challengers", tuple(evaluated[0]), rows),
         as_json=as_json,
     )
-
-
-def _evaluate(
-    settings: Settings, run: Run, dataset: str, validation: str
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The selection, and the evaluation of each challenger."""
-    selected = steps.select(settings, run, dataset)
-    found = steps.challengers(settings, run, dataset, selected["candidate"], selected["threshold"])
-    evaluated = []
-    for challenger in found:
-        exported = steps.export(settings, run, dataset, validation=validation, **challenger)
-        evaluated.append(steps.evaluate(settings, run, exported["version"]))
-    return selected, evaluated
 
 
 def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
@@ -187,31 +160,19 @@ def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = Fa
     output.report("Verdict", result, as_json=as_json)
 
 
-def promote(
-    version: Version,
-    approved_by: Annotated[str, typer.Option(help="Who approved it, for the audit log.")] = "",
-    problem: ProblemName = "wdbc",
-    as_json: AsJson = False,
-) -> None:
-    """Make a version that passed its gate the champion.
-
-    Example: `bc-pipeline promote 20260601T000000Z-logistic-3f2a9c1b7d`
-    """
-    settings = load_settings()
-    version = steps.resolve_version(settings, problem, version)
-    result = steps.promote(settings, new_run(problem), version, approved_by or None, actor=actor())
-    output.report("Promotion", result, as_json=as_json)
-
-
 def run(
     problem: ProblemName = "wdbc",
     as_of: AsOf = "",
     demo: Annotated[bool, typer.Option("--demo", help="Land the demo feed first.")] = False,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="Train although there is nothing new to train on.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Ingest, validate, snapshot, train, evaluate, decide, promote and record.
+    """Ingest, validate, snapshot, train, evaluate, decide, promote and record, as the DAG does.
 
-    Exit code 10 where the gate keeps the champion.
+    Exit code 10 where the gate keeps the champion, 13 where there is nothing new to train on, 14
+    where the version needs an approval.
 
     Examples: `bc-pipeline run`, `bc-pipeline run --demo --as-of 2026-06-01 --json`
     """
@@ -219,53 +180,19 @@ def run(
     steps.require_ready(settings, problem, first=True)
     if demo:
         steps.land_demo(settings, problem)
-    result = _run_all(settings, this, quiet=as_json)
+    result = run_all(settings, this, anyway=anyway, quiet=as_json)
+    if result["promoted"]:
+        result |= releases.announce(settings, problem, result)
     judged = [list(each.values()) for each in result["challengers"]]
     shown = {name: value for name, value in result.items() if name != "challengers"}
-    output.show(
-        result,
-        output.fields("Run", shown),
-        output.table("Challengers", ("version", "kind", "passed"), judged),
-        as_json=as_json,
-    )
+    tables = [output.fields("Run", shown)]
+    if judged:
+        tables.append(output.table("Challengers", ("version", "kind", "passed"), judged))
+    output.show(result, *tables, as_json=as_json)
     for note in result["notes"]:
         output.say(f"Not taken by ingest: {note}")
-    if not result["passed"]:
-        raise typer.Exit(output.REJECTED)
-
-
-def _run_all(settings: Settings, run: Run, *, quiet: bool) -> dict[str, Any]:
-    with output.progress("ingesting", quiet=quiet) as update:
-        ingested = steps.ingest(settings, run)
-        update("validating", None)
-        validation = steps.validate(settings, run)["validation"]
-        snapshot = steps.snapshot(settings, run, validation)
-    _train(settings, run, snapshot["dataset"], None, quiet=quiet)
-    with output.progress("evaluating", quiet=quiet) as update:
-        selected, evaluated = _evaluate(settings, run, snapshot["dataset"], validation)
-        update("smoke test and gate", None)
-        decided = [steps.decide(settings, run, each["version"]) for each in evaluated]
-        verdict = steps.choose(settings, run, decided)
-        promotion: dict[str, Any] = {"changed": False}
-        if verdict["passed"]:
-            promotion = steps.promote(settings, run, verdict["version"], actor=actor())
-        update("mirroring in MLflow", None)
-        mirrored = steps.record(settings, run)
-    winner = next(each for each in evaluated if each["version"] == verdict["version"])
-    return {
-        "batches": ingested["batches"],
-        "refused": [file["file"] for file in ingested["refused"]],
-        "quarantined": ingested["quarantined"],
-        "notes": ingested["notes"],
-        "dataset": snapshot["dataset"],
-        "rows": snapshot["rows"],
-        "why": selected["why"],
-        "f1": winner["f1"],
-        "sensitivity": winner["sensitivity"],
-        **verdict,
-        "promoted": promotion["changed"],
-        "mirrored": mirrored["mirrored"],
-    }
+    if code := Conclusion(result["conclusion"]).exit_code:
+        raise typer.Exit(code)
 
 
 def verify_repro(
@@ -298,7 +225,8 @@ def register(app: typer.Typer) -> None:
         train,
         evaluate,
         decide,
-        promote,
+        releases.promote,
+        releases.approve,
         scores.score,
         scores.batch_score,
         run,

@@ -348,6 +348,8 @@ class Problem:
         Without one, batches are not judged by themselves.
     near_twins : NearTwinPolicy, optional
         Without one, only rows with equal keys are of the same sample.
+    requires_approval : bool
+        Whether a person decides about each release. A run can require it too, and not waive it.
     profile : ClassProfile or None
         Labels are held against it until there is a champion; None: that of the reference rows.
     """
@@ -367,6 +369,7 @@ class Problem:
     near_twins: NearTwinPolicy | None = None
     profile: ClassProfile | None = None
     batch_check: BatchCheckPolicy | None = None
+    requires_approval: bool = False
 
     @cached_property
     def class_profile(self) -> ClassProfile:

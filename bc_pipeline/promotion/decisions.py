@@ -15,8 +15,9 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.artifacts.versions import open_verified
 from bc_pipeline.clock import format_time, now
-from bc_pipeline.errors import ArtifactCorrupt
+from bc_pipeline.errors import ArtifactCorrupt, NotReleasable
 from bc_pipeline.promotion import audit
+from bc_pipeline.promotion.approvals import has_verdict, person_of, requesters
 from bc_pipeline.promotion.eligibility import (
     compared_with_champion,
     release_blockers,
@@ -33,6 +34,8 @@ def record_verdict(
     verify_key: Path,
     run_id: str | None = None,
     live: bool = True,
+    requires_approval: bool = False,
+    requested_by: str | None = None,
 ) -> Registry:
     """Write a version's verdict to the audit log, once; ``staging`` names it if it passed.
 
@@ -40,6 +43,10 @@ def record_verdict(
     ----------
     live : bool
         False for a backfilled run: only the log is written.
+    requires_approval : bool
+        Whether the version may be promoted only after an approval. A second verdict can add that.
+    requested_by : str or None
+        Who started the run, and so may not approve it.
 
     Raises
     ------
@@ -51,7 +58,7 @@ def record_verdict(
     verdict = require_verdict(files)
     at = format_time(now())
     with settled_registry(store) as (registry, lines, _):
-        if not any(line.event == "verdict" and line.version == version for line in lines):
+        if not has_verdict(lines, version, requires_approval):
             audit.append(
                 store,
                 "verdict",
@@ -60,7 +67,9 @@ def record_verdict(
                 actor=PIPELINE,
                 at=at,
                 run_id=run_id,
-                details=_verdict_details(files, verdict, live),
+                details=_verdict_details(files, verdict, live)
+                | ({"requires_approval": True} if requires_approval else {})
+                | ({"requested_by": requested_by} if requested_by else {}),
             )
         if (
             live
@@ -87,6 +96,8 @@ def record_approval(
     verify_key: Path,
     actor: str,
     run_id: str | None = None,
+    reason: str = "",
+    one_user: str = "",
 ) -> Registry:
     """Write a person's decision to the audit log; a rejected version leaves ``staging``.
 
@@ -96,10 +107,17 @@ def record_approval(
     ----------
     manifest_sha256 : str
         Of the manifest that the person saw.
+    reason : str
+        Why it was decided so.
+    one_user : str
+        Why the person who requested the version may approve it too: users are not told apart.
+        Empty where they are.
 
     Raises
     ------
     VersionNotFound, SignatureInvalid, AuditBroken
+    NotReleasable
+        Where the person who requested the version approves it.
     ArtifactCorrupt
         Also where the version has another manifest by now.
     """
@@ -110,7 +128,14 @@ def record_approval(
             "Ask again.",
             path=str(files.folder),
         )
-    with settled_registry(store) as (registry, _, _):
+    with settled_registry(store) as (registry, lines, _):
+        same = approved and person_of(actor) in requesters(lines, version)
+        if same and not one_user:
+            raise NotReleasable(
+                f"{actor} requested {version}, so somebody else must approve it.",
+                version=version,
+                reasons=("requester and approver are the same person",),
+            )
         audit.append(
             store,
             "approval",
@@ -118,7 +143,9 @@ def record_approval(
             generation=registry.generation,
             actor=actor,
             run_id=run_id,
-            details={"approved": approved, "manifest_sha256": files.manifest_sha256},
+            details={"approved": approved, "manifest_sha256": files.manifest_sha256}
+            | ({"reason": reason} if reason else {})
+            | ({"requester_approved": one_user} if same else {}),
         )
         if not approved and registry.staging and registry.staging.version == version:
             registry = msgspec.structs.replace(registry, staging=None)

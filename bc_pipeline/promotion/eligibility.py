@@ -64,7 +64,9 @@ def release_blockers(files: VersionFiles, lines: list[AuditLine]) -> tuple[str, 
     ]
     # The last decision about a version is valid.
     if approvals and not approvals[-1].details["approved"]:
-        reasons.append(f"{approvals[-1].actor} rejected it")
+        last = approvals[-1]
+        why = last.details.get("reason")
+        reasons.append(f"{last.actor} rejected it" + (f": {why}" if why else ""))
     return tuple(reasons)
 
 

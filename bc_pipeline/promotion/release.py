@@ -18,6 +18,7 @@ from bc_pipeline.errors import (
     VersionConflict,
     VersionNotFound,
 )
+from bc_pipeline.promotion.approvals import approver, is_approval_required
 from bc_pipeline.promotion.eligibility import (
     compared_with_champion,
     release_blockers,
@@ -43,6 +44,8 @@ def promote(
     actor: str = PIPELINE,
     run_id: str | None = None,
     approved_by: str | None = None,
+    requires_approval: bool = False,
+    reason: str = "",
 ) -> ReleaseResult:
     """Make a version the champion, if its verdict allows it and the champion is still the same.
 
@@ -52,7 +55,11 @@ def promote(
     Parameters
     ----------
     approved_by : str, optional
-        Who approved it, where approval was required.
+        Who approved it; by default as the audit log says.
+    requires_approval : bool
+        Whether the problem requires an approval; the run that judged it may require one, too.
+    reason : str
+        Why a person promotes it, for the audit log.
 
     Raises
     ------
@@ -68,7 +75,10 @@ def promote(
         if _in_production(registry, files) or version in releases_by_version(lines):
             return ReleaseResult(registry, changed=False)
         verdict = require_verdict(files)
+        approved_by = approved_by or approver(files, lines)
         reasons = release_blockers(files, lines)
+        if approved_by is None and (requires_approval or is_approval_required(lines, version)):
+            reasons += (f"it needs an approval of manifest {files.manifest_sha256}",)
         if reasons:
             raise NotReleasable(
                 f"{version} cannot be promoted: {'; '.join(reasons)}.",
@@ -78,7 +88,7 @@ def promote(
         if not compared_with_champion(verdict, registry):
             raise _conflict(registry, verdict)
         pointer = make_pointer(files, verdict, at, approved_by)
-        registry = release(store, registry, "promotion", pointer, actor, run_id)
+        registry = release(store, registry, "promotion", pointer, actor, run_id, reason)
     return ReleaseResult(registry, changed=True)
 
 
@@ -88,6 +98,7 @@ def rollback(
     *,
     verify_key: Path,
     actor: str,
+    reason: str = "",
 ) -> ReleaseResult:
     """Put an earlier champion back into production.
 
@@ -97,6 +108,8 @@ def rollback(
         One that was in production before; by default the previous champion. A rollback
         without a version that was interrupted after the registry changed is concluded, and
         no other champion is released.
+    reason : str
+        Why, for the audit log.
 
     Raises
     ------
@@ -119,7 +132,7 @@ def rollback(
         earlier = _earlier_release(registry, lines, target)
         approved_by = earlier.details.get("approved_by") if earlier else None
         pointer = make_pointer(files, require_verdict(files), at, approved_by)
-        registry = release(store, registry, "rollback", pointer, actor, run_id=None)
+        registry = release(store, registry, "rollback", pointer, actor, None, reason)
     return ReleaseResult(registry, changed=True)
 
 

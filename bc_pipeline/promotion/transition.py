@@ -111,6 +111,7 @@ def release(
     pointer: Pointer,
     actor: str,
     run_id: str | None,
+    reason: str = "",
 ) -> Registry:
     """Let production name another version; the caller holds the registry's lock.
 
@@ -128,7 +129,14 @@ def release(
         previous=registry.production,
     )
     return change_champion(
-        store, registry, after, event, actor=actor, at=pointer.promoted_at, run_id=run_id
+        store,
+        registry,
+        after,
+        event,
+        actor=actor,
+        at=pointer.promoted_at,
+        run_id=run_id,
+        **({"reason": reason} if reason else {}),
     )
 
 

@@ -17,6 +17,7 @@ import structlog
 from pydantic import ValidationError, field_validator
 
 from bc_pipeline.clock import format_time, parse_time, time_defect
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import (
     AirflowAway,
     AirflowRefused,
@@ -25,7 +26,7 @@ from bc_pipeline.errors import (
     NotThere,
     StackError,
 )
-from bc_pipeline.run_note import own_lines
+from bc_pipeline.run_note import own_lines, read_concluded
 from bc_pipeline.serving.airflow_calls import SECONDS, TRY_AGAIN
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.request_parsing.strict_json import InvalidField
@@ -39,6 +40,7 @@ _TIMEOUT = 5.0
 _RUN_ID_PREFIX = "api__"
 SAME_KEY = "Send the same Idempotency-Key again."
 _CONFLICT, _NOT_FOUND = 409, 404
+_FINAL_STATES = ("success", "failed")
 
 
 class RetrainOrder(ApiModel):
@@ -49,11 +51,14 @@ class RetrainOrder(ApiModel):
     as_of : str or None
         ISO 8601: use only rows that had arrived by then; None: all rows.
     require_approval : bool
-        Whether a person decides between the gate and the release.
+        Whether a person decides about the release; the problem's policy may require it anyway.
+    train_anyway : bool
+        Whether to train although there is nothing new to train on.
     """
 
     as_of: str | None = None
     require_approval: bool = False
+    train_anyway: bool = False
 
     @field_validator("as_of")
     @classmethod
@@ -88,7 +93,11 @@ class Retrain(ApiModel):
     ----------
     state : str
         Airflow's: queued, running, success or failed. A run whose model did not pass the
-        gate is a success too: see ``verdict`` of the version.
+        gate is a success too: see `conclusion`.
+    conclusion : Conclusion or None
+        How it ended, by name, once it has.
+    reason : str or None
+        Why it ended so; of a queued run, what it waits for.
     notes : list of str
         What the run did not take of the landed files, once it has ended.
     """
@@ -99,6 +108,8 @@ class Retrain(ApiModel):
     queued_at: str | None
     started_at: str | None
     ended_at: str | None
+    conclusion: Conclusion | None
+    reason: str | None
     notes: list[str]
     tasks: list[TaskState]
 
@@ -157,7 +168,9 @@ class Retraining:
             raise _unknown_run()
         with self._connect(TRY_AGAIN) as api:
             try:
-                return self._describe(api.run(self.dag, run_id), api.tasks(self.dag, run_id))
+                run = api.run(self.dag, run_id)
+                waits_for = self._waits_for(api) if run["state"] == "queued" else None
+                return self._describe(run, api.tasks(self.dag, run_id), waits_for)
             except AirflowRefused as refusal:
                 if refusal.status == _NOT_FOUND:
                     raise _unknown_run() from None
@@ -180,7 +193,20 @@ class Retraining:
         except (KeyError, TypeError, AttributeError, ValidationError):
             raise AirflowRefused("Airflow's response does not have the expected fields.") from None
 
-    def _describe(self, run: dict[str, Any], tasks: list[dict[str, Any]]) -> Retrain:
+    def _waits_for(self, api: AirflowApi) -> str | None:
+        """Why a run of the DAG is queued; None where it is about to start."""
+        if api.is_paused(self.dag):
+            return f"The DAG {self.dag} is paused."
+        running = api.runs(self.dag, state="running", limit=1)
+        if not running:
+            return None
+        return f"Waits for run {running[0]['dag_run_id']}, which is running."
+
+    def _describe(
+        self, run: dict[str, Any], tasks: list[dict[str, Any]], waits_for: str | None = None
+    ) -> Retrain:
+        note = run.get("note") or ""
+        concluded = read_concluded(note) if run["state"] in _FINAL_STATES else None
         return Retrain(
             id=run["dag_run_id"],
             dag=self.dag,
@@ -188,7 +214,9 @@ class Retraining:
             queued_at=run.get("queued_at"),
             started_at=run.get("start_date"),
             ended_at=run.get("end_date"),
-            notes=own_lines(run.get("note") or ""),
+            conclusion=concluded.conclusion if concluded else None,
+            reason=concluded.reason if concluded else waits_for,
+            notes=own_lines(note),
             tasks=[
                 TaskState(
                     task=task["task_id"],

@@ -166,11 +166,14 @@ def _first_prediction(settings: Settings, store: Store) -> dict[str, Any]:
     problem = get_problem(store.problem)
     row = problem.load_reference().values[0]
     features = {name: float(value) for name, value in zip(problem.schema.names, row, strict=True)}
-    champion = read_registry(store).production
+    registry = read_registry(store)
+    champion = registry.production
     if champion is None:
         raise StackError(
             "The first retrain ended without a champion.",
-            f"See why: bc-pipeline verdict --problem {store.problem}.",
+            f"{registry.staging.version} awaits an approval, under Required Actions in Airflow."
+            if registry.staging
+            else "The run's note in Airflow says why.",
         )
     for _ in poll(PICKUP_SECONDS, 0.2):
         answer = _predict(settings, features)

@@ -24,12 +24,14 @@ if TYPE_CHECKING:
     from bc_pipeline.steps.evaluation_steps import evaluate
     from bc_pipeline.steps.gate_steps import choose, decide
     from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
+    from bc_pipeline.steps.news_steps import find_news
     from bc_pipeline.steps.outcome_steps import land_outcomes
     from bc_pipeline.steps.release_steps import (
         approve,
         audit,
         audit_tip,
         mirror,
+        needs_approval,
         promote,
         record,
         registry,
@@ -58,6 +60,7 @@ __all__ = [
     "erasures",
     "evaluate",
     "export",
+    "find_news",
     "first_arrival",
     "ingest",
     "ingest_one",
@@ -65,6 +68,7 @@ __all__ = [
     "land_outcomes",
     "list_batches",
     "mirror",
+    "needs_approval",
     "newest_scores",
     "promote",
     "quarantine_file",
@@ -123,12 +127,14 @@ _PLACES = {
         "select",
         "train",
     ),
+    "bc_pipeline.steps.news_steps": ("find_news",),
     "bc_pipeline.steps.outcome_steps": ("land_outcomes",),
     "bc_pipeline.steps.release_steps": (
         "approve",
         "audit",
         "audit_tip",
         "mirror",
+        "needs_approval",
         "promote",
         "record",
         "registry",

@@ -10,6 +10,7 @@ from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.verdict import Verdict
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps.data_steps import split_dataset
@@ -55,12 +56,15 @@ def decide(settings: Settings, run: Run, version: str) -> Result:
         verify_key=settings.verify_key,
         run_id=run.run_id,
         live=run.live,
+        requires_approval=run.requires_approval or workspace.problem.requires_approval,
+        requested_by=run.requested_by,
     )
     return {
         "version": version,
         "passed": verdict.passed,
         "kind": verdict.kind,
         "reasons": list(verdict.reasons),
+        "tie": is_tie(verdict),
         "champion": verdict.champion,
         "digest": stored.manifest_sha256,
     }
@@ -80,7 +84,8 @@ def choose(settings: Settings, run: Run, decisions: Sequence[Result]) -> Result:
     Returns
     -------
     dict
-        The winner's decision; under ``challengers`` the version, kind and result of each.
+        The winner's decision; under ``challengers`` the version, kind and result of each, and
+        under ``conclusion`` how the run ends where none passed.
     """
     from bc_pipeline.promotion import decisions as recorded
 
@@ -104,7 +109,18 @@ def choose(settings: Settings, run: Run, decisions: Sequence[Result]) -> Result:
             for reason in each["reasons"]
         ]
     summary = [{name: each[name] for name in ("version", "kind", "passed")} for each in decisions]
-    return {**winner, "reasons": reasons, "challengers": summary}
+    conclusion = None
+    if not passed:
+        # Decisions of earlier releases do not say whether they are ties.
+        ties = all(each.get("tie", False) for each in decisions)
+        conclusion = Conclusion.TIE if ties else Conclusion.GATE_FAILED
+    return {**winner, "reasons": reasons, "challengers": summary, "conclusion": conclusion}
+
+
+def is_tie(verdict: Verdict) -> bool:
+    """Whether all that another recipe lacks is evidence that it is better."""
+    failed = [check.name for check in verdict.checks if check.blocking and not check.passed]
+    return failed == ["recipe_gain"]
 
 
 def _require_evidence(workspace: Workspace, challenger: VersionFiles, parts: Split) -> None:

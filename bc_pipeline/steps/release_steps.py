@@ -15,7 +15,14 @@ from bc_pipeline.workspace import Result, Run, open_workspace
 
 
 def approve(
-    settings: Settings, run: Run, version: str, digest: str, approved: bool, decided_by: str
+    settings: Settings,
+    run: Run,
+    version: str,
+    digest: str,
+    approved: bool,
+    decided_by: str,
+    reason: str = "",
+    one_user: str = "",
 ) -> Result:
     """Write a person's decision about a version, or that there was none, to the audit log.
 
@@ -23,9 +30,16 @@ def approve(
     ----------
     digest : str
         Of the version's manifest, as `decide` returned it and the person saw it.
+    reason : str
+        Why it was decided so, for the audit log.
+    one_user : str
+        Why users are not told apart; empty where they are, and another person must approve than
+        the one who started the run.
 
     Raises
     ------
+    NotReleasable
+        Where the person who started the run approves.
     ArtifactCorrupt
         Where the version has another manifest by now.
     """
@@ -40,30 +54,53 @@ def approve(
         verify_key=settings.verify_key,
         actor=decided_by,
         run_id=run.run_id,
+        reason=reason,
+        one_user=one_user,
     )
     return {"version": version, "approved": approved}
+
+
+def needs_approval(settings: Settings, run: Run, version: str) -> Result:
+    """Whether a person must decide before the version may be promoted.
+
+    It must be where the problem, this run or an earlier one that judged the version requires it,
+    and nobody has approved these very bytes. A champion needs none.
+    """
+    from bc_pipeline.artifacts.audit_log import read_audit_log
+    from bc_pipeline.promotion.approvals import approver, is_approval_required
+
+    workspace = open_workspace(settings, run.problem)
+    production = read_registry(workspace.store).production
+    if production is not None and production.version == version:
+        return {"needed": False}
+    lines = read_audit_log(workspace.store).trusted
+    required = workspace.problem.requires_approval or run.requires_approval
+    files = versions.open_stored(workspace.store, version, settings.verify_key)
+    needed = required or is_approval_required(lines, version)
+    return {"needed": needed and approver(files, lines) is None}
 
 
 def promote(
     settings: Settings,
     run: Run,
     version: str,
-    approved_by: str | None = None,
     actor: str = "pipeline",
+    reason: str = "",
 ) -> Result:
     """Make a version that passed its gate the champion.
 
     Parameters
     ----------
-    approved_by : str, optional
-        Who approved it, where approval was required.
     actor : str
         Who releases it, for the audit log.
+    reason : str
+        Why a person releases it, for the audit log.
 
     Raises
     ------
     NotReleasable
-        Where its verdict does not allow it, or it comes from a backfilled run.
+        Where its verdict does not allow it, it needs an approval that it does not have, or it
+        comes from a backfilled run.
     VersionConflict
         Where the champion is no longer the one it was compared with.
     """
@@ -75,8 +112,9 @@ def promote(
         version,
         verify_key=settings.verify_key,
         run_id=run.run_id,
-        approved_by=approved_by,
         actor=actor,
+        requires_approval=workspace.problem.requires_approval,
+        reason=reason,
     )
     return {
         "version": version,
@@ -85,7 +123,9 @@ def promote(
     }
 
 
-def rollback(settings: Settings, problem: str, version: str | None, actor: str) -> Result:
+def rollback(
+    settings: Settings, problem: str, version: str | None, actor: str, reason: str = ""
+) -> Result:
     """Release an earlier champion again: the named version, or the previous champion."""
     from bc_pipeline.promotion import release
 
@@ -95,6 +135,7 @@ def rollback(settings: Settings, problem: str, version: str | None, actor: str) 
         version,
         verify_key=settings.verify_key,
         actor=actor,
+        reason=reason,
     )
     production = result.registry.production
     return {
@@ -148,6 +189,7 @@ def verdict(settings: Settings, problem: str, version: str | None) -> Result:
     manifest = files.manifest
     return {
         "version": manifest.version,
+        "manifest_sha256": files.manifest_sha256,
         "model": manifest.recipe.title,
         "f1": manifest.metrics.get("f1"),
         "as_of": manifest.lineage.as_of,

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from bc_pipeline.errors import DataError
+from bc_pipeline.errors import TooFewRows
 from bc_pipeline.problems.base import SelectionPolicy
 
 
@@ -23,15 +23,18 @@ def require_nested_rows(positive: np.ndarray, folds: int) -> None:
 
     Raises
     ------
-    DataError
+    TooFewRows
         Where the smaller class has too few rows.
     """
     smallest = min(int(np.sum(positive == label)) for label in (0, 1))
     needed = next(rows for rows in count(folds) if rows - math.ceil(rows / folds) >= folds)
     if smallest < needed:
-        raise DataError(
+        raise TooFewRows(
             f"The smaller class has {smallest} train rows; nested cross-validation in {folds} "
-            f"folds needs {needed} or more."
+            f"folds needs {needed} or more.",
+            "Land more labelled rows.",
+            rows=smallest,
+            needed=needed,
         )
 
 
@@ -56,14 +59,17 @@ def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPol
 
     Raises
     ------
-    DataError
+    TooFewRows
         Where a class has fewer rows than there are folds.
     """
     smallest = min(int(np.sum(positive == label)) for label in (0, 1))
     if smallest < policy.folds:
-        raise DataError(
+        raise TooFewRows(
             f"The smaller class has {smallest} train rows; cross-validation in "
-            f"{policy.folds} folds needs {policy.folds} or more."
+            f"{policy.folds} folds needs {policy.folds} or more.",
+            "Land more labelled rows.",
+            rows=smallest,
+            needed=policy.folds,
         )
     folds = np.empty((policy.repeats, len(keys)), dtype=np.int8)
     for repeat in range(policy.repeats):

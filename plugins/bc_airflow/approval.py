@@ -1,30 +1,47 @@
-"""A person's decision between the gate and the release."""
+"""A person's decision between the gate and the release, in a DAG of its own.
+
+A run of the retrain DAG that waits for days would keep every later retrain from starting. So it
+ends when it has requested the approval, and a run of the approval DAG waits.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from airflow.exceptions import AirflowException
+from airflow.configuration import conf
 from airflow.providers.standard.operators.hitl import ApprovalOperator, HITLOperator
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
+from airflow.sdk import Param
+from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
 
+from bc_airflow.conclude import conclude, skip
 from bc_airflow.defaults import APPROVAL_TIMEOUT
-from bc_airflow.release import why_not_released
+from bc_airflow.question import question
+from bc_airflow.release import needs_approval, why_not_released
 from bc_airflow.runs import run_of
-from bc_airflow.text import number, outcome
-from bc_airflow.volume import Judged, volume_of
+from bc_airflow.users import one_user
+from bc_airflow.volume import Judged, Volume, volume_of
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.settings import load_settings
 
 _DIGEST_KEY = "asked_digest"
 
 
-class ApproveRelease(ApprovalOperator):
-    """Ask whether the challenger may be promoted; skipped where no approval is needed.
+def answer_params() -> dict[str, Param]:
+    """What a person may add to the answer."""
+    return {
+        "reason": Param(
+            "",
+            type=["null", "string"],
+            title="Reason",
+            description="Why, for the audit log; no data of patients.",
+        )
+    }
 
-    The question names the version and the digest of its manifest, and the answer is valid only
-    for that digest. No answer in time is a rejection. The task succeeds either way and
-    returns ``{approved, by, at, digest}``; the task `promote` acts on it.
+
+class RequestApproval(TriggerDagRunOperator):
+    """Start a run of the approval DAG for the winner; skipped where no approval is needed.
 
     Parameters
     ----------
@@ -33,10 +50,53 @@ class ApproveRelease(ApprovalOperator):
         What `choose` returned: the winner's decision.
     """
 
-    template_fields: ClassVar[Sequence[str]] = ("subject", "body", "decision")
-    template_fields_renderers: ClassVar[dict[str, str]] = {"body": "md", "decision": "json"}
+    template_fields: Sequence[str] = (*TriggerDagRunOperator.template_fields, "decision")
 
     def __init__(self, *, problem: str, decision: Any, **kwargs: Any) -> None:
+        super().__init__(
+            trigger_dag_id=f"{problem}_approval",
+            logical_date=None,
+            reset_dag_run=True,
+            # A run of a paused DAG would wait, and nothing would say why.
+            fail_when_dag_is_paused=True,
+            openlineage_inject_parent_info=False,
+            **kwargs,
+        )
+        self.problem = problem
+        self.decision = decision
+
+    def execute(self, context: Any) -> Any:
+        run, version = run_of(self.problem), self.decision["version"]
+        if why_not_released(run, self.decision):
+            raise AirflowSkipException("There is nothing to approve: see the task Promote.")
+        if not needs_approval(run, version):
+            raise AirflowSkipException("Neither the problem nor this run requires an approval.")
+        self.trigger_run_id = f"approval__{run.run_id}"
+        self.conf = {"version": version, "digest": self.decision["digest"]}
+        conclude(
+            Conclusion.AWAITING_APPROVAL,
+            f"{version} is staged; the run {self.trigger_run_id} of {self.trigger_dag_id} waits "
+            "for a person's decision under Required Actions.",
+        )
+        return super().execute(context)
+
+
+class ApproveRelease(ApprovalOperator):
+    """Ask whether a version may be promoted; skipped where it is no question any more.
+
+    The question names the version and the digest of its manifest, and the answer is valid only
+    for that digest. The task returns ``{version, digest, approved, by, reason, conclusion}``, on
+    which the task `promote` acts. No answer in time is a rejection, which `conclusion` names.
+
+    Parameters
+    ----------
+    problem : str
+    """
+
+    template_fields: ClassVar[Sequence[str]] = ("subject", "body")
+    template_fields_renderers: ClassVar[dict[str, str]] = {"body": "md"}
+
+    def __init__(self, *, problem: str, **kwargs: Any) -> None:
         super().__init__(
             subject="May the challenger be promoted?",
             defaults=self.REJECT,
@@ -46,79 +106,85 @@ class ApproveRelease(ApprovalOperator):
         # `response_timeout` bounds the wait for a person; this would fail the task before.
         self.execution_timeout = None
         self.problem = problem
-        self.decision = decision
 
     def execute(self, context: Any) -> Any:
-        reason = self._skip_reason(context)
-        if reason:
-            raise AirflowSkipException(reason)
-        judged = volume_of(load_settings(), self.problem).judged(self.decision["version"])
-        self.subject = f"Promote {judged.manifest.version}?"
-        self.body = question(judged, self.decision["challengers"])
+        version, digest = context["params"]["version"], context["params"]["digest"]
+        volume = volume_of(load_settings(), self.problem)
+        judged = volume.judged(version)
+        if digest and digest != judged.manifest_sha256:
+            raise AirflowFailException(
+                f"The manifest of {version} is {judged.manifest_sha256}, and the approval was "
+                f"requested for {digest}."
+            )
+        _require_open_question(volume, judged)
+        self.subject = f"Promote {version}?"
+        self.body = question(
+            judged,
+            volume.champion_of(judged),
+            conf.get("api", "base_url", fallback="").rstrip("/"),
+            _who_may_decide(volume, version),
+        )
         context["ti"].xcom_push(key=_DIGEST_KEY, value=judged.manifest_sha256)
         return super().execute(context)
-
-    def _skip_reason(self, context: Any) -> str:
-        reason = why_not_released(run_of(self.problem), self.decision)
-        if not reason and not context["params"]["require_approval"]:
-            reason = "This run does not require approval."
-        if reason:
-            return reason
-        version = self.decision["version"]
-        is_champion = volume_of(load_settings(), self.problem).is_champion(version)
-        return f"{version} is the champion already." if is_champion else ""
 
     def execute_complete(self, context: Any, event: dict[str, Any]) -> dict[str, Any]:
         # ApprovalOperator's method would skip `promote`, and not return who decided.
         answer = HITLOperator.execute_complete(self, context, event)
-        ti = context["ti"]
-        digest = ti.xcom_pull(task_ids=self.task_id, key=_DIGEST_KEY)
-        if digest != self.decision["digest"]:
-            raise AirflowException(
+        version, volume = context["params"]["version"], volume_of(load_settings(), self.problem)
+        digest = context["ti"].xcom_pull(task_ids=self.task_id, key=_DIGEST_KEY)
+        judged = volume.judged(version)
+        if digest != judged.manifest_sha256:
+            raise AirflowFailException(
                 "The answer was about another model than the one that now waits. "
                 "Clear this task to ask again."
             )
         user = answer["responded_by_user"] or {}
+        name = user.get("name") or user.get("id")
+        approved = name is not None and answer["chosen_options"] == [self.APPROVE]
+        if approved and not one_user() and name in volume.requesters(version):
+            reason = (
+                f"{name} requested {version}, so another person must approve it. "
+                "Clear the task Approve to ask again."
+            )
+            conclude(Conclusion.NOT_RELEASABLE, reason)
+            raise AirflowFailException(reason)
         return {
-            "approved": answer["chosen_options"] == [self.APPROVE],
-            "by": user.get("name") or user.get("id"),
-            "at": answer["responded_at"].isoformat(),
+            "version": version,
             "digest": digest,
+            "approved": approved,
+            "by": name,
+            "reason": answer["params_input"].get("reason") or "",
+            "conclusion": _conclusion(volume, judged, name, approved=approved),
         }
 
 
-def question(judged: Judged, challengers: Sequence[Mapping[str, Any]]) -> str:
-    """The verdict in Markdown, for the person who decides.
-
-    Parameters
-    ----------
-    challengers : sequence of dict
-        Version, kind and result of each challenger of the run, this one among them.
-    """
-    verdict = judged.verdict
-    rows = "\n".join(
-        f"| {check.name} | {_cell(check.rule)} | {number(check.champion)} "
-        f"| {number(check.challenger)} | {outcome(check.passed, check.blocking)} |"
-        for check in verdict.checks
-    )
-    against = f"against champion `{verdict.champion}`" if verdict.champion else "with no champion"
-    note = f"\n\nRecipe: {_cell(verdict.kind_note)}" if verdict.kind_note else ""
-    others = "".join(
-        f"\n\nAlso judged in this run: `{each['version']}` ({each['kind']}), "
-        f"which {'passed too' if each['passed'] else 'was rejected'}."
-        for each in challengers
-        if each["version"] != judged.manifest.version
-    )
-    return (
-        f"Version `{judged.manifest.version}` ({judged.manifest.recipe.title}) passed the gate "
-        f"({verdict.kind}, {against}).{note}{others}\n\n"
-        f"SHA-256 of its manifest: `{judged.manifest_sha256}`\n\n"
-        "| Check | Rule | Champion | Challenger | Result |\n|---|---|---|---|---|\n"
-        f"{rows}\n\n"
-        "Approve to make it the model that answers and scores. Reject, or no answer in time, "
-        "keeps the champion. For research use; not a medical device."
-    )
+def _conclusion(volume: Volume, judged: Judged, name: str | None, *, approved: bool) -> str | None:
+    """How the run ends without a release; None where the version is to be promoted."""
+    if volume.why_superseded(judged):
+        return Conclusion.SUPERSEDED
+    if approved:
+        return None
+    return Conclusion.APPROVAL_REFUSED if name else Conclusion.APPROVAL_EXPIRED
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
+def _require_open_question(volume: Volume, judged: Judged) -> None:
+    """Skip where the version cannot be promoted, whatever anybody answers."""
+    version = judged.manifest.version
+    if volume.is_champion(version):
+        skip(Conclusion.ALREADY_RELEASED, f"{version} is the champion already.")
+    if not judged.verdict.passed:
+        skip(Conclusion.GATE_FAILED, f"The gate rejected {version}.")
+    if not judged.manifest.lineage.live:
+        skip(Conclusion.VERDICT_ONLY, f"{version} comes from a backfilled run.")
+    if superseded := volume.why_superseded(judged):
+        skip(Conclusion.SUPERSEDED, superseded)
+
+
+def _who_may_decide(volume: Volume, version: str) -> list[str]:
+    requested = sorted(volume.requesters(version))
+    if not requested:
+        return ["The schedule trained it; any user who may edit the DAG can decide."]
+    named = " and ".join(requested)
+    if reason := one_user():
+        return [f"Requested by {named}, who may decide, too: {reason}"]
+    return [f"Requested by {named}: another person must approve it."]

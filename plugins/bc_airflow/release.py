@@ -1,4 +1,4 @@
-"""The release task: promote, or skip with the reason."""
+"""The release tasks: promote, or skip with the reason."""
 
 from __future__ import annotations
 
@@ -6,15 +6,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from airflow.sdk import Asset, get_current_context
-from airflow.sdk.exceptions import AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowSkipException
 
+from bc_airflow.conclude import conclude, skip
 from bc_airflow.runs import run_of
+from bc_airflow.users import one_user
 from bc_airflow.volume import volume_of
 from bc_pipeline import steps
-from bc_pipeline.errors import NotReleasable
-from bc_pipeline.settings import Settings, load_settings
+from bc_pipeline.conclusion import Conclusion
+from bc_pipeline.errors import NotReleasable, VersionConflict
+from bc_pipeline.settings import load_settings
 
-APPROVAL_TASK = "approve"
 NOBODY = "nobody, in time"
 Decision = Mapping[str, Any]
 
@@ -28,57 +30,86 @@ def why_not_released(run: steps.Run, decision: Decision) -> str:
     return ""
 
 
+def needs_approval(run: steps.Run, version: str) -> bool:
+    """Whether a person must decide first, by policy or because the run requires it."""
+    return bool(steps.needs_approval(load_settings(), run, version)["needed"])
+
+
 def promote_or_skip(problem: str, decision: Decision, champion: Asset) -> dict[str, Any]:
     """Make the version the champion and update its Asset.
 
     Raises
     ------
     AirflowSkipException
-        Where the version was rejected, or is or was the champion: no Asset is updated.
+        Where the version was rejected, needs an approval, or is or was the champion: no Asset is
+        updated.
     """
-    context, settings = get_current_context(), load_settings()
     run, version = run_of(problem), decision["version"]
     reason = why_not_released(run, decision)
     if reason:
-        raise AirflowSkipException(reason)
-    approved_by = None
-    volume = volume_of(settings, problem)
-    if context["params"]["require_approval"] and not volume.is_champion(version):
-        approval = context["ti"].xcom_pull(task_ids=APPROVAL_TASK)
-        approved_by = _record_approval(settings, run, version, approval)
-    try:
-        released = steps.promote(settings, run, version, approved_by=approved_by)
-    except NotReleasable as error:
-        # For example, a person rejected the same version in an earlier run.
-        raise AirflowSkipException(str(error)) from None
-    # A try that died after the promotion did not update the Asset: the next one does.
-    if not released["changed"] and context["ti"].try_number == 1:
-        raise AirflowSkipException(f"{version} is the champion already, or was one.")
-    context["outlet_events"][champion].extra = {
-        "version": version,
-        "generation": released["generation"],
-    }
-    return released
+        rejected = Conclusion(decision.get("conclusion") or Conclusion.GATE_FAILED)
+        skip(Conclusion.VERDICT_ONLY if decision["passed"] else rejected, reason)
+    if needs_approval(run, version):
+        # The task `request_approval` says how the run ends.
+        raise AirflowSkipException(f"{version} needs an approval.")
+    return _promote(run, version, champion)
 
 
-def _record_approval(
-    settings: Settings, run: steps.Run, version: str, approval: Mapping[str, Any] | None
-) -> str:
-    """Write the decision to the audit log, and return who approved the version.
+def promote_approved_or_skip(
+    problem: str, answer: Mapping[str, Any], champion: Asset
+) -> dict[str, Any]:
+    """Write the decision to the audit log, and promote the version if it was approved.
 
     Not in the task `approve`, which would ask again on a second try.
 
     Raises
     ------
     AirflowSkipException
-        Where it was not approved.
+        Where it was not approved, or is superseded.
     """
-    if approval is None:
-        raise AirflowFailException(f"{version} needs an approval, and there is none.")
-    by = approval["by"]
-    steps.approve(settings, run, version, approval["digest"], approval["approved"], by or NOBODY)
-    if not approval["approved"]:
-        raise AirflowSkipException(
-            f"{by} rejected {version}." if by else f"Nobody answered for {version} in time."
-        )
-    return str(by)
+    settings, run, version = load_settings(), run_of(problem), answer["version"]
+    ended = Conclusion(answer["conclusion"]) if answer["conclusion"] else None
+    volume = volume_of(settings, problem)
+    superseded = volume.why_superseded(volume.judged(version))
+    if ended is Conclusion.SUPERSEDED:
+        # Nobody decided about this version: there is nothing to write.
+        skip(ended, superseded or f"{version} was superseded.")
+    by, reason = answer["by"], answer["reason"] or (str(ended) if ended else "")
+    steps.approve(
+        settings,
+        run,
+        version,
+        answer["digest"],
+        answer["approved"],
+        by or NOBODY,
+        reason,
+        one_user(),
+    )
+    if ended is Conclusion.APPROVAL_REFUSED:
+        skip(ended, f"{by} rejected {version}{f': {reason}' if answer['reason'] else '.'}")
+    if ended is not None:
+        skip(ended, f"Nobody answered for {version} in time. Trigger {problem}_approval to ask.")
+    return _promote(run, version, champion)
+
+
+def _promote(run: steps.Run, version: str, champion: Asset) -> dict[str, Any]:
+    context = get_current_context()
+    try:
+        released = steps.promote(load_settings(), run, version)
+    except NotReleasable as error:
+        # For example, a person rejected the same version in an earlier run.
+        skip(Conclusion.NOT_RELEASABLE, str(error))
+    except VersionConflict as error:
+        conclude(Conclusion.SUPERSEDED, str(error))
+        raise
+    # A try that died after the promotion did not update the Asset: the next one does.
+    if not released["changed"] and context["ti"].try_number == 1:
+        skip(Conclusion.ALREADY_RELEASED, f"{version} is the champion already, or was one.")
+    context["outlet_events"][champion].extra = {
+        "version": version,
+        "generation": released["generation"],
+    }
+    conclude(
+        Conclusion.PROMOTED, f"{version} is the champion, generation {released['generation']}."
+    )
+    return released

@@ -8,21 +8,35 @@ from typing import Any
 
 from airflow.sdk import get_current_context
 
+from bc_airflow.users import requester
 from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.clock import checked_time, format_time
 from bc_pipeline.code_version import sources_digest
 from bc_pipeline.steps import Run
+
+_OF_AN_INTERVAL = {"scheduled", "backfill"}
 
 
 def is_backfill(context: Any) -> bool:
     return str(context["dag_run"].run_type.value) == "backfill"
 
 
+def interval_of(dag_run: Any) -> tuple[datetime | None, datetime | None]:
+    """The data interval that a run is for; none for a run that somebody triggered as of now.
+
+    The trigger form sends a logical date in any case, and Airflow derives the last interval from
+    it. A run that is meant for an interval is due at its end.
+    """
+    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    is_scheduled = str(dag_run.run_type.value) in _OF_AN_INTERVAL
+    return (start, end) if is_scheduled or end == dag_run.run_after else (None, None)
+
+
 def run_of(problem: str) -> Run:
     """The current Airflow run.
 
-    Its as-of time is the Param ``as_of``; by default the end of the data interval or, in a
-    manual run without a date, the time it was triggered.
+    Its as-of time is the Param ``as_of``; by default the end of the data interval in a scheduled
+    or backfilled run, and in any other the moment of triggering.
 
     Raises
     ------
@@ -33,7 +47,7 @@ def run_of(problem: str) -> Run:
     context = get_current_context()
     dag_run, params = context["dag_run"], context["params"]
     param = params.get("as_of")
-    start, end = dag_run.data_interval_start, dag_run.data_interval_end
+    start, end = interval_of(dag_run)
     name = "as_of" if param else "The end of the run's data interval" if end else "The run's time"
     as_of = checked_time(param or end or dag_run.run_after, name)
     return Run(
@@ -45,6 +59,8 @@ def run_of(problem: str) -> Run:
         live=not is_backfill(context) or bool(params.get("promote_backfill")),
         looks_back=is_backfill(context),
         dag=dag_code(context),
+        requires_approval=bool(params.get("require_approval")),
+        requested_by=requester(context),
     )
 
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.sdk import Asset, get_current_context
-from airflow.sdk.exceptions import AirflowSkipException
 
+from bc_airflow.conclude import conclude, skip
 from bc_airflow.runs import run_of
 from bc_pipeline import steps
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import NoChampion, NotStored
 from bc_pipeline.settings import load_settings
 
@@ -33,11 +34,16 @@ def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
             load_settings(), run_of(problem), source=source, engine=params["engine"]
         )
     except NoChampion as error:
-        raise AirflowSkipException(str(error)) from None
+        skip(Conclusion.NO_CHAMPION, str(error))
     except NotStored as error:
         if source:
             raise
-        raise AirflowSkipException(str(error)) from None
+        skip(Conclusion.NOTHING_TO_SCORE, str(error))
+    conclude(
+        Conclusion.SCORED,
+        f"{scored['scored']} of {scored['read']} rows by {scored['version']}, "
+        f"{scored['rejected']} rejected: {scored['output']}.",
+    )
     context["outlet_events"][scores].extra = {
         name: scored[name] for name in ("output", "version", "scored", "rejected")
     }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bc_pipeline.artifacts import signed_bundle, versions
+from bc_pipeline.artifacts.audit_log import read_audit_log
 from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows, evaluated_rows, metric_names
 from bc_pipeline.artifacts.evidence import Evaluation, Score
 from bc_pipeline.artifacts.manifest import Manifest, Registry
@@ -17,9 +18,10 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
+from bc_pipeline.promotion.approvals import requesters
 from bc_pipeline.settings import Settings
 
-_DAGS = ("retrain", "batch_score")
+_DAGS = ("retrain", "approval", "batch_score")
 _AUDIT_LINE_BYTES = 4096
 # Files that may be downloaded, by suffix; models and rows are not among them.
 _CONTENT_TYPES = {
@@ -110,6 +112,42 @@ class Volume:
         production = self.registry().production
         return production is not None and production.version == version
 
+    def champion_of(self, judged: Judged) -> Judged | None:
+        """The champion that a version was compared with; None where there is none to read."""
+        try:
+            return self.judged(judged.verdict.champion) if judged.verdict.champion else None
+        except StoreError:
+            return None
+
+    def requesters(self, version: str) -> set[str]:
+        """Who started the runs that judged a version; the log's signatures are checked.
+
+        Raises
+        ------
+        AuditBroken
+        """
+        return requesters(read_audit_log(self.store).trusted, version)
+
+    def why_superseded(self, judged: Judged) -> str:
+        """Which version came after this challenger; empty where it is still the one that waits."""
+        registry, verdict = self.registry(), judged.verdict
+        version, champion = judged.manifest.version, registry.production
+        current = champion.version if champion else None
+        if version == current:
+            return ""
+        if (registry.generation, current) != (verdict.champion_generation, verdict.champion):
+            return f"{version} was superseded: {self._named(current)} is the champion since."
+        staging = registry.staging
+        if staging is not None and staging.version != version:
+            return f"{version} was superseded by {self._named(staging.version)}."
+        return ""
+
+    def _named(self, version: str | None) -> str:
+        """A version and the run that made it."""
+        if version is None:
+            return "no model"
+        return f"{version} of run {self.judged(version).manifest.lineage.run_id}"
+
     def audit_tail(self, lines: int) -> list[dict[str, Any]]:
         """The last entries of the audit log, newest first; the chain is not checked here."""
         try:
@@ -166,6 +204,11 @@ class Volume:
 
 def volume_of(settings: Settings, problem: str) -> Volume:
     return Volume(Store.of(settings, problem), settings.verify_key)
+
+
+def is_own_dag(dag_id: str) -> bool:
+    """Whether the DAG is of this project."""
+    return any(dag_id == f"{problem.name}_{kind}" for problem in PROBLEMS for kind in _DAGS)
 
 
 def volume_of_dag(settings: Settings, dag_id: str) -> Volume | None:

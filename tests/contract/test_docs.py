@@ -14,6 +14,7 @@ import typer
 from bc_pipeline.cli.app import app
 from bc_pipeline.cli.failures import CLOSED_PIPE, DECLINED, EXIT_CODES, INTERRUPTED, TERMINATED
 from bc_pipeline.cli.output import REJECTED, UNHEALTHY
+from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.settings import Settings
 
@@ -106,6 +107,13 @@ def test_exit_codes_are_documented() -> None:
         TERMINATED,
     ):
         assert re.search(rf"^\| (\d+, )?{code}[ ,]", OPERATIONS, re.MULTILINE), code
+
+
+@pytest.mark.parametrize("conclusion", Conclusion)
+def test_how_runs_end_is_documented_with_the_exit_code(conclusion: Conclusion) -> None:
+    (row,) = re.findall(rf"^\| `{conclusion}` \|.*\| (.*) \|$", OPERATIONS, re.MULTILINE)
+    if conclusion.exit_code:
+        assert row == str(conclusion.exit_code)
 
 
 def test_every_error_has_an_exit_code_of_its_own_branch() -> None:

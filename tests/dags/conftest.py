@@ -20,16 +20,20 @@ import pytest
 from bc_pipeline.artifacts import signed_bundle, signing, versions
 from bc_pipeline.artifacts.evidence import Interval
 from bc_pipeline.artifacts.files import write_document
-from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe
+from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe, Registry
+from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Check, Verdict
 from bc_pipeline.problems import get_problem
+from bc_pipeline.promotion import audit
+from bc_pipeline.promotion.transition import make_pointer
 from bc_pipeline.settings import Settings
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 # As Airflow does: the plugins folder is on the path, behind everything else.
 sys.path.append(str(ROOT / "plugins"))
+CHAMPION = "20251228T000000Z-logistic-0000000000"
 HOSTILE = "<script>alert('x')</script>"
 Publish = Callable[..., Manifest]
 
@@ -66,7 +70,13 @@ _EVALUATION = (
 
 
 def publish_judged(
-    settings: Settings, version: str, *, passed: bool = True, run_id: str = "", **lineage: Any
+    settings: Settings,
+    version: str,
+    *,
+    passed: bool = True,
+    run_id: str = "",
+    generation: int = 3,
+    **lineage: Any,
 ) -> Manifest:
     """Publish a version with a verdict, a card and two figures; no model."""
     problem = get_problem("wdbc")
@@ -93,8 +103,8 @@ def publish_judged(
         passed=passed,
         better=False,
         challenger=version,
-        champion="20251228T000000Z-logistic-0000000000",
-        champion_generation=3,
+        champion=CHAMPION,
+        champion_generation=generation,
         policy_digest=problem.gate.digest,
         rows_digest="r" * 64,
         reasons=failed,
@@ -135,14 +145,44 @@ def publish_judged(
 
 
 @pytest.fixture(scope="session")
-def publish_to() -> Callable[[Path, str], str]:
+def publish_to() -> Callable[..., str]:
     """``publish_to(home, version)`` on some volume gives the digest of the manifest."""
 
-    def made(home: Path, version: str) -> str:
+    def made(home: Path, version: str, **arguments: Any) -> str:
         settings = Settings(home=home)
-        publish_judged(settings, version)
+        publish_judged(settings, version, **arguments)
         store = Store(home, "wdbc")
         return versions.open_stored(store, version, settings.verify_key).manifest_sha256
+
+    return made
+
+
+@pytest.fixture(scope="session")
+def judge_against_champion(publish_to: Callable[..., str]) -> Callable[..., None]:
+    """``judge_against_champion(home, requested)`` has a champion and verdicts on others.
+
+    ``requested`` names who started the run of each version.
+    """
+
+    def made(home: Path, requested: dict[str, str]) -> None:
+        publish_to(home, CHAMPION)
+        settings = Settings(home=home)
+        store = Store(home, "wdbc", settings.signing_key, settings.verify_key)
+        files = versions.open_stored(store, CHAMPION, settings.verify_key)
+        verdict = files.read_document(signed_bundle.VERDICT, Verdict)
+        pointer = make_pointer(files, verdict, "2025-12-28T00:00:00Z", None)
+        registry = Registry(problem="wdbc", generation=3, production=pointer)
+        write_registry(store, registry)
+        for version, name in requested.items():
+            audit.append(
+                store,
+                "verdict",
+                version=version,
+                generation=3,
+                actor="pipeline",
+                at="2026-01-04T00:00:00Z",
+                details={"requested_by": name},
+            )
 
     return made
 
@@ -166,6 +206,7 @@ def airflow_environment(tmp_path_factory: pytest.TempPathFactory) -> dict[str, s
         "CORE__PLUGINS_FOLDER": str(ROOT / "plugins"),
         "CORE__LOAD_EXAMPLES": "False",
         "CORE__UNIT_TEST_MODE": "False",
+        "CORE__SIMPLE_AUTH_MANAGER_USERS": "ada:admin,otto:op",
         "DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
         "LOGGING__BASE_LOG_FOLDER": str(home / "logs"),
         "LOGGING__LOGGING_LEVEL": "ERROR",

@@ -14,6 +14,7 @@ PLUGINS = os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]
 BEGAN = time.process_time()
 # What every DAG file of any project would load.
 from airflow.sdk import DAG
+from airflow.sdk.definitions._internal.types import is_arg_set
 
 for name in ("decorators.python", "operators.hitl"):
     importlib.import_module(f"airflow.providers.standard.{name}")
@@ -58,17 +59,22 @@ def describe_dag(dag: DAG) -> dict[str, Any]:
         "tags": sorted(dag.tags),
         "owner": dag.owner,
         "timetable": type(timetable).__name__,
-        "cron": cron.expression,
+        "cron": getattr(cron, "expression", None),
         "interval": type(cron).__name__,
-        "timezone": str(cron.timezone),
+        "timezone": str(getattr(cron, "timezone", None)),
         "assets": [asset.name for asset in assets.objects] if assets else [],
         "start": dag.start_date.isoformat() if dag.start_date else None,
         "catchup": dag.catchup,
         "max_active_runs": dag.max_active_runs,
+        "is_paused_upon_creation": dag.is_paused_upon_creation,
         "params": {
             name: dag.params.get_param(name).schema
             | {
-                "default": dag.params.get_param(name).value,
+                "default": (
+                    dag.params.get_param(name).value
+                    if is_arg_set(dag.params.get_param(name).value)
+                    else "required"
+                ),
                 "description": dag.params.get_param(name).description,
             }
             for name in dag.params

@@ -20,7 +20,9 @@ from bc_pipeline.errors import (
     NoChampion,
     NotReleasable,
     NotStored,
+    TooFewRows,
     TransientError,
+    VersionConflict,
 )
 from bc_pipeline.settings import Settings
 
@@ -33,6 +35,8 @@ _ERRORS = {
     "no_champion": NoChampion("Nothing was promoted yet."),
     "nothing_there": NotStored("There is no file."),
     "not_releasable": NotReleasable("A person rejected it."),
+    "too_few_rows": TooFewRows("The smaller class has 3 train rows.", rows=3, needed=10),
+    "conflict": VersionConflict("Another release came first."),
     "unknown": OSError("No space left on device"),
 }
 
@@ -47,6 +51,8 @@ class Run:
     live: bool = True
     looks_back: bool = False
     dag: Any = None
+    requires_approval: bool = False
+    requested_by: str | None = None
 
 
 def _scenario() -> dict[str, Any]:
@@ -91,6 +97,11 @@ def snapshot(settings: Settings, run: Run, validation: str) -> dict[str, Any]:
         "holdout_rows": 2,
         "validation": validation,
     }
+
+
+def find_news(settings: Settings, run: Run, dataset: str, anyway: bool = False) -> dict[str, Any]:
+    answer = _call("find_news", run, dataset=dataset, anyway=anyway)
+    return {"new": True, "reason": ""} if anyway or not answer else answer
 
 
 def train(settings: Settings, run: Run, dataset: str, candidate: str) -> dict[str, Any]:
@@ -168,24 +179,48 @@ def choose(settings: Settings, run: Run, decisions: Sequence[dict[str, Any]]) ->
     _call("choose", run, decisions=decisions)
     winner = next((each for each in decisions if each["passed"]), decisions[0])
     summary = [{name: each[name] for name in ("version", "kind", "passed")} for each in decisions]
-    return {**winner, "challengers": summary}
+    conclusion = None
+    if not winner["passed"]:
+        conclusion = "tie" if all(each.get("tie") for each in decisions) else "gate_failed"
+    return {**winner, "challengers": summary, "conclusion": conclusion}
 
 
 def approve(
-    settings: Settings, run: Run, version: str, digest: str, approved: bool, decided_by: str
+    settings: Settings,
+    run: Run,
+    version: str,
+    digest: str,
+    approved: bool,
+    decided_by: str,
+    reason: str = "",
+    one_user: str = "",
 ) -> dict[str, Any]:
-    _call("approve", run, version=version, digest=digest, approved=approved, decided_by=decided_by)
+    _call(
+        "approve",
+        run,
+        version=version,
+        digest=digest,
+        approved=approved,
+        decided_by=decided_by,
+        reason=reason,
+        one_user=one_user,
+    )
     return {"version": version, "approved": approved}
+
+
+def needs_approval(settings: Settings, run: Run, version: str) -> dict[str, Any]:
+    answer = _scenario().get("answers", {}).get("needs_approval")
+    return answer or {"needed": run.requires_approval}
 
 
 def promote(
     settings: Settings,
     run: Run,
     version: str,
-    approved_by: str | None = None,
     actor: str = "pipeline",
+    reason: str = "",
 ) -> dict[str, Any]:
-    answer = _call("promote", run, version=version, approved_by=approved_by)
+    answer = _call("promote", run, version=version)
     return answer or {"version": version, "generation": 1, "changed": True}
 
 

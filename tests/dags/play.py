@@ -74,13 +74,15 @@ def answered(answer: dict[str, Any], asked: dict[str, Any]) -> bool:
 
 
 @contextmanager
-def as_backfill() -> Iterator[None]:
+def of_type(run_type: DagRunType) -> Iterator[None]:
     """``dag.test()`` makes manual runs only."""
     create = SerializedDAG.create_dagrun
 
     def created(self: SerializedDAG, **arguments: Any) -> Any:
-        arguments["run_type"] = DagRunType.BACKFILL_JOB
-        arguments["run_id"] = arguments["run_id"].replace("manual", "backfill")
+        # A run that a task triggers has its own type.
+        if arguments["run_type"] is DagRunType.MANUAL:
+            arguments["run_type"] = run_type
+            arguments["run_id"] = arguments["run_id"].replace("manual", run_type.value)
         return create(self, **arguments)
 
     with patch.object(SerializedDAG, "create_dagrun", created):
@@ -110,10 +112,7 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
         person.start()
     logical = scenario.get("logical_date")
     date = timezone.parse(logical) if logical else None
-    if scenario.get("backfill"):
-        with as_backfill():
-            run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
-    else:
+    with of_type(DagRunType(scenario.get("run_type", "manual"))):
         run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
     ended.set()
     if person:
@@ -153,6 +152,12 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
             if calls.exists()
             else [],
             "asked": asked,
+            "requested": [
+                {"dag": each.dag_id, "conf": each.conf}
+                for each in session.scalars(
+                    select(DagRun).where(DagRun.run_id == f"approval__{run.run_id}")
+                )
+            ],
         }
 
 

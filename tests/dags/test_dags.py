@@ -9,7 +9,11 @@ import pytest
 from bc_pipeline import errors
 from bc_pipeline.problems import PROBLEMS
 
-DAG_IDS = [f"{problem.name}_{kind}" for problem in PROBLEMS for kind in ("batch_score", "retrain")]
+DAG_IDS = [
+    f"{problem.name}_{kind}"
+    for problem in PROBLEMS
+    for kind in ("approval", "batch_score", "retrain")
+]
 
 
 @pytest.fixture
@@ -43,7 +47,10 @@ def test_every_dag_can_be_found_and_understood_by_a_newcomer(
         assert param["description"].endswith(".")
 
 
-@pytest.mark.parametrize("dag_id", DAG_IDS)
+SCHEDULED = [dag_id for dag_id in DAG_IDS if not dag_id.endswith("_approval")]
+
+
+@pytest.mark.parametrize("dag_id", SCHEDULED)
 def test_no_dag_catches_up_or_runs_beside_itself(described: dict[str, Any], dag_id: str) -> None:
     dag = described["dags"][dag_id]
     assert dag["catchup"] is False
@@ -90,10 +97,25 @@ def test_params_of_retrain(retrain: dict[str, Any]) -> None:
     assert {name: (param["type"], param["default"]) for name, param in params.items()} == {
         "as_of": (["null", "string"], None),
         "require_approval": ("boolean", False),
+        "train_anyway": ("boolean", False),
         "land_outcomes": ("boolean", False),
         "promote_backfill": ("boolean", False),
     }
     assert params["as_of"]["format"] == "date-time"
+
+
+def test_an_approval_waits_beside_others_and_is_never_scheduled(described: dict[str, Any]) -> None:
+    approval = described["dags"]["wdbc_approval"]
+    assert approval["cron"] is None
+    assert approval["is_paused_upon_creation"] is False
+    assert approval["max_active_runs"] > 1
+    assert approval["order"] == ["approve", "promote", "record"]
+    assert {name: param["default"] for name, param in approval["params"].items()} == {
+        "version": "required",
+        "digest": None,
+    }
+    assert approval["tasks"]["promote"]["outlets"] == [["wdbc_champion", "bc://wdbc/champion"]]
+    assert approval["tasks"]["promote"]["pool"] == "promotion"
 
 
 def test_params_of_batch_score(score: dict[str, Any]) -> None:
@@ -110,6 +132,7 @@ def test_order_of_the_tasks(retrain: dict[str, Any]) -> None:
         "ingest",
         "validate",
         "snapshot",
+        "find_news",
         "train",
         "select",
         "challengers",
@@ -117,21 +140,21 @@ def test_order_of_the_tasks(retrain: dict[str, Any]) -> None:
         "evaluate",
         "decide",
         "choose",
-        "approve",
+        "request_approval",
         "promote",
         "record",
     ]
     upstream = {name: task["upstream"] for name, task in retrain["tasks"].items()}
-    assert upstream["select"] == ["snapshot", "train"]
-    assert upstream["promote"] == ["approve", "choose"]
-    assert upstream["record"] == ["promote"]
+    assert upstream["select"] == ["find_news", "train"]
+    assert upstream["promote"] == upstream["request_approval"] == ["choose"]
+    assert upstream["record"] == ["promote", "request_approval"]
     mapped = {name for name, task in retrain["tasks"].items() if task["mapped"]}
     assert mapped == {"train", "export", "evaluate", "decide"}
 
 
 def test_a_skip_does_not_stop_what_follows(retrain: dict[str, Any]) -> None:
     rules = {name: task["trigger_rule"] for name, task in retrain["tasks"].items()}
-    assert {name for name, rule in rules.items() if rule == "none_failed"} == {"promote", "record"}
+    assert {name for name, rule in rules.items() if rule == "none_failed"} == {"record"}
     assert set(rules.values()) == {"none_failed", "all_success"}
 
 

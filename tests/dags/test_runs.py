@@ -14,11 +14,13 @@ import pytest
 
 from bc_pipeline import steps
 from bc_pipeline.code_version import sources_digest
+from bc_pipeline.run_note import read_concluded
 
 ROOT = Path(__file__).parents[2]
-RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
+RETRAIN, SCORE, APPROVAL = "wdbc_retrain", "wdbc_batch_score", "wdbc_approval"
 VERSION = "20260104T000000Z-logistic-0a1b2c3d4e"
 REFIT = "20260104T000000Z-svm_rbf-5e4d3c2b1a"
+LATE = "20260103T000000Z-logistic-1a1a1a1a1a"
 NOT_PASSED = {"passed": False, "reasons": ["F1 too low", "Brier too high"]}
 REJECTED = {"decide": {VERSION: NOT_PASSED}}
 SECOND = [{"candidate": "svm_rbf", "params": {"C": 4.0}, "threshold": 0.3, "refit": True}]
@@ -30,14 +32,21 @@ NOT_TAKEN = {
     "notes": ["1 landed file was refused: late.csv is of 2106.", "2 of 9 rows of a.csv"],
 }
 ASK = {"require_approval": True}
+NO_NEWS = {"new": False, "reason": "The rows are those of the champion."}
 
 
-def approves(user: str | None, choice: str) -> dict[str, Any]:
-    return {"dag": RETRAIN, "conf": ASK, "answer": {"user": user, "choice": choice}}
+def approves(user: str | None, choice: str, **conf: str) -> dict[str, Any]:
+    answer = {"user": user, "choice": choice}
+    return {"dag": APPROVAL, "conf": {"version": VERSION} | conf, "answer": answer}
 
 
 SCENARIOS: dict[str, dict[str, Any]] = {
-    "passed": {"dag": RETRAIN, "logical_date": "2026-01-07T00:00:00+00:00"},
+    "passed": {
+        "dag": RETRAIN,
+        "logical_date": "2026-01-07T00:00:00+00:00",
+        "run_type": "scheduled",
+    },
+    "triggered with a date": {"dag": RETRAIN, "logical_date": "2026-01-14T00:00:00+00:00"},
     "no date": {"dag": RETRAIN},
     "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
     # Of the form that Airflow may check, and before the first moment that there is in UTC.
@@ -70,21 +79,39 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "dag": RETRAIN,
         "answers": REJECTED | {"challengers": SECOND},
         "conf": ASK,
-        "answer": {"user": "ada", "choice": "Approve"},
     },
+    "tie": {"dag": RETRAIN, "answers": {"decide": {VERSION: NOT_PASSED | {"tie": True}}}},
+    "nothing new": {"dag": RETRAIN, "answers": {"find_news": NO_NEWS}},
+    "nothing new, but anyway": {
+        "dag": RETRAIN,
+        "answers": {"find_news": NO_NEWS},
+        "conf": {"train_anyway": True},
+    },
+    "too few rows": {"dag": RETRAIN, "failures": {"train": {"error": "too_few_rows", "times": 9}}},
+    "another release came first": {
+        "dag": RETRAIN,
+        "failures": {"promote": {"error": "conflict", "times": 9}},
+    },
+    "policy requires approval": {"dag": RETRAIN, "answers": {"needs_approval": {"needed": True}}},
+    "approval requested": {"dag": RETRAIN, "conf": ASK},
     "approved": approves("ada", "Approve"),
     "refused": approves("ada", "Reject"),
     "nobody answered": approves(None, "Reject"),
+    "own approval": approves("ada", "Approve", version=REFIT),
+    "own rejection": approves("ada", "Reject", version=REFIT),
+    "another's approval": approves("otto", "Approve", version=REFIT),
+    "another digest": {"dag": APPROVAL, "conf": {"version": VERSION, "digest": "0" * 64}},
+    "superseded before": {"dag": APPROVAL, "conf": {"version": LATE}},
     "backfill": {
         "dag": RETRAIN,
         "logical_date": "2026-02-01T00:00:00+00:00",
-        "backfill": True,
+        "run_type": "backfill",
         "conf": ASK,
     },
     "backfill that promotes": {
         "dag": RETRAIN,
         "logical_date": "2026-02-08T00:00:00+00:00",
-        "backfill": True,
+        "run_type": "backfill",
         "conf": {"promote_backfill": True},
     },
     "transient": {"dag": SCORE, "failures": {"batch_score": {"error": "transient", "times": 2}}},
@@ -139,10 +166,16 @@ class Played:
 
 @pytest.fixture(scope="session")
 def played(
-    airflow_environment: dict[str, str], run_script: Any, publish_to: Any, tmp_path_factory: Any
+    airflow_environment: dict[str, str],
+    run_script: Any,
+    publish_to: Any,
+    judge_against_champion: Any,
+    tmp_path_factory: Any,
 ) -> dict[str, Played]:
     home = Path(airflow_environment["BC_HOME"])
     digests = {version: publish_to(home, version) for version in (VERSION, REFIT)}
+    publish_to(home, LATE, generation=2)
+    judge_against_champion(home, {REFIT: "ada"})
     for scenario in SCENARIOS.values():
         answers = scenario.setdefault("answers", {})
         given = answers.get("decide", {})
@@ -159,13 +192,13 @@ def played(
 def test_a_passed_challenger_is_promoted_and_announced(played: dict[str, Played]) -> None:
     seen = played["passed"]
     assert seen.state == "success"
-    assert seen.states("decide", "approve", "promote", "record") == [
+    assert seen.states("decide", "request_approval", "promote", "record") == [
         "success",
         "skipped",
         "success",
         "success",
     ]
-    assert seen.calls("promote")[0]["approved_by"] is None
+    assert seen.report["requested"] == []
     assert seen.events == [
         {"asset": "wdbc_champion", "extra": {"version": VERSION, "generation": 1}}
     ]
@@ -177,6 +210,7 @@ def test_steps_are_called_with_what_earlier_steps_gave(played: dict[str, Played]
         "ingest",
         "validate",
         "snapshot",
+        "find_news",
         *["train"] * 4,
         "select",
         "challengers",
@@ -233,10 +267,15 @@ def test_a_run_says_which_code_of_the_dag_it_runs(played: dict[str, Played]) -> 
     )
 
 
-def test_as_of_is_the_moment_of_asking_without_a_date(played: dict[str, Played]) -> None:
-    seen = played["no date"]
-    assert seen.run["interval_end"] is None
+@pytest.mark.parametrize("name", ["no date", "triggered with a date"])
+def test_as_of_is_the_moment_of_triggering_whatever_the_logical_date(
+    played: dict[str, Played], name: str
+) -> None:
+    """The trigger form prefills the logical date."""
+    seen = played[name]
+    assert seen.run["interval_start"] is seen.run["interval_end"] is None
     assert seen.run["as_of"] == seen.report["run_after"][:19] + "Z"
+    assert seen.run["requested_by"] == "dag_test"
 
 
 def test_as_of_can_be_asked_for(played: dict[str, Played]) -> None:
@@ -266,17 +305,19 @@ def test_what_ingest_did_not_take_is_on_the_run(played: dict[str, Played], name:
     seen = played[name]
     assert seen.states("ingest") == ["success"]
     assert seen.state == ("failed" if "failed" in name else "success")
-    assert seen.report["note"] == (
-        "Ingest: 1 landed file was refused: late.csv is of 2106.\nIngest: 2 of 9 rows of a.csv"
-    )
-    assert played["passed"].report["note"] is None
+    result, *rest = seen.report["note"].splitlines()
+    assert result.startswith("Result: data_unfit" if "failed" in name else "Result: promoted")
+    assert rest == [
+        "Ingest: 1 landed file was refused: late.csv is of 2106.",
+        "Ingest: 2 of 9 rows of a.csv",
+    ]
 
 
 @pytest.mark.parametrize("name", ["rejected", "rejected, approval on"])
 def test_a_rejected_challenger_is_a_run_that_succeeds(played: dict[str, Played], name: str) -> None:
     seen = played[name]
     assert seen.state == "success"
-    assert seen.states("decide", "approve", "promote", "record") == [
+    assert seen.states("decide", "request_approval", "promote", "record") == [
         "success",
         "skipped",
         "skipped",
@@ -311,12 +352,71 @@ def test_both_challengers_are_judged_and_one_is_promoted(played: dict[str, Playe
 def test_the_refresh_wins_where_the_switch_is_rejected(played: dict[str, Played]) -> None:
     seen = played["refresh wins"]
     assert seen.state == "success"
-    # The approval is about the winner, and says what became of the other.
-    assert REFIT in seen.report["asked"]["subject"]
-    assert f"`{VERSION}` (first), which was rejected" in seen.report["asked"]["body"]
-    assert [call["version"] for call in seen.calls("approve")] == [REFIT]
-    assert [call["version"] for call in seen.calls("promote")] == [REFIT]
-    assert len(seen.events) == 1
+    # The approval is about the winner.
+    (requested,) = seen.report["requested"]
+    digest = SCENARIOS["refresh wins"]["answers"]["decide"][REFIT]["digest"]
+    assert requested["conf"] == {"version": REFIT, "digest": digest}
+    assert seen.calls("promote") == []
+
+
+@pytest.mark.parametrize("name", ["approval requested", "policy requires approval"])
+def test_a_run_that_needs_an_approval_requests_it_and_ends(
+    played: dict[str, Played], name: str
+) -> None:
+    """By policy or by the run: it occupies no slot that later retrains wait for."""
+    seen = played[name]
+    assert seen.state == "success"
+    assert seen.states("request_approval", "promote", "record") == ["success", "skipped", "success"]
+    (requested,) = seen.report["requested"]
+    assert requested["dag"] == APPROVAL
+    assert requested["conf"]["version"] == VERSION
+    assert seen.events == []
+
+
+CONCLUSIONS = {
+    "passed": "promoted",
+    "rejected": "gate_failed",
+    "tie": "tie",
+    "nothing new": "nothing_new",
+    "nothing new, but anyway": "promoted",
+    "unchanged": "already_released",
+    "not releasable": "not_releasable",
+    "too few rows": "too_few_rows",
+    "bad data": "data_unfit",
+    "another release came first": "superseded",
+    "approval requested": "awaiting_approval",
+    "approved": "promoted",
+    "refused": "approval_refused",
+    "nobody answered": "approval_expired",
+    "own approval": "not_releasable",
+    "superseded before": "superseded",
+    "another digest": "failed",
+    "backfill": "verdict_only",
+    "scored": "scored",
+    "no champion": "no_champion",
+    "nothing waits": "nothing_to_score",
+    "source is missing": "failed",
+    "transient for good": "failed",
+}
+
+
+@pytest.mark.parametrize("name", CONCLUSIONS)
+def test_the_page_of_a_run_says_how_it_ended(played: dict[str, Played], name: str) -> None:
+    concluded = read_concluded(played[name].report["note"])
+    assert concluded is not None
+    assert concluded.conclusion == CONCLUSIONS[name]
+    assert concluded.reason
+
+
+def test_nothing_new_trains_nothing_and_says_why(played: dict[str, Played]) -> None:
+    seen = played["nothing new"]
+    assert seen.state == "success"
+    assert seen.states("find_news", "select", "choose", "promote", "record") == [
+        *["skipped"] * 4,
+        "success",
+    ]
+    assert "The rows are those of the champion." in seen.report["note"]
+    assert seen.calls("train") == seen.calls("promote") == []
 
 
 def test_a_release_that_died_before_it_told_tells_on_the_next_try(
@@ -330,7 +430,7 @@ def test_a_release_that_died_before_it_told_tells_on_the_next_try(
 def test_an_approval_promotes_and_names_who_gave_it(played: dict[str, Played]) -> None:
     seen = played["approved"]
     assert seen.state == "success"
-    assert seen.states("approve", "promote") == ["success", "success"]
+    assert seen.states("approve", "promote", "record") == ["success"] * 3
     assert seen.calls("approve")[0] | {"run": None} == {
         "step": "approve",
         "run": None,
@@ -338,9 +438,36 @@ def test_an_approval_promotes_and_names_who_gave_it(played: dict[str, Played]) -
         "digest": SCENARIOS["approved"]["answers"]["decide"][VERSION]["digest"],
         "approved": True,
         "decided_by": "ada",
+        "reason": "",
+        "one_user": "",
     }
-    assert seen.calls("promote")[0]["approved_by"] == "ada"
-    assert len(seen.events) == 1
+    assert seen.events == [
+        {"asset": "wdbc_champion", "extra": {"version": VERSION, "generation": 1}}
+    ]
+
+
+def test_who_started_the_run_cannot_approve_its_model_and_another_can(
+    played: dict[str, Played],
+) -> None:
+    seen = played["own approval"]
+    assert seen.state == "failed"
+    assert seen.tries("approve") == 1
+    assert "ada requested" in seen.report["note"]
+    assert "another person must approve it" in seen.report["note"]
+    assert "Requested by ada: another person must approve it." in seen.report["asked"]["body"]
+    assert seen.calls("approve") == seen.calls("promote") == []
+    other = played["another's approval"]
+    assert other.calls("approve")[0]["decided_by"] == "otto"
+    assert len(other.events) == 1
+    assert played["own rejection"].calls("approve")[0]["approved"] is False
+
+
+@pytest.mark.parametrize("name", ["another digest", "superseded before"])
+def test_what_cannot_be_promoted_is_not_asked(played: dict[str, Played], name: str) -> None:
+    seen = played[name]
+    assert seen.report["asked"] == {}
+    assert seen.report["calls"] == [] or seen.calls("promote") == []
+    assert seen.events == []
 
 
 def test_the_question_is_bound_to_the_digest_and_shows_the_verdict(
@@ -351,8 +478,12 @@ def test_the_question_is_bound_to_the_digest_and_shows_the_verdict(
     assert VERSION in asked["subject"]
     assert decision["digest"] in asked["body"]
     assert (
-        "| sensitivity_floor | sensitivity on the holdout at least 0.9 | 0.9762 |" in asked["body"]
+        "| sensitivity_floor | sensitivity on the holdout at least 0.9 | 0.9762 | 0.9524 "
+        "| 0.8871 to 1 | passed |" in asked["body"]
     )
+    assert "**Figures, holdout**" in asked["body"]
+    assert f"| version | 20251228T000000Z-logistic-0000000000 | {VERSION} |" in asked["body"]
+    assert f"/bc/dags/wdbc_approval/versions/{VERSION})" in asked["body"]
     assert asked["defaults"] == ["Reject"]
     assert seen.report["approval"]["digest"] == decision["digest"]
 
@@ -377,7 +508,7 @@ def test_a_backfill_leaves_a_verdict_and_nothing_else(played: dict[str, Played])
     assert seen.state == "success"
     assert seen.run["live"] is False
     assert seen.run["as_of"] == "2026-02-01T00:00:00Z"
-    assert seen.states("decide", "approve", "promote", "record") == [
+    assert seen.states("decide", "request_approval", "promote", "record") == [
         "success",
         "skipped",
         "skipped",
@@ -449,7 +580,7 @@ def test_the_fake_steps_have_the_signatures_of_the_real_ones(
         for name, value in vars(fake).items()
         if inspect.isfunction(value) and not name.startswith("_") and name != "dataclass"
     ]
-    assert len(functions) == 15
+    assert len(functions) == 17
     for name in functions:
         ours, theirs = (
             [

@@ -59,7 +59,7 @@ class Retrain:
         self.cluster = cluster
         self.before = read_registry(cluster.store)
         start, end = (format_time(moment) for moment in last_week(datetime.now(UTC)))
-        conf = {"as_of": format_time(as_of)}
+        conf = {"as_of": format_time(as_of), "train_anyway": True}
         body: dict[str, Any] = {"logical_date": None, "conf": conf}
         if self.before.production is None:
             # In place of the run that the schedule would start first.

@@ -24,9 +24,10 @@ import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.clock import format_time, parse_time
+from bc_pipeline.clock import format_time
 from bc_pipeline.code_version import sources_digest
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.run_note import Concluded, read_concluded
 from bc_pipeline.training.mirror import mirror
 from tests.e2e.running import Stack, run_command
 from tests.unit.backup.age_keys import make_key
@@ -34,7 +35,7 @@ from tests.waiting import PATIENCE, wait_until
 
 pytestmark = pytest.mark.timeout(1800)
 ROOT = Path(__file__).parents[2]
-RETRAIN, SCORE = "wdbc_retrain", "wdbc_batch_score"
+RETRAIN, SCORE, APPROVAL = "wdbc_retrain", "wdbc_batch_score", "wdbc_approval"
 
 
 @pytest.fixture
@@ -60,11 +61,16 @@ def approve(airflow: AirflowApi, run_id: str, path: str) -> tuple[str, dict[str,
     which takes seconds on a busy machine.
     """
     answer = {"chosen_options": ["Approve"], "params_input": {}}
-    for _ in airflow.follow(RETRAIN, run_id, 600):
+    for _ in airflow.follow(APPROVAL, run_id, 600):
         question = airflow.client.get(path)
         if question.is_success and not question.json()["response_received"]:
             airflow.client.patch(path, json=answer)
-    return finish(airflow, RETRAIN, run_id)
+    return finish(airflow, APPROVAL, run_id)
+
+
+def concluded(airflow: AirflowApi, dag_id: str, run_id: str) -> Concluded | None:
+    """How the run ended, as its first page says."""
+    return read_concluded(airflow.run(dag_id, run_id)["note"] or "")
 
 
 def features_of(problem: Problem, row: np.ndarray) -> dict[str, float]:
@@ -162,8 +168,9 @@ def test_a_refresh_is_served_without_a_failed_request_and_scored(
     client.start()
     try:
         key = {"Idempotency-Key": "refresh-1"}
-        started = stack.ask("POST", "/v1/retrain", headers=key)
-        again = stack.ask("POST", "/v1/retrain", headers=key)
+        body = {"train_anyway": True}
+        started = stack.ask("POST", "/v1/retrain", headers=key, json=body)
+        again = stack.ask("POST", "/v1/retrain", headers=key, json=body)
         assert (started.status_code, again.status_code) == (202, 200)
         assert started.json()["id"] == again.json()["id"]
         state, tasks = finish(airflow, RETRAIN, started.json()["id"])
@@ -175,8 +182,10 @@ def test_a_refresh_is_served_without_a_failed_request_and_scored(
     finally:
         done.set()
         client.join()
-    assert (state, tasks["promote"], tasks["approve"]) == ("success", "success", "skipped")
+    assert (state, tasks["promote"], tasks["request_approval"]) == ("success", "success", "skipped")
     assert (followed["state"], followed["dag"]) == ("success", RETRAIN)
+    assert followed["conclusion"] == "promoted"
+    assert champion in followed["reason"]
     assert {task["task"]: task["state"] for task in followed["tasks"] if task["map_index"] < 0} == (
         tasks
     )
@@ -220,19 +229,61 @@ def test_a_reviewer_finds_what_was_answered_and_what_turned_out_true(
     assert stack.ask("GET", "/readyz").status_code == 200
 
 
-def test_approval_is_asked_for_and_recorded(stack: Stack, airflow: AirflowApi) -> None:
+def test_unchanged_data_is_said_to_be_nothing_new(stack: Stack, airflow: AirflowApi) -> None:
+    """Over the API, on the run's page, and by the command; the form's date does not count."""
+    champion = stack.champion()
+    started = stack.ask("POST", "/v1/retrain", headers={"Idempotency-Key": "nothing-new"})
+    assert finish(airflow, RETRAIN, started.json()["id"])[0] == "success"
+    followed = stack.ask("GET", started.headers["location"]).json()
+    assert followed["conclusion"] == "nothing_new"
+    assert champion in followed["reason"]
+    sunday = format_time(datetime.now(UTC) - timedelta(days=7))
+    run_id = airflow.trigger(RETRAIN, {"logical_date": sunday, "conf": {}})
+    state, tasks = finish(airflow, RETRAIN, run_id)
+    assert (state, tasks["find_news"], tasks["promote"]) == ("success", "skipped", "skipped")
+    found = concluded(airflow, RETRAIN, run_id)
+    assert found is not None
+    assert found.conclusion == "nothing_new"
+    assert f"as of {datetime.now(UTC):%Y-%m-%d}" in found.reason
+    assert stack.command("run", code=13)["conclusion"] == "nothing_new"
+    assert stack.champion() == champion
+
+
+def request_approval(airflow: AirflowApi) -> tuple[str, str]:
+    """Retrain, with an approval required: the run of the approval, and the path of its question."""
+    run_id = trigger(airflow, require_approval=True, train_anyway=True)
+    state, tasks = finish(airflow, RETRAIN, run_id)
+    assert (state, tasks["request_approval"], tasks["promote"]) == ("success", "success", "skipped")
+    found = concluded(airflow, RETRAIN, run_id)
+    assert found is not None
+    assert found.conclusion == "awaiting_approval"
+    approval = f"approval__{run_id}"
+    path = f"/api/v2/dags/{APPROVAL}/dagRuns/{approval}/taskInstances/approve/-1/hitlDetails"
+    wait_until(
+        lambda: airflow.client.get(path).status_code == 200, 300, "the approval is asked for"
+    )
+    return approval, path
+
+
+def test_an_approval_waits_beside_later_retrains_which_supersede_it(
+    stack: Stack, airflow: AirflowApi
+) -> None:
     before = stack.champion()
-    as_of = parse_time(stack.command("verdict")["as_of"]) + timedelta(seconds=1)
-    run_id = trigger(airflow, require_approval=True, as_of=format_time(as_of))
-    path = f"/api/v2/dags/{RETRAIN}/dagRuns/{run_id}/taskInstances/approve/-1/hitlDetails"
-
-    def asked() -> bool:
-        return airflow.client.get(path).status_code == 200
-
-    wait_until(asked, 300, "the approval is asked for")
+    first, _ = request_approval(airflow)
+    staged = stack.command("registry")["registry"]["staging"]["version"]
+    refused = stack.command("promote", staged, "--reason", "in a hurry", code=6)
+    assert refused["error"]["code"] == "not-releasable"
+    second, path = request_approval(airflow)
+    assert finish(airflow, APPROVAL, first)[0] == "success"
+    found = concluded(airflow, APPROVAL, first)
+    assert found is not None
+    assert found.conclusion == "superseded"
     assert stack.champion() == before
     staging = stack.command("registry")["registry"]["staging"]["version"]
-    state, tasks = approve(airflow, run_id, path)
+    assert staging != staged
+    # One user of the embedded stack may decide, and the question says so.
+    assert "who may decide, too" in airflow.client.get(path).json()["body"]
+    state, tasks = approve(airflow, second, path)
     assert (state, tasks["promote"]) == ("success", "success")
     production = stack.command("registry")["registry"]["production"]
     assert production["version"] == staging
@@ -297,13 +348,22 @@ def test_a_two_week_backfill_leaves_verdicts_and_no_trace_on_the_pointer(stack: 
     assert stack.command("registry")["registry"] == before
 
 
-def test_rollback_is_followed_by_the_service(stack: Stack, wdbc: Problem) -> None:
+def test_rollback_is_followed_by_the_service_and_batch_scoring(
+    stack: Stack, airflow: AirflowApi, wdbc: Problem
+) -> None:
+    scored = len(airflow.runs(SCORE, run_type="asset_triggered"))
     previous = stack.command("registry")["registry"]["previous"]["version"]
-    assert stack.command("rollback")["version"] == previous
+    done = stack.command("rollback", "--reason", "a drill")
+    assert (done["version"], done["batch_scoring_follows"]) == (previous, True)
     features = features_of(wdbc, wdbc.load_reference().values[0])
     wait_until(
         lambda: stack.predict(features).json()["model_version"] == previous,
         what="the service follows",
+    )
+    wait_until(
+        lambda: len(airflow.runs(SCORE, run_type="asset_triggered")) > scored,
+        300,
+        "batch scoring follows",
     )
 
 

@@ -29,6 +29,8 @@ _RUN: dict[str, Any] = {
     "queued_at": "2026-11-21T08:30:00Z",
     "started_at": None,
     "ended_at": None,
+    "conclusion": None,
+    "reason": None,
     "notes": [],
     "tasks": [],
 }
@@ -108,7 +110,7 @@ async def start(request: Request) -> Response:
         "Follow a retrain",
         scope="retrain",
         answer=Retrain,
-        description="The run and its tasks.",
+        description="The run and its tasks; once it has ended, how and why.",
         example=_RUNNING,
         errors=(NotThere, AirflowAway, AirflowRefused),
     ),

@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from airflow.api_fastapi.core_api.security import requires_access_dag
+from airflow.models.dagrun import DagRun
 from airflow.models.taskinstance import TaskInstance
 from airflow.models.xcom import XCOM_RETURN_KEY, XComModel
 from airflow.utils.session import create_session
@@ -14,6 +15,7 @@ from fastapi import FastAPI
 from sqlalchemy import select
 
 from bc_airflow.run_note import ingest_notes
+from bc_airflow.volume import is_own_dag
 from bc_airflow.web.app import create_app
 
 # Runs of release 0.1.0 had one challenger, and no task `choose`.
@@ -32,6 +34,8 @@ class AirflowRuns:
 
     def decided_versions(self, dag_id: str, run_id: str) -> list[str]:
         with create_session() as session:
+            if asked := _version_of_approval(session, dag_id, run_id):
+                return [asked]
             for task in _GATE_TASKS:
                 decision = _result(session, dag_id, run_id, task)
                 if isinstance(decision, dict):
@@ -79,3 +83,11 @@ def _result(
     query = XComModel.get_many(run_id=run_id, dag_ids=dag_id, task_ids=task_id, key=key, limit=1)
     row = session.scalars(query).first()
     return XComModel.deserialize_value(row) if row is not None else None
+
+
+def _version_of_approval(session: Any, dag_id: str, run_id: str) -> str | None:
+    """The version that the run of an approval asks about."""
+    if not (is_own_dag(dag_id) and dag_id.endswith("_approval")):
+        return None
+    query = select(DagRun.conf).where(DagRun.dag_id == dag_id, DagRun.run_id == run_id)
+    return str((session.scalar(query) or {}).get("version") or "") or None

@@ -96,7 +96,12 @@ def test_a_time_that_cannot_be_is_named_with_its_option(
 
 
 def test_without_a_champion_commands_name_the_remedy(run: Callable[..., Result]) -> None:
-    for words in (["verdict"], ["rollback"], ["score", "a.csv", "b.csv"], ["verify-repro"]):
+    for words in (
+        ["verdict"],
+        ["rollback", "--reason", "r"],
+        ["score", "a.csv", "b.csv"],
+        ["verify-repro"],
+    ):
         result = run(*words)
         assert result.exit_code == 6, words
         assert "promoted" in result.stderr
@@ -201,7 +206,8 @@ def test_a_version_that_is_not_there_is_an_error_that_says_where_they_are(
 ) -> None:
     releases.publish("20261115T000000Z-logistic-3f2a9c1b7d", fitted[0])
     releases.promote("20261115T000000Z-logistic-3f2a9c1b7d")
-    result = run(command, "nope")
+    reason = ("--reason", "r") if command in ("promote", "rollback") else ()
+    result = run(command, "nope", *reason)
     assert result.exit_code == 6
     assert "wdbc has no version nope. See `bc-pipeline registry`." in result.stderr
 
@@ -219,8 +225,11 @@ def test_every_command_takes_the_short_names_of_the_registry(
     assert answer("verdict", "3f2a9c1b")["version"] == first
     for words in (["anchor", "set", "3f2a9c1c", "--reason", "why"], ["decide", "3f2a9c1c"]):
         assert answer(*words, code=6)["error"]["fields"]["version"] == second
-    assert answer("promote", "3f2a9c1c")["version"] == second
-    assert answer("rollback", "3f2a9c1b", code=6)["error"]["fields"]["version"] == first
+    assert answer("promote", "3f2a9c1c", "--reason", "r")["version"] == second
+    assert (
+        answer("rollback", "3f2a9c1b", "--reason", "r", code=6)["error"]["fields"]["version"]
+        == first
+    )
     error = answer("verdict", "3f2a9c1", code=6)["error"]
     assert error["code"] == "version-ambiguous"
     assert error["fields"]["candidates"] == [first, second]

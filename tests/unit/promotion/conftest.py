@@ -132,9 +132,11 @@ class Challengers:
         with clock_at(options.pop("at", AT)):
             return decisions.record_verdict(self.store, name, verify_key=self.verify_key, **options)
 
-    def rollback(self, name: str | None = None) -> ReleaseResult:
+    def rollback(self, name: str | None = None, reason: str = "") -> ReleaseResult:
         with clock_at(AT):
-            return release.rollback(self.store, name, verify_key=self.verify_key, actor="test")
+            return release.rollback(
+                self.store, name, verify_key=self.verify_key, actor="test", reason=reason
+            )
 
     def crown(self, *names: str) -> None:
         """Publish and promote versions, one after the other."""

@@ -77,6 +77,7 @@ STATUSES = {
         errors.SchemaMismatch,
         errors.SplitOverlap,
         errors.SuiteBroken,
+        errors.TooFewRows,
     },
     429: {
         errors.RateLimited,

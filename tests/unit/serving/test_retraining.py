@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from bc_pipeline.conclusion import Conclusion
+from bc_pipeline.run_note import Concluded, add_lines
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder, derive_run_id, is_run_id
 from tests.unit.serving.conftest import KEY, Service
 from tests.waiting import PATIENCE
@@ -32,6 +34,7 @@ class Airflow(ThreadingHTTPServer):
         self.runs: dict[str, dict[str, Any]] = {}
         self.password = PASSWORD
         self.broken = False
+        self.is_paused = False
         # Status and body that replace the responses of the login and of the runs.
         self.odd_login: tuple[int, bytes] | None = None
         self.odd_run: tuple[int, bytes] | None = None
@@ -73,6 +76,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(*self.server.odd_run)
             return
         path, _, _ = self.path.partition("?")
+        if path == RUNS:
+            running = [run for run in self.server.runs.values() if run["state"] == "running"]
+            self._send(200, {"dag_runs": running})
+            return
+        if path == "/api/v2/dags/wdbc_retrain":
+            self._send(200, {"is_paused": self.server.is_paused})
+            return
         run = self.server.runs.get(path.removeprefix(RUNS + "/").partition("/")[0])
         if run is None:
             self._send(404, {"detail": "no such run"})
@@ -164,6 +174,32 @@ def test_a_run_can_be_followed(retrainer: Service) -> None:
     for name in ("manual__2026", derive_run_id("other", "x"), "api__" + "x" * 32, "..%2f..%2fx"):
         missing = retrainer.request("GET", f"/v1/retrain/{name}", headers={"X-API-Key": KEY})
         assert missing.status_code == 404
+
+
+def test_a_run_that_ended_says_how_and_why(retrainer: Service, airflow: Airflow) -> None:
+    started = order(retrainer)
+    run = airflow.runs[started.json()["id"]]
+    location, key = started.headers["location"], {"X-API-Key": KEY}
+    run["note"] = add_lines("by Ada", ["a.csv"], Concluded(Conclusion.NOTHING_NEW, "Same rows."))
+    followed = retrainer.request("GET", location, headers=key).json()
+    assert (followed["conclusion"], followed["reason"]) == (None, None)
+    run["state"] = "success"
+    followed = retrainer.request("GET", location, headers=key).json()
+    assert (followed["conclusion"], followed["reason"]) == ("nothing_new", "Same rows.")
+    assert followed["notes"] == ["a.csv"]
+
+
+def test_a_queued_run_says_what_it_waits_for(retrainer: Service, airflow: Airflow) -> None:
+    location = order(retrainer).headers["location"]
+    key = {"X-API-Key": KEY}
+    airflow.runs["scheduled__1"] = {"dag_run_id": "scheduled__1", "state": "running"}
+    assert retrainer.request("GET", location, headers=key).json()["reason"] == (
+        "Waits for run scheduled__1, which is running."
+    )
+    airflow.is_paused = True
+    assert retrainer.request("GET", location, headers=key).json()["reason"] == (
+        "The DAG wdbc_retrain is paused."
+    )
 
 
 def test_unreachable_airflow_is_503_and_the_same_key_works_later(
