@@ -259,7 +259,13 @@ def test_a_result_that_cannot_be_written_is_a_failure(
 def _start(words: list[str], **streams: Any) -> subprocess.Popen[str]:
     program = Path(sys.executable).with_name("bc-pipeline")
     return subprocess.Popen(
-        [program, *words], stderr=subprocess.PIPE, text=True, start_new_session=True, **streams
+        [program, *words],
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        # What a shell starts in the background ignores interrupts, and so would this child.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        **streams,
     )
 
 
