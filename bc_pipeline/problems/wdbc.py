@@ -220,14 +220,14 @@ WDBC = Problem(
             Floor("roc_auc", "holdout", 0.96),
             Floor("brier", "holdout", 0.06, "at_most"),
         ),
-        # A threshold is the rank of one or two rows out of fold, so an equal refit has up to seven
-        # false alarms more on the holdout, and an F1 that is .07 lower: such a difference is a tie.
+        # A threshold is the rank of one or two rows out of fold, so an equal refit has up to eight
+        # false alarms more on the holdout, and an F1 that is .1 lower: such a difference is a tie.
         # The Brier score depends on every probability and on no threshold, so its bounds are
         # tight. bench/gate_power.py measures these bounds.
-        f1_tie=0.08,
+        f1_tie=0.1,
         margins=(
             Margin("sensitivity", 0.05, "higher"),
-            Margin("f1", 0.08, "higher", negligible=0.04),
+            Margin("f1", 0.1, "higher", negligible=0.04),
             Margin("brier", 0.006, "lower", negligible=0.001),
             Margin("net_benefit", 0.02, "higher", negligible=0.005),
         ),
