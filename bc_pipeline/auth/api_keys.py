@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -65,6 +65,10 @@ class KeyStore(Document, frozen=True):
     keys: tuple[KeyEntry, ...]
 
 
+# Is given a new key, its entry, and the entry that it replaces.
+Deliver = Callable[[str, KeyEntry, KeyEntry | None], None]
+
+
 def generate_key() -> str:
     """Generate a key."""
     return f"{PREFIX}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
@@ -112,9 +116,20 @@ def list_keys(path: Path) -> tuple[KeyEntry, ...]:
 
 
 def create_key(
-    path: Path, name: str, scopes: Iterable[str], expires_at: datetime | None = None
+    path: Path,
+    name: str,
+    scopes: Iterable[str],
+    expires_at: datetime | None = None,
+    *,
+    deliver: Deliver | None = None,
 ) -> tuple[str, KeyEntry]:
     """Create a key.
+
+    Parameters
+    ----------
+    deliver : callable, optional
+        Gives the key to its user. The key is valid once this returns, and never where it raises:
+        a valid key that nobody has cannot be told from one in use.
 
     Returns
     -------
@@ -131,6 +146,8 @@ def create_key(
     entry = _entry(name, _parse_scopes(scopes), expires_at, raw)
     with _edited_keys(path) as keys:
         keys.append(_require_free_name(keys, entry))
+        if deliver is not None:
+            deliver(raw, entry, None)
     return raw, entry
 
 
@@ -181,10 +198,17 @@ def revoke_key(path: Path, id_or_name: str) -> tuple[KeyEntry, ...]:
         return tuple(entry for entry in keys if entry.id in ids)
 
 
-def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, KeyEntry]:
+def rotate_key(
+    path: Path, id_or_name: str, overlap: timedelta, *, deliver: Deliver | None = None
+) -> tuple[str, KeyEntry]:
     """Create a key of the same name and scopes; the old one stays valid for the overlap.
 
     The new key is valid as long as the old one was at its creation.
+
+    Parameters
+    ----------
+    deliver : callable, optional
+        As of `create_key`; where it raises, the old key stays as it was.
 
     Raises
     ------
@@ -211,8 +235,11 @@ def rotate_key(path: Path, id_or_name: str, overlap: timedelta) -> tuple[str, Ke
         end = clock.format_time(_after(at, overlap))
         if old.expires_at is not None:
             end = min(end, old.expires_at)
-        keys[keys.index(old)] = msgspec.structs.replace(old, expires_at=end, rotated_to=entry.id)
+        replaced = msgspec.structs.replace(old, expires_at=end, rotated_to=entry.id)
+        keys[keys.index(old)] = replaced
         keys.append(entry)
+        if deliver is not None:
+            deliver(raw, entry, replaced)
     return raw, entry
 
 

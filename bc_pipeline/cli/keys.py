@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -21,7 +21,6 @@ from bc_pipeline.tables.input_file import input_file
 
 if TYPE_CHECKING:
     from bc_pipeline.auth import api_keys
-    from bc_pipeline.settings import Settings
 
 app = typer.Typer(help="Keys that sign versions, and API keys of clients.")
 
@@ -78,11 +77,11 @@ def create(
     from bc_pipeline.auth import api_keys
 
     expires_at = None if expires_days is None else clock.now() + timedelta(days=expires_days)
-    with _reserve(out) as file:
-        raw, entry = api_keys.create_key(load_settings().service_keys, name, scope, expires_at)
-        _write_key(raw, file)
-    # A device or pipe has it by now.
-    _deliver(raw, entry, out, as_json=as_json)
+    settings = load_settings()
+    with _Delivery(out, settings.api_key, as_json=as_json) as delivery:
+        api_keys.create_key(
+            settings.service_keys, name, scope, expires_at, deliver=delivery.deliver
+        )
 
 
 @app.command("import")
@@ -168,38 +167,89 @@ def rotate(
 
     settings = load_settings()
     overlap = timedelta(hours=overlap_hours)
-    with _reserve(out) as file:
-        raw, entry = api_keys.rotate_key(settings.service_keys, which, overlap)
-        known = api_keys.list_keys(settings.service_keys)
-        old = next(replaced for replaced in known if replaced.rotated_to == entry.id)
-        if out is None and old.sha256 == _digest_in_file(settings):
-            file = out = settings.api_key
-        _write_key(raw, file)
-    _deliver(raw, entry, out, as_json=as_json, old=old)
+    with _Delivery(out, settings.api_key, as_json=as_json) as delivery:
+        api_keys.rotate_key(settings.service_keys, which, overlap, deliver=delivery.deliver)
 
 
-def _write_key(raw: str, file: Path | None) -> None:
+@dataclass
+class _Delivery:
+    """Gives a key to its user before it is valid, and reports the file that has it afterwards.
+
+    An error in the block undoes what was written to a file.
+
+    Attributes
+    ----------
+    out : Path or None
+        The file that the user named; standard output otherwise.
+    own_file : Path
+        The service's key file, in which a new key replaces the one that is there.
+    """
+
+    out: Path | None
+    own_file: Path
+    as_json: bool
+    undo: ExitStack = field(default_factory=ExitStack)
+    reported: dict[str, Any] | None = None
+    to_stderr: bool = False
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:
+            self.undo.close()
+        elif self.reported is not None:
+            output.report("Key", self.reported, as_json=self.as_json, to_stderr=self.to_stderr)
+
+    def deliver(self, raw: str, entry: api_keys.KeyEntry, old: api_keys.KeyEntry | None) -> None:
+        """Write or show the key; it cannot be shown again later."""
+        result = _describe(entry)
+        if old is not None:
+            result |= {"replaces": old.id, "replaced_ends": old.expires_at}
+        if self.out is not None:
+            self._write_new(raw, self.out)
+            self.reported = result | {"file": str(self.out)}
+        elif old is not None and old.sha256 == _digest_in(self.own_file):
+            self._replace_own(raw)
+            self.reported = result | {"file": str(self.own_file)}
+        else:
+            _show(raw, entry, old, result, as_json=self.as_json)
+
+    def _write_new(self, raw: str, out: Path) -> None:
+        with output_file(out, force=False, ask=False, setting="out") as file:
+            try:
+                file.path.touch(_PRIVATE, exist_ok=False)
+            except OSError as error:
+                raise ConfigError(
+                    f"{out} cannot be created: {error.strerror}.",
+                    "Name a new file.",
+                    setting="out",
+                ) from None
+            self.undo.callback(file.path.unlink, missing_ok=True)
+            self.to_stderr = file.is_standard_output
+            _write_key(raw, file.path)
+
+    def _replace_own(self, raw: str) -> None:
+        self.undo.callback(_write_key, self.own_file.read_text(encoding="utf-8"), self.own_file)
+        _write_key(raw, self.own_file)
+
+
+def _write_key(raw: str, path: Path) -> None:
     from bc_pipeline.artifacts.files import write_atomic
 
-    if file is not None:
-        write_atomic(file, raw.encode() + b"\n", mode=_PRIVATE)
+    write_atomic(path, raw.strip().encode() + b"\n", mode=_PRIVATE)
 
 
-def _deliver(
+def _show(
     raw: str,
     entry: api_keys.KeyEntry,
-    named: Path | None,
+    old: api_keys.KeyEntry | None,
+    result: dict[str, Any],
     *,
     as_json: bool,
-    old: api_keys.KeyEntry | None = None,
 ) -> None:
-    """Show the key, or the file that it was written to; it cannot be shown again later."""
-    result = _describe(entry)
-    if old is not None:
-        result |= {"replaces": old.id, "replaced_ends": old.expires_at}
-    if named is not None:
-        output.report("Key", result | {"file": str(named)}, as_json=as_json)
-    elif as_json:
+    """Show a key on standard output."""
+    if as_json:
         output.show_json(result | {"key": raw})
     else:
         # Standard output has the key alone, so that a shell can capture it.
@@ -210,6 +260,7 @@ def _deliver(
             f"expires: {ends}{replaced}. It cannot be shown again:"
         )
         output.show_text(raw)
+    output.flush()
 
 
 def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
@@ -226,31 +277,10 @@ def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
     }
 
 
-def _digest_in_file(settings: Settings) -> str:
+def _digest_in(path: Path) -> str:
     from bc_pipeline.artifacts.files import sha256_bytes
 
     try:
-        raw = settings.api_key.read_bytes().strip()
+        return sha256_bytes(path.read_bytes().strip())
     except OSError:
         return ""
-    return sha256_bytes(raw)
-
-
-@contextmanager
-def _reserve(out: Path | None) -> Iterator[Path | None]:
-    """Create the file before the key is made, so that no key is lost; remove it on an error."""
-    if out is None:
-        yield None
-        return
-    with output_file(out, force=False, ask=False, setting="out") as file:
-        try:
-            file.path.touch(_PRIVATE, exist_ok=False)
-        except OSError as error:
-            raise ConfigError(
-                f"{out} cannot be created: {error.strerror}.", "Name a new file.", setting="out"
-            ) from None
-        try:
-            yield file.path
-        except BaseException:
-            file.path.unlink(missing_ok=True)
-            raise

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import os
 import stat
+import subprocess
+import sys
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import Result
+from typer.main import get_command
 
+from bc_pipeline.auth import api_keys
 from bc_pipeline.auth.authenticator import Authenticator
 from bc_pipeline.auth.key_cache import KeyCache
+from bc_pipeline.cli.app import app
+from bc_pipeline.cli.output import OutputFailed
+from bc_pipeline.errors import ConfigError
 from bc_pipeline.settings import Settings
 from tests.unit.commands import run_command
 
@@ -143,3 +154,51 @@ def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     missing = ("import", "--name", "a", "--scope", "read", "--key-file", str(tmp_path / "none"))
     assert answer(*missing, code=3)["error"]["fields"]["setting"] == "key-file"
     assert answer("list")["keys"] == []
+
+
+@pytest.mark.parametrize("out", [["--out", "/dev/full"], []])
+@pytest.mark.parametrize("form", [["--json"], []])
+def test_no_key_is_valid_that_could_not_be_written(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, out: list[str], form: list[str]
+) -> None:
+    """Standard output, too, may be a full disk."""
+    run("create", "--name", "a", "--scope", "predict")
+    before = settings.service_keys.read_bytes()
+    # Closing it writes again what could not be written.
+    with suppress(OSError), Path("/dev/full").open("w") as full:
+        for words in (["create", "--name", "b", "--scope", "predict"], ["rotate", "a"]):
+            with monkeypatch.context() as patched:
+                if not out:
+                    patched.setattr(sys, "stdout", full)
+                with pytest.raises((ConfigError, OutputFailed)):
+                    get_command(app).main(
+                        ["keys", *words, *out, *form], prog_name="x", standalone_mode=False
+                    )
+    assert settings.service_keys.read_bytes() == before
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_key_that_could_not_be_stored_leaves_files_as_they_were(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    run("init")
+    out = tmp_path / "a.key"
+    before = settings.api_key.read_bytes()
+
+    def fail(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(api_keys, "write_document", fail)
+    run("rotate", "local", *([] if own else ["--out", str(out)]), code=3)
+    assert not out.exists()
+    assert settings.api_key.read_bytes() == before
+    assert accepted(settings, before.decode().strip())
+
+
+def test_a_key_that_is_written_to_standard_output_is_there_alone(settings: Settings) -> None:
+    with tempfile.TemporaryFile("w+") as stream:
+        program = Path(sys.executable).with_name("bc-pipeline")
+        words = ["keys", "create", "--name", "a", "--scope", "predict", "--out", "/dev/stdout"]
+        subprocess.run([program, *words], stdout=stream, check=True)
+        stream.seek(0)
+        assert accepted(settings, stream.read().strip())
