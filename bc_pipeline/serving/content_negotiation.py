@@ -4,8 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from starlette.requests import Request
+
+from bc_pipeline.serving.request_context import context_of
+
 # More than any client sends; the rest of a longer header is ignored.
 _MOST_RANGES = 32
+
+
+def negotiate(request: Request, offered: Sequence[str]) -> str:
+    """`preferred_type` of a request; its response, also an error, then has ``Vary: Accept``."""
+    context_of(request).negotiated = True
+    return preferred_type(request.headers.get("accept", ""), offered)
 
 
 def preferred_type(accept: str, offered: Sequence[str]) -> str:

@@ -137,6 +137,7 @@ class ServiceMiddleware:
                 message["headers"] = [
                     *headers,
                     *(header for header in added if header[0] not in present),
+                    *(((b"vary", b"Accept"),) if context.negotiated else ()),
                     *(
                         self._cross_origin.headers_for(scope["headers"])
                         if self._cross_origin

@@ -26,12 +26,14 @@ class RequestContext:
         Set once the credentials were accepted.
     model : str or None
         The version that answered.
+    negotiated : bool
+        Whether the response depends on the header ``Accept``.
     route : str
         Path template of the route, so that identifiers do not become labels; ``(other)``
         where no route matches.
     """
 
-    __slots__ = ("caller", "client", "id", "model", "route", "started", "status")
+    __slots__ = ("caller", "client", "id", "model", "negotiated", "route", "started", "status")
 
     def __init__(self, client: str) -> None:
         self.id = new_id()
@@ -39,6 +41,7 @@ class RequestContext:
         self.started = time.perf_counter()
         self.caller: Caller | None = None
         self.model: str | None = None
+        self.negotiated = False
         self.route = "(other)"
         self.status = 0
 

@@ -11,7 +11,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from bc_pipeline.serving.api_model import ApiModel
-from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.content_negotiation import negotiate
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.model.model_info import NOTICE
 from bc_pipeline.serving.pages import docs_page, text_pages
@@ -72,7 +72,7 @@ _ROOT = Root(
 def root(request: Request) -> Response:
     """A page for a browser, else JSON: the name and the links of the service."""
     services = services_of(request)
-    if preferred_type(request.headers.get("accept", ""), (docs.JSON, _HTML)) == _HTML:
+    if negotiate(request, (docs.JSON, _HTML)) == _HTML:
         model = services.model_watcher.current
         page = text_pages.render_root(
             NOTICE,
@@ -80,13 +80,10 @@ def root(request: Request) -> Response:
             None if model is None else model.version,
             services.readiness().error,
         )
-        response: Response = _html(page, text_pages.POLICY)
-    else:
-        prefix = services.settings.root_path
-        links = {name: f"{prefix}{path}" for name, path in _ROOT.links.items()}
-        response = json_response(_ROOT.model_copy(update={"links": links}))
-    response.headers["Vary"] = "Accept"
-    return response
+        return _html(page, text_pages.POLICY)
+    prefix = services.settings.root_path
+    links = {name: f"{prefix}{path}" for name, path in _ROOT.links.items()}
+    return json_response(_ROOT.model_copy(update={"links": links}))
 
 
 def _airflow(address: str) -> dict[str, str]:

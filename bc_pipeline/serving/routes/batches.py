@@ -32,7 +32,7 @@ from bc_pipeline.serving.batch_answer import (
     csv_text,
     ndjson,
 )
-from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.content_negotiation import negotiate
 from bc_pipeline.serving.labelled_upload import LandedRows, land
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages import documentation as docs
@@ -118,7 +118,7 @@ async def classify(request: Request) -> Response:
     model = services.loaded_model
     context.model = model.version
     rows, notices = await _rows(request, services, model)
-    kind = preferred_type(request.headers.get("accept", ""), (docs.NDJSON, docs.CSV))
+    kind = negotiate(request, (docs.NDJSON, docs.CSV))
     as_csv = kind == docs.CSV
     response: Response
     if isinstance(rows, list):

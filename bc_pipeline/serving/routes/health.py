@@ -11,7 +11,7 @@ from bc_pipeline import clock
 from bc_pipeline.errors import NoChampion, RecordsAway
 from bc_pipeline.serving import error_responses
 from bc_pipeline.serving.api_model import ApiModel
-from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.content_negotiation import negotiate
 from bc_pipeline.serving.model.audit_watch import AuditFault
 from bc_pipeline.serving.model.model_watcher import ModelRefusal
 from bc_pipeline.serving.pages import documentation as docs
@@ -143,7 +143,7 @@ def health(request: Request) -> Response:
     services = services_of(request)
     state = services.readiness()
     facts = _facts(services, state)
-    if preferred_type(request.headers.get("accept", ""), (docs.JSON, _HTML)) == _HTML:
+    if negotiate(request, (docs.JSON, _HTML)) == _HTML:
         status = 200
         if state.error is not None:
             status = error_responses.error_type(type(state.error)).status

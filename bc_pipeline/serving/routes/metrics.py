@@ -6,7 +6,7 @@ import asyncio
 
 from fastapi import APIRouter, Request, Response
 
-from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.content_negotiation import negotiate
 from bc_pipeline.serving.pages import documentation as docs
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
@@ -35,7 +35,7 @@ async def metrics(request: Request) -> Response:
     services = services_of(request)
     accept = request.headers.get("accept", "")
     services.exposition.publish()
-    if preferred_type(accept, (_TEXT, _OPEN_METRICS, docs.JSON)) == docs.JSON:
+    if negotiate(request, (_TEXT, _OPEN_METRICS, docs.JSON)) == docs.JSON:
         return json_response(await asyncio.to_thread(_performance, services))
     body, media_type = await asyncio.to_thread(
         lambda: services.exposition.encode(services.readiness(), accept)

@@ -11,7 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.errors import HeaderRefused, NoChampion, NotThere
-from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.serving.content_negotiation import negotiate
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.model.model_info import (
     ModelAnswer,
@@ -88,13 +88,12 @@ def model(request: Request) -> Response:
     model = services.loaded_model
     context_of(request).model = model.version
     facts = read_model_info(services.settings, model)
-    if preferred_type(request.headers.get("accept", ""), (docs.JSON, docs.MARKDOWN)) == docs.JSON:
+    if negotiate(request, (docs.JSON, docs.MARKDOWN)) == docs.JSON:
         response = json_response(facts)
     elif facts.card is None:
         raise NotThere("This version has no model card.")
     else:
         response = Response(facts.card, media_type=docs.MARKDOWN)
-    response.headers["Vary"] = "Accept"
     response.raw_headers[:0] = model.headers
     return response
 

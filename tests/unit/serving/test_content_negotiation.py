@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 
 from bc_pipeline.serving.content_negotiation import preferred_type
+from bc_pipeline.settings import Settings
+from tests.unit.serving.conftest import KEY, Service
 
 
 @pytest.mark.parametrize(
@@ -24,3 +28,22 @@ from bc_pipeline.serving.content_negotiation import preferred_type
 )
 def test_the_type_with_the_highest_quality_is_chosen(accept: str, chosen: str) -> None:
     assert preferred_type(accept, ("application/json", "text/markdown")) == chosen
+
+
+def test_every_negotiated_response_says_so_to_caches(
+    service: Service, start: Callable[..., Service], settings: Settings
+) -> None:
+    found = []
+    for path, operations in service.get("/openapi.json").json()["paths"].items():
+        types = operations.get("get", {}).get("responses", {}).get("200", {}).get("content", {})
+        for accept in (*types, "*/*") if len(types) > 1 else ():
+            response = service.request("GET", path, headers={"X-API-Key": KEY, "Accept": accept})
+            assert response.headers["vary"] == "Accept", (path, accept)
+            found.append(path)
+    assert set(found) == {"/", "/health", "/metrics", "/v1/model"}
+    rows = service.request("POST", "/v1/predict/batch", headers={"X-API-Key": KEY}, json=[{}])
+    assert "vary" not in service.get("/livez").headers
+    assert rows.headers["vary"] == "Accept"
+    (settings.home / "models" / "wdbc" / "registry.json").unlink()
+    without = start(cors_origins=("https://a.example",)).get("/health")
+    assert (without.status_code, without.headers["vary"]) == (503, "Accept, Origin")
