@@ -80,6 +80,11 @@ _OF_ERRORS: tuple[tuple[type[errors.PipelineError], Conclusion], ...] = (
 )
 
 
+def approval_run_id(run_id: str) -> str:
+    """Id of the run of the approval DAG in which a person decides about a retrain's model."""
+    return f"approval__{run_id}"
+
+
 def conclusion_of(error: Exception) -> Conclusion:
     """How a run ends that fails with an error."""
     return next(

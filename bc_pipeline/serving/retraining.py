@@ -17,7 +17,7 @@ import structlog
 from pydantic import ValidationError, field_validator
 
 from bc_pipeline.clock import format_time, parse_time, time_defect
-from bc_pipeline.conclusion import Conclusion
+from bc_pipeline.conclusion import Conclusion, approval_run_id
 from bc_pipeline.errors import (
     AirflowAway,
     AirflowRefused,
@@ -86,6 +86,28 @@ class TaskState(ApiModel):
     ended_at: str | None
 
 
+class ApprovalRun(ApiModel):
+    """The run of the approval DAG in which a person decides about a retrain's model.
+
+    Attributes
+    ----------
+    state : str
+        Airflow's: queued, running (it waits for the decision), success or failed.
+    conclusion : Conclusion or None
+        How it ended, by name, once it has.
+    reason : str or None
+        Why it ended so.
+    """
+
+    id: str
+    dag: str
+    state: str
+    started_at: str | None
+    ended_at: str | None
+    conclusion: Conclusion | None
+    reason: str | None
+
+
 class Retrain(ApiModel):
     """A run of the retrain DAG.
 
@@ -100,6 +122,9 @@ class Retrain(ApiModel):
         Why it ended so; of a queued run, what it waits for.
     notes : list of str
         What the run did not take of the landed files, once it has ended.
+    approval : ApprovalRun or None
+        Where the conclusion is `awaiting_approval`: the run that waits for the decision, and how
+        that ended. Null in the answer that starts a run.
     """
 
     id: str
@@ -111,6 +136,7 @@ class Retrain(ApiModel):
     conclusion: Conclusion | None
     reason: str | None
     notes: list[str]
+    approval: ApprovalRun | None
     tasks: list[TaskState]
 
 
@@ -123,6 +149,10 @@ class Retraining:
     @property
     def dag(self) -> str:
         return f"{self.settings.service_problem}_retrain"
+
+    @property
+    def approval_dag(self) -> str:
+        return f"{self.settings.service_problem}_approval"
 
     def start(
         self, order: RetrainOrder, key: str, caller: str
@@ -157,7 +187,7 @@ class Retraining:
             return self._describe(run, []), "new" if new else "known"
 
     def find(self, run_id: str) -> Retrain:
-        """A run and its tasks.
+        """A run, its tasks, and the approval that it requested.
 
         Raises
         ------
@@ -170,11 +200,24 @@ class Retraining:
             try:
                 run = api.run(self.dag, run_id)
                 waits_for = self._waits_for(api) if run["state"] == "queued" else None
-                return self._describe(run, api.tasks(self.dag, run_id), waits_for)
+                described = self._describe(run, api.tasks(self.dag, run_id), waits_for)
             except AirflowRefused as refusal:
                 if refusal.status == _NOT_FOUND:
                     raise _unknown_run() from None
                 raise
+            if described.conclusion is not Conclusion.AWAITING_APPROVAL:
+                return described
+            return described.model_copy(update={"approval": self._approval(api, run_id)})
+
+    def _approval(self, api: AirflowApi, run_id: str) -> ApprovalRun | None:
+        """The run that waits for a person's decision; None where somebody deleted it."""
+        try:
+            run = api.run(self.approval_dag, approval_run_id(run_id))
+        except AirflowRefused as refusal:
+            if refusal.status == _NOT_FOUND:
+                return None
+            raise
+        return ApprovalRun(**_members(run, self.approval_dag))
 
     @contextmanager
     def _connect(self, remedy: str) -> Iterator[AirflowApi]:
@@ -205,18 +248,14 @@ class Retraining:
     def _describe(
         self, run: dict[str, Any], tasks: list[dict[str, Any]], waits_for: str | None = None
     ) -> Retrain:
-        note = run.get("note") or ""
-        concluded = read_concluded(note) if run["state"] in _FINAL_STATES else None
+        members = _members(run, self.dag)
+        if members["conclusion"] is None:
+            members["reason"] = waits_for
         return Retrain(
-            id=run["dag_run_id"],
-            dag=self.dag,
-            state=run["state"],
+            **members,
             queued_at=run.get("queued_at"),
-            started_at=run.get("start_date"),
-            ended_at=run.get("end_date"),
-            conclusion=concluded.conclusion if concluded else None,
-            reason=concluded.reason if concluded else waits_for,
-            notes=own_lines(note),
+            notes=own_lines(run.get("note") or ""),
+            approval=None,
             tasks=[
                 TaskState(
                     task=task["task_id"],
@@ -229,6 +268,21 @@ class Retraining:
                 for task in sorted(tasks, key=lambda t: (t["start_date"] or "~", t["task_id"]))
             ],
         )
+
+
+def _members(run: dict[str, Any], dag: str) -> dict[str, Any]:
+    """What is reported of every run; it has a conclusion once it has ended."""
+    note = run.get("note") or ""
+    concluded = read_concluded(note) if run["state"] in _FINAL_STATES else None
+    return {
+        "id": run["dag_run_id"],
+        "dag": dag,
+        "state": run["state"],
+        "started_at": run.get("start_date"),
+        "ended_at": run.get("end_date"),
+        "conclusion": concluded.conclusion if concluded else None,
+        "reason": concluded.reason if concluded else None,
+    }
 
 
 def derive_run_id(key: str, caller: str) -> str:

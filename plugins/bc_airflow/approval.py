@@ -22,7 +22,7 @@ from bc_airflow.release import needs_approval, why_not_released
 from bc_airflow.runs import run_of
 from bc_airflow.users import one_user
 from bc_airflow.volume import Judged, Volume, volume_of
-from bc_pipeline.conclusion import Conclusion
+from bc_pipeline.conclusion import Conclusion, approval_run_id
 from bc_pipeline.settings import load_settings
 
 _DIGEST_KEY = "asked_digest"
@@ -71,7 +71,7 @@ class RequestApproval(TriggerDagRunOperator):
             raise AirflowSkipException("There is nothing to approve: see the task Promote.")
         if not needs_approval(run, version):
             raise AirflowSkipException("Neither the problem nor this run requires an approval.")
-        self.trigger_run_id = f"approval__{run.run_id}"
+        self.trigger_run_id = approval_run_id(run.run_id)
         self.conf = {"version": version, "digest": self.decision["digest"]}
         conclude(
             Conclusion.AWAITING_APPROVAL,

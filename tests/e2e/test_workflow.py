@@ -235,7 +235,7 @@ def test_unchanged_data_is_said_to_be_nothing_new(stack: Stack, airflow: Airflow
     started = stack.ask("POST", "/v1/retrain", headers={"Idempotency-Key": "nothing-new"})
     assert finish(airflow, RETRAIN, started.json()["id"])[0] == "success"
     followed = stack.ask("GET", started.headers["location"]).json()
-    assert followed["conclusion"] == "nothing_new"
+    assert (followed["conclusion"], followed["approval"]) == ("nothing_new", None)
     assert champion in followed["reason"]
     sunday = format_time(datetime.now(UTC) - timedelta(days=7))
     run_id = airflow.trigger(RETRAIN, {"logical_date": sunday, "conf": {}})

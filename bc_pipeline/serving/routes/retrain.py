@@ -32,6 +32,7 @@ _RUN: dict[str, Any] = {
     "conclusion": None,
     "reason": None,
     "notes": [],
+    "approval": None,
     "tasks": [],
 }
 _TASK = {
@@ -110,7 +111,7 @@ async def start(request: Request) -> Response:
         "Follow a retrain",
         scope="retrain",
         answer=Retrain,
-        description="The run and its tasks; once it has ended, how and why.",
+        description="The run and its tasks; once it has ended, how and why, and its approval.",
         example=_RUNNING,
         errors=(NotThere, AirflowAway, AirflowRefused),
     ),

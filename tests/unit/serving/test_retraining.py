@@ -21,6 +21,7 @@ from tests.waiting import PATIENCE
 
 PASSWORD = "canary-of-the-airflow-password"
 RUNS = "/api/v2/dags/wdbc_retrain/dagRuns"
+APPROVALS = "/api/v2/dags/wdbc_approval/dagRuns"
 
 
 class Airflow(ThreadingHTTPServer):
@@ -32,6 +33,8 @@ class Airflow(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.runs: dict[str, dict[str, Any]] = {}
+        self.approvals: dict[str, dict[str, Any]] = {}
+        self.calls: list[str] = []
         self.password = PASSWORD
         self.broken = False
         self.is_paused = False
@@ -76,6 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._write(*self.server.odd_run)
             return
         path, _, _ = self.path.partition("?")
+        self.server.calls.append(path)
         if path == RUNS:
             running = [run for run in self.server.runs.values() if run["state"] == "running"]
             self._send(200, {"dag_runs": running})
@@ -83,7 +87,10 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/api/v2/dags/wdbc_retrain":
             self._send(200, {"is_paused": self.server.is_paused})
             return
-        run = self.server.runs.get(path.removeprefix(RUNS + "/").partition("/")[0])
+        if path.startswith(APPROVALS):
+            run = self.server.approvals.get(path.removeprefix(APPROVALS + "/"))
+        else:
+            run = self.server.runs.get(path.removeprefix(RUNS + "/").partition("/")[0])
         if run is None:
             self._send(404, {"detail": "no such run"})
         elif path.endswith("/taskInstances"):
@@ -187,6 +194,43 @@ def test_a_run_that_ended_says_how_and_why(retrainer: Service, airflow: Airflow)
     followed = retrainer.request("GET", location, headers=key).json()
     assert (followed["conclusion"], followed["reason"]) == ("nothing_new", "Same rows.")
     assert followed["notes"] == ["a.csv"]
+
+
+def test_a_run_that_awaits_an_approval_follows_it_to_its_end(
+    retrainer: Service, airflow: Airflow
+) -> None:
+    started = order(retrainer)
+    run_id = started.json()["id"]
+    waits = Concluded(Conclusion.AWAITING_APPROVAL, "It waits for a person.")
+    airflow.runs[run_id] |= {"state": "success", "note": add_lines("", [], waits)}
+
+    def follow() -> Any:
+        airflow.calls.clear()
+        answer = retrainer.request("GET", started.headers["location"], headers={"X-API-Key": KEY})
+        assert len([path for path in airflow.calls if path.startswith(APPROVALS)]) == 1
+        assert answer.status_code == 200
+        assert answer.json()["conclusion"] == "awaiting_approval"
+        return answer.json()["approval"]
+
+    # Somebody deleted it, or Airflow's database was restored.
+    assert follow() is None
+    approval = {"dag_run_id": f"approval__{run_id}", "state": "running", "note": "by Ada"}
+    airflow.approvals[approval["dag_run_id"]] = approval
+    assert follow() == {
+        "id": f"approval__{run_id}",
+        "dag": "wdbc_approval",
+        "state": "running",
+        "started_at": None,
+        "ended_at": None,
+        "conclusion": None,
+        "reason": None,
+    }
+    refused = Concluded(Conclusion.APPROVAL_REFUSED, "Ada rejected it.")
+    ended = {"state": "success", "end_date": "2026-11-23T00:00:00Z"}
+    approval |= ended | {"note": add_lines("by Ada", [], refused)}
+    found = follow()
+    assert (found["conclusion"], found["reason"]) == ("approval_refused", "Ada rejected it.")
+    assert (found["state"], found["ended_at"]) == tuple(ended.values())
 
 
 def test_a_queued_run_says_what_it_waits_for(retrainer: Service, airflow: Airflow) -> None:
