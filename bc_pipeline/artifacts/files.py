@@ -7,12 +7,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import msgspec
 from filelock import FileLock, Timeout
@@ -25,6 +25,7 @@ FILE_MODE = 0o640
 # While bytes are written: their own mode may not even let the owner write.
 _WRITTEN_MODE = 0o600
 DIRECTORY_MODE = 0o2775
+_NEW_FILE = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
 _PREFIX_BYTES = 232
 D = TypeVar("D", bound=Document)
 
@@ -201,15 +202,11 @@ def staged_file(final: Path, mode: int = FILE_MODE) -> Iterator[Path]:
     For files written in pieces; `write_atomic` writes bytes.
     """
     make_directory(final.parent)
-    staged, descriptor = _make_staged(final, folder=False)
-    try:
+    with _staged_entry(final, folder=False) as (staged, descriptor):
         os.fchmod(descriptor, mode)
         yield staged
         os.fsync(descriptor)
         os.replace(staged, final)
-    finally:
-        os.close(descriptor)
-        staged.unlink(missing_ok=True)
     sync_directory(final.parent)
 
 
@@ -221,8 +218,7 @@ def staged_directory(final: Path) -> Iterator[Path]:
     meanwhile, the rename fails.
     """
     make_directory(final.parent)
-    staged, descriptor = _make_staged(final, folder=True)
-    try:
+    with _staged_entry(final, folder=True) as (staged, _):
         yield staged
         for entry in staged.rglob("*"):
             if entry.is_dir():
@@ -236,25 +232,36 @@ def staged_directory(final: Path) -> Iterator[Path]:
         sync_directory(staged)
         os.rename(staged, final)
         sync_directory(final.parent)
-    finally:
-        os.close(descriptor)
-        shutil.rmtree(staged, ignore_errors=True)
 
 
-def _make_staged(final: Path, *, folder: bool) -> tuple[Path, int]:
-    """Make and lock a temporary file or folder; the caller closes the descriptor."""
+@contextmanager
+def _staged_entry(final: Path, *, folder: bool) -> Iterator[tuple[Path, int]]:
+    """Make and lock a temporary file or folder, which is removed after the block.
+
+    Its name is chosen before: a signal may raise as soon as the entry is there, when nobody has
+    the path that `tempfile` would return.
+    """
     while True:
-        options: dict[str, Any] = {
-            "prefix": _staged_prefix(final), "suffix": SUFFIX, "dir": final.parent,
-        }  # fmt: skip
-        if folder:
-            name = tempfile.mkdtemp(**options)
-            descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
-        else:
-            descriptor, name = tempfile.mkstemp(**options)
-        if lock_entry(Path(name), descriptor):
-            return Path(name), descriptor
-        os.close(descriptor)
+        # 56 random bits: no other entry has the name.
+        staged = final.with_name(f"{_staged_prefix(final)}{secrets.token_hex(7)}{SUFFIX}")
+        descriptor = None
+        try:
+            if folder:
+                staged.mkdir(0o700)
+                descriptor = os.open(staged, os.O_RDONLY | os.O_DIRECTORY)
+            else:
+                descriptor = os.open(staged, _NEW_FILE, _WRITTEN_MODE)
+            if lock_entry(staged, descriptor):
+                yield staged, descriptor
+                return
+        finally:
+            if descriptor is not None:
+                os.close(descriptor)
+            if folder:
+                shutil.rmtree(staged, ignore_errors=True)
+            else:
+                with suppress(OSError):
+                    staged.unlink()
 
 
 @contextmanager

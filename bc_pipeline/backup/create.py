@@ -20,8 +20,8 @@ process generates for the check alone and never stores.
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -144,8 +144,10 @@ def _open_scratch(home: Path) -> Iterator[Path]:
     with locked(home / ".backup.lock"):
         for abandoned in home.glob(f"{_SCRATCH}*"):
             shutil.rmtree(abandoned, ignore_errors=True)
-        folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=home))
+        # Named first: a signal may raise as soon as the folder is there.
+        folder = home / f"{_SCRATCH}{secrets.token_hex(4)}"
         try:
+            folder.mkdir(0o700)
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)

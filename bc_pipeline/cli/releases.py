@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -12,9 +13,12 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import actor, load_settings, new_run
 from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.errors import counted
 
 if TYPE_CHECKING:
     from bc_pipeline.settings import Settings
+
+_REASON = 100
 
 Version = Annotated[
     str,
@@ -106,13 +110,25 @@ def announce(settings: Settings, problem: str, release: dict[str, Any]) -> dict[
     return {"batch_scoring_follows": not away}
 
 
+def warn_of_mirror(mirrored: dict[str, Any]) -> None:
+    """Say in one line that MLflow lacks something; the volume has it all."""
+    if mirrored["failed"]:
+        reason = textwrap.shorten(mirrored["reason"], _REASON, placeholder=" ...").rstrip(".")
+        output.say(
+            f"MLflow is {counted(mirrored['failed'], 'entry', 'entries')} behind ({reason}). "
+            "The next run or release catches up; see `bc-pipeline status`."
+        )
+
+
 def _show(
     settings: Settings, problem: str, title: str, result: dict[str, Any], *, as_json: bool
 ) -> None:
     if result["changed"]:
         with output.progress("updating Airflow and MLflow", quiet=as_json):
             result |= announce(settings, problem, result)
-            result["mirrored"] = not steps.mirror(settings, problem)["failed"]
+            mirrored = steps.mirror(settings, problem)
+        result["mirrored"] = not mirrored["failed"]
+        warn_of_mirror(mirrored)
     output.report(title, result, as_json=as_json)
 
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import actor
+from bc_pipeline.cli.releases import warn_of_mirror
 from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import NotReleasable
 
@@ -41,6 +42,7 @@ def run_all(settings: Settings, run: Run, *, anyway: bool, quiet: bool) -> dict[
         }
     with output.progress("mirroring in MLflow", quiet=quiet):
         mirrored = steps.record(settings, run)
+    warn_of_mirror(mirrored)
     return {
         "batches": ingested["batches"],
         "refused": [file["file"] for file in ingested["refused"]],

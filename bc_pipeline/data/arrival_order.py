@@ -8,7 +8,7 @@ import numpy as np
 
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.batches import list_batches, read_batch
-from bc_pipeline.errors import EvidenceMismatch
+from bc_pipeline.errors import EvidenceMismatch, counted
 from bc_pipeline.problems.base import Problem
 
 
@@ -64,7 +64,8 @@ def first_batches(
     missing = sum(key not in first for key in keys)
     if missing:
         raise EvidenceMismatch(
-            f"{missing} rows of the dataset are in none of its batches.",
+            f"{counted(missing, 'row of the dataset is', 'rows of the dataset are')} in none of "
+            "its batches.",
             "Take a new snapshot, and train on it.",
         )
     numbers = np.array([first[key] for key in keys], dtype=np.int64)

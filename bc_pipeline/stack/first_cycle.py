@@ -17,7 +17,7 @@ from bc_pipeline.airflow_api import AirflowApi
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, now, poll
-from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError
+from bc_pipeline.errors import AirflowAway, AirflowRefused, StackError, counted
 from bc_pipeline.problems import get_problem
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.components import http_client, service_url
@@ -62,7 +62,7 @@ def run_first_cycle(
             airflow.create_pool(*pool)
         if read_registry(store).production is None:
             landed = steps.land_demo(settings, problem)
-            report(f"Landed the demo feed: {landed['files']} files.")
+            report(f"Landed the demo feed: {counted(landed['files'], 'file')}.")
             _first_retrain(airflow, problem, on_progress)
         prediction = _first_prediction(settings, store)
         report("The service answers with the champion.")

@@ -6,6 +6,7 @@ from typing import Any
 
 from bc_pipeline.clock import parse_time
 from bc_pipeline.data.ingest import IngestReport
+from bc_pipeline.errors import counted
 from bc_pipeline.workspace import Run
 
 _LISTED = 10
@@ -49,16 +50,19 @@ def ingest_notes(refused: list[dict[str, str]], quarantined: list[dict[str, Any]
             else f"{file['file']}: {file['reason']}"
             for file in refused
         ]
-        count = "1 landed file was" if len(refused) == 1 else f"{len(refused)} landed files were"
-        notes.append(f"{count} refused: {_listed(named)}")
+        files = counted(len(refused), "landed file was", "landed files were")
+        notes.append(f"{files} refused: {_listed(named)}")
     for batch in quarantined[:_LISTED]:
-        reasons = [f"{reason} ({count})" for reason, count in batch["reasons"].items()]
+        rows, count = batch["quarantined"], counted(batch["read"], "row")
+        was = "was" if rows == 1 else "were"
+        reasons = [f"{reason} ({number})" for reason, number in batch["reasons"].items()]
         notes.append(
-            f"{batch['quarantined']} of {batch['read']} rows of {batch['source']} were "
-            f"quarantined in batch {batch['batch']}: {_listed(reasons)}"
+            f"{rows} of {count} of {batch['source']} {was} quarantined in batch "
+            f"{batch['batch']}: {_listed(reasons)}"
         )
     if len(quarantined) > _LISTED:
-        notes.append(f"{len(quarantined) - _LISTED} more batches have quarantined rows.")
+        more = counted(len(quarantined) - _LISTED, "more batch has", "more batches have")
+        notes.append(f"{more} quarantined rows.")
     return notes
 
 

@@ -162,7 +162,8 @@ def mirror(settings: Settings, problem: str) -> Result:
         settings.verify_key,
     )
     if report.failed:
-        structlog.get_logger().warning(
+        # Commands say it in a line of their own.
+        structlog.get_logger().info(
             "mirror_behind", problem=problem, failed=report.failed, reason=report.reason
         )
     return {"mirrored": report.mirrored, "failed": report.failed, "reason": report.reason}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.errors import Defect, FileRefused
+from bc_pipeline.errors import Defect, FileRefused, counted
 from bc_pipeline.scoring.batch_plan import choose_engine, find_inputs, plan_batch
 from bc_pipeline.scoring.scores_manifest import MANIFEST
 from bc_pipeline.scoring.spark_submit import submit_to_spark
@@ -96,7 +96,7 @@ def batch_score(
             workspace,
             source,
             refused,
-            f"{len(refused)} of {count} files could not be scored; "
+            f"{len(refused)} of {counted(count, 'file')} could not be scored; "
             f"the scores of the rest are in {output}.",
         )
     return {

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from bc_pipeline.errors import PipelineError
+from bc_pipeline.errors import PipelineError, counted
 from bc_pipeline.settings import load_settings
 
 _WEBHOOK_SECONDS = 5.0
@@ -39,8 +39,9 @@ def notify_refused_input(context: Any, ingested: dict[str, Any]) -> None:
     rows = sum(batch["quarantined"] for batch in ingested["newly_quarantined"])
     held = len(ingested.get("held", ()))
     event = {
-        "text": f"{task.dag_id}: {files} landed files refused, {rows} rows quarantined"
-        + (f", {held} batches held" if held else ""),
+        "text": f"{task.dag_id}: {counted(files, 'landed file')} refused, "
+        f"{counted(rows, 'row')} quarantined"
+        + (f", {counted(held, 'batch', 'batches')} held" if held else ""),
         "dag_id": task.dag_id,
         "run_id": task.run_id,
         "task_id": task.task_id,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from bc_airflow.text import number, outcome
 from bc_airflow.volume import Judged
 from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows
+from bc_pipeline.errors import counted
 
 _CONSEQUENCE = (
     "Approve to make it the model that answers and scores. Reject, or no answer in time, "
@@ -45,7 +46,7 @@ def question(judged: Judged, champion: Judged | None, base_url: str, notes: list
 
 
 def _figures(rows: EvaluatedRows) -> Iterator[tuple[str, ...]]:
-    yield ("Metric", f"Of {rows.count} rows", "Interval")
+    yield ("Metric", f"Of {counted(rows.count, 'row')}", "Interval")
     for name in _FIGURES:
         if name in rows.metrics:
             found = rows.intervals.get(name)

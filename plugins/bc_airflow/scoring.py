@@ -10,7 +10,7 @@ from bc_airflow.conclude import conclude, skip
 from bc_airflow.runs import run_of
 from bc_pipeline import steps
 from bc_pipeline.conclusion import Conclusion
-from bc_pipeline.errors import NoChampion, NotStored
+from bc_pipeline.errors import NoChampion, NotStored, counted
 from bc_pipeline.settings import load_settings
 
 
@@ -41,7 +41,7 @@ def score_or_skip(problem: str, scores: Asset) -> dict[str, Any]:
         skip(Conclusion.NOTHING_TO_SCORE, str(error))
     conclude(
         Conclusion.SCORED,
-        f"{scored['scored']} of {scored['read']} rows by {scored['version']}, "
+        f"{scored['scored']} of {counted(scored['read'], 'row')} by {scored['version']}, "
         f"{scored['rejected']} rejected: {scored['output']}.",
     )
     context["outlet_events"][scores].extra = {

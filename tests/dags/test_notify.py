@@ -80,6 +80,10 @@ def test_the_webhook_gets_names_and_no_values(hook: Hook) -> None:
         ("task_failed", "error", "train")
     ]
     assert SECRET not in json.dumps([posted, logs])
+    one = {"refused": [], "newly_quarantined": [{"quarantined": 1}], "held": ["b"]}
+    notify_refused_input(context(None), one)
+    text = hook.received[-1]["text"]
+    assert text == "wdbc_retrain: 0 landed files refused, 1 row quarantined, 1 batch held"
 
 
 def test_an_error_outside_the_taxonomy_has_no_code(hook: Hook) -> None:

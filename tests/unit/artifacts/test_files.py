@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +19,7 @@ from bc_pipeline.artifacts.files import (
     staged_file,
     write_atomic,
 )
+from bc_pipeline.artifacts.leftovers import SUFFIX
 from bc_pipeline.artifacts.manifest import FileEntry
 from bc_pipeline.errors import ArtifactCorrupt
 
@@ -42,6 +45,31 @@ def piece_by_piece(path: Path) -> None:
 def in_a_folder(path: Path) -> None:
     with staged_directory(path.parent) as staged:
         (staged / path.name).write_bytes(b"x")
+
+
+@pytest.mark.parametrize("write", [bytes_at_hand, piece_by_piece, in_a_folder])
+@pytest.mark.parametrize("call", ["open", "mkdir", "fchmod", "fsync", "replace"])
+def test_a_signal_leaves_no_temporary_entry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, write: Callable[[Path], None], call: str
+) -> None:
+    """Its handler raises right after a call, such as the one that makes the entry."""
+    path = make_directory(tmp_path / "volume") / "folder" / "file"
+    done = getattr(os, call)
+
+    def interrupted(target: Any, *arguments: Any, **named: Any) -> Any:
+        result = done(target, *arguments, **named)
+        if call in ("fchmod", "fsync") or SUFFIX in os.fspath(target):
+            # Once: removing the entry calls some of them too.
+            monkeypatch.setattr(os, call, done)
+            raise KeyboardInterrupt
+        return result
+
+    if write is not in_a_folder:
+        make_directory(path.parent)
+    monkeypatch.setattr(os, call, interrupted)
+    with suppress(KeyboardInterrupt):
+        write(path)
+    assert list(tmp_path.rglob(f"*{SUFFIX}")) == []
 
 
 def under_a_lock(path: Path) -> None:

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
-from bc_pipeline.cli import caller
+from bc_pipeline.cli import caller, releases
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.champion_asset import update_champion_asset
 from tests.unit.commands import invoke, run_command
@@ -96,3 +96,12 @@ def test_the_champions_asset_is_updated_as_the_dag_does(
 
 def test_without_airflow_it_is_said_that_batch_scoring_follows_later(settings: Settings) -> None:
     assert "the stack is not set up" in update_champion_asset(settings, "wdbc", VERSION, 4)
+
+
+def test_a_mirror_that_is_behind_is_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
+    releases.warn_of_mirror({"failed": 0, "reason": ""})
+    releases.warn_of_mirror({"failed": 1, "reason": "The model mirrors a volume. " * 20})
+    (line,) = capsys.readouterr().err.splitlines()
+    assert len(line) < 220
+    assert line.startswith("MLflow is 1 entry behind (The model mirrors a volume. The")
+    assert line.endswith("The next run or release catches up; see `bc-pipeline status`.")

@@ -13,6 +13,7 @@ from bc_pipeline import steps
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.settings import Settings
+from bc_pipeline.steps.ingest_notes import ingest_notes
 
 
 @pytest.fixture
@@ -50,3 +51,12 @@ def test_refused_files_and_quarantined_rows_are_named_with_reasons(landing: Path
     assert again["notes"] == [files]
     in_interval = steps.Run("wdbc", "r", run.as_of, interval_start="2000-01-01T00:00:00Z")
     assert steps.ingest(Settings(), in_interval)["notes"] == [files, rows]
+
+
+def test_one_file_and_one_row_are_singular() -> None:
+    batch = {"batch": "0a", "source": "a.csv", "read": 1, "quarantined": 1, "reasons": {"x": 1}}
+    refused = {"file": "b.csv", "code": "file-refused", "reason": "b.csv is empty."}
+    notes = ingest_notes([refused], [batch] * 11)
+    assert notes[0] == "1 landed file was refused: b.csv is empty."
+    assert notes[1] == "1 of 1 row of a.csv was quarantined in batch 0a: x (1)."
+    assert notes[-1] == "1 more batch has quarantined rows."
