@@ -36,7 +36,7 @@ _BUCKETS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 
 _BUCKET_COUNT = len(_BUCKETS) + 1
 
 # prometheus_client does not annotate these.
-_multi_process_collector: Callable[[None, str], Any] = MultiProcessCollector
+_merge_files: Callable[[list[str]], Iterable[Metric]] = MultiProcessCollector.merge
 _multi_process_value: Callable[[Callable[[], str]], Any] = values.MultiProcessValue
 
 Mode = Literal["livesum", "livemin", "livemax", "max"]
@@ -271,5 +271,15 @@ class Metrics:
         """The metrics that all workers have published."""
         if self.folder is None:
             return self._registry.collect()
-        metrics: Iterable[Metric] = _multi_process_collector(None, str(self.folder)).collect()
-        return metrics
+        return _merge_files([str(path) for path in self.folder.glob("*.db") if _has_size(path)])
+
+
+def _has_size(path: Path) -> bool:
+    """Whether prometheus_client can read a file: it creates one empty and sizes it afterwards.
+
+    Files of a worker that ended may be removed meanwhile.
+    """
+    try:
+        return path.stat().st_size > 0
+    except FileNotFoundError:
+        return False

@@ -226,6 +226,16 @@ class TestManyWorkers:
         assert samples[key("bc_workers")] == 1
         assert samples[key("process_cpu_seconds_total")] == cpu
 
+    def test_a_scrape_passes_over_the_file_that_a_starting_worker_just_created(
+        self, environment: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        self.work("[]", "ready", "v1", "1", "worker-1")
+        (environment / "gauge_livesum_worker-2.db").touch()
+        monkeypatch.delenv(FOLDER_VARIABLE)
+        scraped = Metrics()
+        scraped.folder = environment
+        assert samples_of(scraped.collect())[key("bc_workers")] == 1
+
     def test_a_worker_that_is_not_ready_shows_until_it_has_ended(self, environment: Path) -> None:
         self.work("[]", "ready", "v1", "1", "worker-1")
         self.work("[]", "not", "v1", "1", "worker-2")
