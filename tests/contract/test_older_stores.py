@@ -35,6 +35,7 @@ from bc_pipeline.promotion.batch_decisions import check_batches
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.resigning import list_signed_files
 from bc_pipeline.stack.upgrade import upgrade
+from bc_pipeline.steps import Run, find_news
 from tests.unit.backup.age_keys import make_key
 from tests.volumes import FIXTURES, copy_earlier_store
 
@@ -234,10 +235,14 @@ def test_an_older_store_is_backed_up_and_restored(old: Settings, tmp_path: Path)
     open_database(new).close()
 
 
+def _copy_signed_store(settings: Settings) -> None:
+    shutil.copytree(FIXTURES / "store_2", settings.home)
+
+
 @pytest.fixture
 def signed(settings: Settings) -> Settings:
     """The store of format 2, with the keys that signed it."""
-    shutil.copytree(FIXTURES / "store_2", settings.home)
+    _copy_signed_store(settings)
     return settings
 
 
@@ -257,6 +262,35 @@ def test_a_signed_store_opens_as_it_is(signed: Settings) -> None:
     assert make_snapshot(problem, store, "2026-11-21T00:00:00Z").document.dataset == DATASET
     assert check_batches(store) == "2 batches, 0 of them withdrawn"
     open_database(signed).close()
+
+
+@pytest.mark.parametrize("made", [copy_earlier_store, _copy_signed_store])
+def test_an_older_champion_ends_no_run_as_nothing_new(
+    settings: Settings, made: Callable[[Settings], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its code is another, so that a run trains also where the rows are the champion's."""
+    made(settings)
+    upgrade(settings)
+    store, run = Store(settings.home, "wdbc"), Run("wdbc", "r", "2026-11-22T00:00:00Z")
+    champion = open_champion(store, settings.verify_key).manifest
+    assert find_news(settings, run, champion.lineage.dataset) == {"new": True, "reason": ""}
+    # The same code with other libraries, or with libraries of which nothing is known.
+    monkeypatch.setattr(
+        "bc_pipeline.steps.news_steps.code_version", lambda: champion.lineage.code_version
+    )
+    for libraries in (champion.libraries | {"numpy": "0.0.1"}, {}):
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                "bc_pipeline.training.challenger.library_versions", lambda given=libraries: given
+            )
+            assert find_news(settings, run, champion.lineage.dataset)["new"]
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            "bc_pipeline.training.challenger.library_versions", lambda: champion.libraries
+        )
+        assert not find_news(settings, run, champion.lineage.dataset)["new"]
+        assert find_news(settings, run, DATASET)["new"]
+    open_database(settings).close()
 
 
 def test_a_signed_store_misses_a_removed_decision(signed: Settings) -> None:

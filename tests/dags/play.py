@@ -105,6 +105,9 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     script.write_text(json.dumps(scenario))
     script.with_suffix(".calls").unlink(missing_ok=True)
     os.environ["FAKE_STEPS"] = str(script)
+    given = scenario.get("environment", {})
+    before = {name: os.environ[name] for name in given}
+    os.environ.update(given)
     asked: dict[str, Any] = {}
     person, ended = None, threading.Event()
     if scenario.get("answer"):
@@ -114,6 +117,7 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     date = timezone.parse(logical) if logical else None
     with of_type(DagRunType(scenario.get("run_type", "manual"))):
         run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
+    os.environ.update(before)
     ended.set()
     if person:
         person.join()

@@ -141,6 +141,19 @@ def test_a_verdict_shows_net_benefit_beside_that_of_calling_every_row_or_none(
     assert shown.index("Performance") < shown.index("Checks")
 
 
+def test_a_run_of_the_approval_shows_the_verdict_of_its_version(
+    client: TestClient, publish: Any, decisions: dict[str, list[str]]
+) -> None:
+    publish(PASSED, run_id="scheduled__1")
+    decisions["approval__scheduled__1"] = [PASSED]
+    response = client.get("/bc/dags/wdbc_approval/runs/approval__scheduled__1")
+    assert response.status_code == 200
+    shown = text_of(response.text)
+    assert "Gate verdict passed" in shown
+    assert PASSED in shown
+    assert "/bc/dags/wdbc_approval/versions/" in response.text
+
+
 def test_a_rejection_says_why(client: TestClient, publish: Any) -> None:
     publish(REJECTED, passed=False, run_id="manual__2026-01-11T00:00:00+00:00")
     response = client.get(f"{BASE}/runs/manual__2026-01-11T00%3A00%3A00%2B00%3A00")

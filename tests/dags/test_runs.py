@@ -100,6 +100,8 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "own approval": approves("ada", "Approve", version=REFIT),
     "own rejection": approves("ada", "Reject", version=REFIT),
     "another's approval": approves("otto", "Approve", version=REFIT),
+    "the only user's approval": approves("ada", "Approve", version=REFIT)
+    | {"environment": {"AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": "ada:admin,eve:viewer"}},
     "another digest": {"dag": APPROVAL, "conf": {"version": VERSION, "digest": "0" * 64}},
     "superseded before": {"dag": APPROVAL, "conf": {"version": LATE}},
     "backfill": {
@@ -136,6 +138,12 @@ SCENARIOS: dict[str, dict[str, Any]] = {
         "failures": {"batch_score": {"error": "nothing_there", "times": 9}},
     },
 }
+
+
+LISTENED = ("approved", "refused", "nobody answered", "another's approval", "rejected", "scored")
+for day, name in enumerate(LISTENED, 1):
+    # ``dag.test()`` deletes an earlier run of the same date, or of none, and `heard` needs these.
+    SCENARIOS[name]["logical_date"] = f"2026-03-{day:02}T00:00:00+00:00"
 
 
 class Played:
@@ -460,6 +468,67 @@ def test_who_started_the_run_cannot_approve_its_model_and_another_can(
     assert other.calls("approve")[0]["decided_by"] == "otto"
     assert len(other.events) == 1
     assert played["own rejection"].calls("approve")[0]["approved"] is False
+
+
+def test_the_only_user_who_may_decide_approves_and_the_audit_log_says_so(
+    played: dict[str, Played],
+) -> None:
+    seen = played["the only user's approval"]
+    assert (seen.state, seen.states("promote")) == ("success", ["success"])
+    (decided,) = seen.calls("approve")
+    assert decided["decided_by"] == "ada"
+    assert decided["one_user"] == (
+        "Airflow's Simple auth manager has one user who may decide: ada."
+    )
+    assert "one user who may decide: ada" in seen.report["asked"]["body"]
+
+
+@pytest.fixture(scope="session")
+def heard(
+    played: dict[str, Played],
+    airflow_environment: dict[str, str],
+    run_script: Any,
+    tmp_path_factory: Any,
+) -> dict[str, Any]:
+    """What ``listen.py`` saw; the runs by the names of their scenarios."""
+    waiting = ("refused", "nobody answered", "another's approval")
+    names = {"newer": "approved", "promoted": "passed", "rejected": "rejected", "scored": "scored"}
+    runs = {role: played[name].report["run_id"] for role, name in names.items()}
+    path = tmp_path_factory.mktemp("listened") / "runs.json"
+    path.write_text(
+        json.dumps(runs | {"waiting": [played[name].report["run_id"] for name in waiting]})
+    )
+    environment = airflow_environment | {"PYTHONPATH": str(ROOT / "plugins")}
+    result: dict[str, Any] = run_script("listen.py", environment, str(path))
+    by_id = {seen.report["run_id"]: name for name, seen in played.items()}
+    result["expired"] = {
+        role: {by_id[run_id] for run_id in found} for role, found in result["expired"].items()
+    }
+    return result
+
+
+def test_waiting_approvals_end_when_a_later_run_asks_or_promotes(heard: dict[str, Any]) -> None:
+    """One that was answered already, and the asking run itself, do not."""
+    assert heard["expired"] == {
+        "newer": {"refused", "nobody answered"},
+        "promoted": {"refused", "nobody answered", "approved"},
+        "rejected": set(),
+        "scored": set(),
+    }
+
+
+def test_the_verdict_of_an_approvals_run_is_that_of_its_version(heard: dict[str, Any]) -> None:
+    assert heard["decided"] == [VERSION]
+
+
+def test_users_are_told_apart_where_two_may_decide(heard: dict[str, Any]) -> None:
+    assert heard["users"] == {
+        "two": "",
+        "one and a reader": "Airflow's Simple auth manager has one user who may decide: ada.",
+        "all admins": "Airflow lets everybody in as one administrator "
+        "(simple_auth_manager_all_admins).",
+        "another manager": "",
+    }
 
 
 @pytest.mark.parametrize("name", ["another digest", "superseded before"])

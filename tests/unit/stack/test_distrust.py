@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from bc_pipeline.promotion import audit
 from bc_pipeline.promotion.anchor import read_anchor, set_anchor
 from bc_pipeline.stack.distrust import distrust_key
 from bc_pipeline.stack.signing_keys import rotate_signing_key, stop_trusting
+from tests.unit.commands import run_command
 from tests.unit.promotion.conftest import Challengers
 
 SINCE = parse_time("2026-11-20T00:00:00Z")
@@ -244,3 +246,21 @@ def test_the_key_that_signs_is_replaced_first(challengers: Challengers, settings
     with pytest.raises(ConfigError, match="future"):
         distrust_key(settings, former, now() + timedelta(days=1), reason=REASON, actor="a")
     assert challengers.champion == "b"
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_promote_with_the_distrusted_key_is_refused_by_name(
+    challengers: Challengers, settings: Any, trusted: bool
+) -> None:
+    """The key of a worker whose secret was not replaced, before and after readers dropped it."""
+    stolen = settings.signing_key.read_bytes()
+    former = rotate(settings)
+    distrust(settings, former)
+    if not trusted:
+        stop_trusting(settings, former)
+    challengers.publish("c")
+    settings.signing_key.write_bytes(stolen)
+    refused = run_command("promote", "c", "--reason", "r", "--json", code=3)
+    assert former in json.loads(refused.stdout)["error"]["message"]
+    assert challengers.champion == "a"
+    assert audit.verify(challengers.store).generation == 3
