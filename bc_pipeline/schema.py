@@ -61,8 +61,8 @@ def _close_to(part: str, words: Iterable[str]) -> bool:
 
 
 def is_sample_id(text: str) -> bool:
-    """Whether a text may be the id of a sample, in JSON and in tables alike."""
-    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable() and not text.isspace()
+    """Whether a text, without blanks around it, may be the id of a sample, in JSON and tables."""
+    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable() and text == text.strip()
 
 
 def fold(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,13 +43,15 @@ def read_declared_codes(path: Path, labels: Labels) -> dict[str, str] | None:
     try:
         with declaration.open("rb") as stream:
             data = stream.read(_MAX_BYTES)
+        # Editors on Windows put a byte order mark first.
+        data = data.removeprefix(codecs.BOM_UTF8)
         document = decode_document(data, LabelCodesDocument, declaration)
         return check_label_codes(document.label_codes, labels)
     except (OSError, ArtifactCorrupt, ConfigError):
         names = f'{{"format": 1, "label_codes": {{"0": "{labels.positive.name}", "1": "..."}}}}'
         raise FileRefused(
             f"{declaration.name} does not declare label codes.",
-            f"Write it as {names}.",
+            f"Write it in UTF-8, as {names}.",
             source=declaration.name,
         ) from None
 

@@ -112,12 +112,14 @@ class ParquetReader(TableReader):
         """Refuse columns of another type than their content has."""
         labels = self._finder.labels
         defects = [
-            Defect(f"holds {fields[position].type}, not numbers", column=name)
+            Defect(f"holds {_type_text(fields[position].type)}, not numbers", column=name)
             for name, position in zip(self._finder.schema.names, columns.features, strict=True)
             if not _is_number(fields[position].type)
         ]
         defects += [
-            Defect(f"holds {fields[position].type}, not text or whole numbers", column=name)
+            Defect(
+                f"holds {_type_text(fields[position].type)}, not text or whole numbers", column=name
+            )
             for position, name, fits in (
                 (columns.identifier, ID_COLUMN, _is_text_or_integer),
                 (columns.label, labels.column if labels else "", _is_text_or_number),
@@ -242,6 +244,13 @@ def _is_number(kind: Any) -> bool:
     import pyarrow.types as types
 
     return bool(types.is_floating(kind) or types.is_integer(kind))
+
+
+def _type_text(kind: Any) -> str:
+    """A type as Arrow words it, without names of nested fields, which are content of the file."""
+    import pyarrow.types as types
+
+    return "nested values" if types.is_nested(kind) else str(kind)
 
 
 def _may_be_spare(kind: Any) -> bool:

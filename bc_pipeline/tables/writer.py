@@ -10,7 +10,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.schema import ID_COLUMN, NUMBER, is_number
+from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, NUMBER, is_number
 from bc_pipeline.tables.text_column import TextColumn
 
 Kind = Literal["text", "integer", "number"]
@@ -33,10 +33,18 @@ def defect_columns(defects: Sequence[tuple[str | None, Defect]]) -> dict[str, An
     """The columns of a table of defects, each of which comes with the id of its row."""
     return {
         "line": [defect.line for _, defect in defects],
-        ID_COLUMN: [name for name, _ in defects],
+        ID_COLUMN: [None if name is None else _legible(name) for name, _ in defects],
         "column": [defect.column for _, defect in defects],
         "reason": [defect.reason for _, defect in defects],
     }
+
+
+def _legible(name: str) -> str:
+    """An id for a person to read: as it is, where it is valid, else without what is not printed."""
+    if len(name) <= MAX_ID_LENGTH and name.isprintable():
+        return name
+    shown = "".join(char if char.isprintable() else "\ufffd" for char in name[:MAX_ID_LENGTH])
+    return shown + ("\u2026" if len(name) > MAX_ID_LENGTH else "")
 
 
 def neutral_cell(text: str) -> str:

@@ -761,7 +761,7 @@ BAD_FILES = (
         ),
         SchemaMismatch,
         (
-            Defect("holds list<element: double>, not numbers", column="mean_radius"),
+            Defect("holds nested values, not numbers", column="mean_radius"),
             Defect("holds bool, not numbers", column="worst_area"),
             Defect("holds double, not text or whole numbers", column="id"),
             Defect("holds bool, not text or whole numbers", column="diagnosis"),

@@ -213,8 +213,9 @@ def _valid_id(members: dict[str, Any], match: NameMatch, defects: list[Defect]) 
     sample_id = members.get(ID_COLUMN)
     if ID_COLUMN in match.repeated:
         defects.append(match.repeated[ID_COLUMN])
-    elif isinstance(sample_id, str) and is_sample_id(sample_id):
-        return sample_id
+    elif isinstance(sample_id, str) and is_sample_id(sample_id.strip()):
+        # Cells of tables have no blanks around them either.
+        return sample_id.strip()
     elif ID_COLUMN in members:
         defects.append(Defect(INVALID_ID, column=ID_COLUMN))
     return None

@@ -64,15 +64,16 @@ def test_codes_the_other_way_round_are_refused_by_name(wdbc: Problem, store: Sto
     assert not list(store.batches.glob("*.json"))
 
 
-@pytest.mark.parametrize("how", ["option", "beside"])
+@pytest.mark.parametrize("how", ["option", "beside", "beside, after a byte order mark"])
 def test_a_declaration_says_what_codes_mean(
     wdbc: Problem, store: Store, coded, public_rows: LabelledRows, how: str
 ) -> None:
     path = coded("clinic.csv", one="malignant")
     given = {"label_codes": SWAPPED} if how == "option" else {}
-    if how == "beside":
+    if how != "option":
         declaration = json.dumps({"format": 1, "label_codes": {"0": "benign", "1": "malignant"}})
-        path.with_name("clinic.csv.labels.json").write_text(declaration)
+        encoding = "utf-8" if how == "beside" else "utf-8-sig"
+        path.with_name("clinic.csv.labels.json").write_text(declaration, encoding)
     assert stored_codes(wdbc, store, path, **given) == public_rows.codes[ROWS].tolist()
 
 

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from bc_pipeline.tables.writer import Kind, Layout, TableWriter, neutral_cell
+from bc_pipeline.errors import Defect
+from bc_pipeline.tables.writer import Kind, Layout, TableWriter, defect_columns, neutral_cell
 
 COLUMNS: dict[str, Kind] = {"id": "text", "code": "integer", "p": "number"}
 
@@ -118,3 +119,10 @@ def test_small_blocks_are_gathered_into_parquet_row_groups(tmp_path: Path) -> No
 
     assert parquet.ParquetFile(path).num_row_groups == 3
     assert np.array_equal(parquet.read_table(path)["p"].to_numpy(), np.arange(140_000.0))
+
+
+def test_a_table_of_defects_has_no_id_that_a_terminal_obeys_or_that_fills_a_page() -> None:
+    named = [
+        (name, Defect("is not a number")) for name in ("Ä 1", "a\x1b[31mRED", "x" * 20_000, None)
+    ]
+    assert defect_columns(named)["id"] == ["Ä 1", "a\ufffd[31mRED", "x" * 200 + "\u2026", None]

@@ -69,6 +69,12 @@ def test_an_id_is_returned_with_the_sample(row: list[float], key: str) -> None:
         assert READER.read(json.dumps(content | {key: "Ä 17"}).encode()).id == "Ä 17"
 
 
+@pytest.mark.parametrize("written", [" T 1", "T 1 ", "\tT 1\n"])
+def test_blanks_around_an_id_do_not_belong_to_it_as_in_csv(row: list[float], written: str) -> None:
+    for content in (named(row, id=written), {"features": row, "id": written}):
+        assert READER.read(json.dumps(content).encode()).id == "T 1"
+
+
 @pytest.mark.parametrize(
     "wrong", [7.5, 1e300, "  ", True, None, "", "x" * 201, ["a"], {"a": 1}, "a\nb", "a\0"]
 )
