@@ -167,16 +167,12 @@ def differences(ours: Path, theirs: Path) -> float:
 
 
 class Comparison:
-    """A table of costs, each beside that of pandas on the same file with the same model."""
+    """Prints costs as they come, each beside that of pandas on the same file and model."""
 
     def __init__(self, folder: Path) -> None:
-        from rich.table import Table
-
         self._folder = folder
         self._volumes = {name: make_volume(folder / name, name) for name in MODELS}
-        self.table = Table(title="start to finish")
-        for column in ("", "rows", "file", "wall s", "CPU s", "peak MB", "x wall", "x CPU"):
-            self.table.add_column(column, justify="left" if not column else "right")
+        _print_row("start to finish", "rows", "file", "wall s", "CPU s", "MB", "x wall", "x CPU")
 
     def run(self, source: Path, rows: int, *, ours_only: bool) -> None:
         for model, volume in self._volumes.items():
@@ -203,7 +199,7 @@ class Comparison:
     def _add(
         self, what: str, model: str, rows: int, source: Path, cost: Cost, base: Cost | None
     ) -> None:
-        self.table.add_row(
+        _print_row(
             f"{what} {model}",
             f"{rows:,}",
             source.suffix[1:],
@@ -215,9 +211,11 @@ class Comparison:
         )
 
 
-def main() -> None:
-    from rich.console import Console
+def _print_row(what: str, *cells: str) -> None:
+    print(f"{what:40}", *(f"{cell:>9}" for cell in cells), flush=True)
 
+
+def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else "")
     parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--ours-only", action="store_true", help="for files beyond pandas' reach")
@@ -233,7 +231,6 @@ def main() -> None:
                 comparison.run(
                     source.with_suffix(f".{layout}"), rows, ours_only=arguments.ours_only
                 )
-        Console(width=120).print(comparison.table)
 
 
 if __name__ == "__main__":

@@ -31,10 +31,11 @@ class IdCheck:
     """Finds out while a table is read whether an id is repeated."""
 
     def __init__(self) -> None:
-        self._hashes: list[np.ndarray] = []
+        # It grows in place: to join a list of arrays would take the memory of two.
+        self._hashes = bytearray()
 
     def add(self, block: Block) -> None:
-        self._hashes.append(hash_ids(block))
+        self._hashes += hash_ids(block).data.cast("B")
 
     def require_unique(self) -> None:
         """Require that no id of the table was repeated.
@@ -48,8 +49,7 @@ class IdCheck:
 
     def repeated(self) -> np.ndarray:
         """Hashes of the repeated ids, sorted."""
-        hashes = np.concatenate([np.empty(0, np.int64), *self._hashes])
-        self._hashes = [hashes]
+        hashes = np.frombuffer(self._hashes, np.int64)
         hashes.sort()
         return np.unique(hashes[1:][hashes[1:] == hashes[:-1]])
 
@@ -97,7 +97,9 @@ def _hash_rows(ids: Sequence[str | None]) -> tuple[np.ndarray, np.ndarray]:
     array of bool, shape (n,)
     """
     column = TextColumn.of(ids)
-    has_id = column.array.is_valid().to_numpy(zero_copy_only=False)
+    has_id = np.ones(len(column), dtype=bool)
+    if column.array.null_count:
+        has_id = column.array.is_valid().to_numpy(zero_copy_only=False)
     return _hash_texts(*column.utf8()), has_id
 
 

@@ -15,6 +15,7 @@ from bc_pipeline.artifacts.files import staged_file
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.schema import row_key
+from bc_pipeline.tables.arrow_arrays import number_array, text_array
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.text_column import TextColumn
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, Kind, TableWriter, defect_columns
@@ -94,8 +95,8 @@ class RangeCheck:
         texts = ["; ".join(compress(names, row)) for row in table[:, marked].T.tolist()]
         self.rows += len(texts)
         self._counts[columns] += table.sum(axis=1)
-        position = np.cumsum(marked) - 1
-        return pa.array(texts, pa.string()).take(pa.array(position, mask=~marked))
+        position = np.where(marked, np.cumsum(marked), 0)
+        return text_array([None, *texts]).take(number_array(position))
 
     @property
     def by_feature(self) -> dict[str, int]:
@@ -145,31 +146,28 @@ class RowScorer:
         called = manifest.decision_rule.are_positive(probability, len(values))
         self.rows += len(values)
         self.positive += int(called.sum())
-        names = pa.array([labels.name(False), labels.name(True)])
+        names = text_array([labels.name(False), labels.name(True)])
+        version = text_array([manifest.version])[0]
         return {
             "id": _ids(block, accepted, values),
             "prediction": np.where(called, labels.code(True), labels.code(False)),
-            "label": names.take(pa.array(called.astype(np.int8))),
+            "label": names.take(number_array(called.astype(np.int8))),
             "probability": np.where(called, probability, 1 - probability),
             self._positive_column: probability,
-            "model_version": pa.repeat(manifest.version, len(values)),
+            "model_version": pa.repeat(version, len(values)),
             OUTSIDE_RANGE: self.range_check.find(values),
         }
 
 
 def _ids(block: Block, accepted: np.ndarray, values: np.ndarray) -> Any:
     """Ids of accepted rows, `row_key` where a row has none: pyarrow.StringArray, shape (m,)."""
-    import pyarrow as pa
-
     ids = TextColumn.of(block.ids).array
     if len(accepted) < len(block):
-        ids = ids.take(pa.array(accepted))
+        ids = ids.take(number_array(accepted))
     if not ids.null_count:
         return ids
-    return pa.array(
-        [name or row_key(row) for name, row in zip(ids.to_pylist(), values.tolist(), strict=True)],
-        pa.string(),
-    )
+    rows = zip(ids.to_pylist(), values.tolist(), strict=True)
+    return text_array([name or row_key(row) for name, row in rows])
 
 
 class RejectsWriter(ExitStack):

@@ -16,6 +16,7 @@ import numpy as np
 
 from bc_pipeline.errors import SchemaMismatch
 from bc_pipeline.schema import is_number
+from bc_pipeline.tables.arrow_arrays import numbers_of
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.checks import RowDefects
 from bc_pipeline.tables.columns import ColumnFinder, Columns
@@ -179,7 +180,7 @@ class CsvReader(TableReader):
             split = split_rows(chunk, columns.width, text | numbers, self.source)
             rows = slice(None) if len(split.rows) == len(chunk) else split.rows
             for index, position in enumerate(columns.features):
-                values[rows, index] = split.columns[position].to_numpy()
+                values[rows, index] = numbers_of(split.columns[position])
             readable = bool(np.isfinite(values.T[:, rows]).all())
         except pa.ArrowInvalid:
             readable = False

@@ -17,6 +17,7 @@ import numpy as np
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
 from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH
+from bc_pipeline.tables.arrow_arrays import numbers_of
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.checks import RowDefects
 from bc_pipeline.tables.columns import ColumnFinder, Columns
@@ -194,7 +195,7 @@ class ParquetReader(TableReader):
         values = np.empty((len(self.columns.features), len(rows))).T
         for index, position in enumerate(self.columns.features):
             cells = batch.column(names[position])
-            column = pc.cast(cells, pa.float64(), safe=False).to_numpy(zero_copy_only=False)
+            column = numbers_of(pc.cast(cells, pa.float64(), safe=False))
             values[:, index] = column
             if not cells.null_count and np.isfinite(column).all():
                 continue

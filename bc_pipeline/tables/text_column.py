@@ -8,6 +8,8 @@ from typing import Any, overload
 
 import numpy as np
 
+from bc_pipeline.tables.arrow_arrays import text_array
+
 _BLANK, _DELETE = 32, 127
 
 
@@ -26,9 +28,7 @@ class TextColumn(Sequence[str | None]):
     @classmethod
     def of(cls, texts: Sequence[str | None]) -> TextColumn:
         """The column of some texts; the same one where they are a column."""
-        import pyarrow as pa
-
-        return texts if isinstance(texts, cls) else cls(pa.array(texts, pa.string()))
+        return texts if isinstance(texts, cls) else cls(text_array(texts))
 
     @cached_property
     def _texts(self) -> list[str | None]:

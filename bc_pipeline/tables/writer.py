@@ -11,6 +11,7 @@ import numpy as np
 
 from bc_pipeline.errors import Defect
 from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, NUMBER, is_number
+from bc_pipeline.tables.arrow_arrays import number_array
 from bc_pipeline.tables.text_column import TextColumn
 
 Kind = Literal["text", "integer", "number"]
@@ -27,6 +28,7 @@ _FORMULA = "^[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]"
 # Whether a text whose UTF-8 starts with a byte may start like that.
 _MAY_START = np.isin(np.arange(256), list(b"=+-@\t\r\n\xef"))
 _GROUP_ROWS = 1 << 16
+_NUMBERS = (np.dtype(np.int64), np.dtype(np.float64))
 
 
 def defect_columns(defects: Sequence[tuple[str | None, Defect]]) -> dict[str, Any]:
@@ -124,6 +126,8 @@ class TableWriter:
 def _array(cells: Any, kind: Any) -> Any:
     import pyarrow as pa
 
+    if isinstance(cells, np.ndarray) and cells.dtype in _NUMBERS:
+        cells = number_array(cells)
     return cells.cast(kind) if isinstance(cells, pa.Array) else pa.array(cells, type=kind)
 
 

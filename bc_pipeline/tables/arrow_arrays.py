@@ -1,0 +1,43 @@
+"""Arrays between Arrow and NumPy or Python without pandas.
+
+``pa.array``, ``pa.scalar`` and ``to_numpy`` import pandas where it is installed: .3 s at the start
+of every process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+
+
+def number_array(numbers: np.ndarray) -> Any:
+    """Numbers as an Arrow array of the same type; memory is shared where they are contiguous."""
+    import pyarrow as pa
+
+    buffer = pa.py_buffer(np.ascontiguousarray(numbers))
+    return pa.Array.from_buffers(pa.from_numpy_dtype(numbers.dtype), len(numbers), [None, buffer])
+
+
+def text_array(texts: Sequence[str | None]) -> Any:
+    """Texts as pyarrow.StringArray; None is null."""
+    import pyarrow as pa
+
+    data = [(text or "").encode() for text in texts]
+    starts = np.fromiter(accumulate(map(len, data), initial=0), np.int32, len(data) + 1)
+    valid = None
+    if None in texts:
+        is_text = [text is not None for text in texts]
+        valid = pa.py_buffer(np.packbits(is_text, bitorder="little"))
+    buffers = [valid, pa.py_buffer(starts), pa.py_buffer(b"".join(data))]
+    return pa.Array.from_buffers(pa.string(), len(data), buffers)
+
+
+def numbers_of(array: Any) -> np.ndarray:
+    """The numbers of an Arrow array; a null is NaN, and only nulls make a copy."""
+    if array.null_count or not len(array):
+        with_nulls: np.ndarray = array.to_numpy(zero_copy_only=False)
+        return with_nulls
+    return np.from_dlpack(array)
