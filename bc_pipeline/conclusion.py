@@ -56,7 +56,7 @@ _TEXTS = {
     Conclusion.DATA_UNFIT: "the data cannot be used",
     Conclusion.FILE_REFUSED: "a file cannot be read",
     Conclusion.FAILED: "failed",
-    Conclusion.SCORED: "scored",
+    Conclusion.SCORED: "rows were scored",
     Conclusion.NO_CHAMPION: "no champion yet",
     Conclusion.NOTHING_TO_SCORE: "nothing to score",
 }

@@ -61,9 +61,16 @@ def resolve_name(store: Store, text: str) -> str:
     VersionAmbiguous
     """
     names = list_names(store)
-    if text in names or len(text) < LEAST:
+    if text in names or not text:
         return text
     found = matching_names(names, text)
+    if found and len(text) < LEAST:
+        raise VersionAmbiguous(
+            f"{text} is too short for a version.",
+            f"Give at least {LEAST} characters of the name or of its digest.",
+            version=text,
+            candidates=tuple(found),
+        )
     if len(found) > 1:
         more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
         raise VersionAmbiguous(

@@ -17,7 +17,7 @@ from bc_pipeline.artifacts.versions import open_verified
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ArtifactCorrupt, NotReleasable
 from bc_pipeline.promotion import audit
-from bc_pipeline.promotion.approvals import has_verdict, person_of, requesters
+from bc_pipeline.promotion.approvals import approver, has_verdict, person_of, requesters
 from bc_pipeline.promotion.eligibility import (
     compared_with_champion,
     release_blockers,
@@ -117,7 +117,7 @@ def record_approval(
     ------
     VersionNotFound, SignatureInvalid, AuditBroken
     NotReleasable
-        Where the person who requested the version approves it.
+        Where the person who requested the version approves it, or it was released before.
     ArtifactCorrupt
         Also where the version has another manifest by now.
     """
@@ -135,6 +135,16 @@ def record_approval(
                 f"{actor} requested {version}, so somebody else must approve it.",
                 version=version,
                 reasons=("requester and approver are the same person",),
+            )
+        if version in releases_by_version(lines):
+            # A task that is tried again after the release writes its decision only once.
+            if approver(files, lines) == actor and approved:
+                return registry
+            raise NotReleasable(
+                f"{version} was released already: there is nothing to decide.",
+                "`bc-pipeline rollback` brings another champion back.",
+                version=version,
+                reasons=("it was released already",),
             )
         audit.append(
             store,

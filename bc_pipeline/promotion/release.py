@@ -125,7 +125,8 @@ def rollback(
             return ReleaseResult(registry, changed=True)
         target = version or (registry.previous.version if registry.previous else None)
         if target is None:
-            raise VersionNotFound(f"{registry.production.version} is the first champion.")
+            first = registry.production.version
+            raise VersionNotFound(f"{first} is the first champion: there is none to go back to.")
         files = open_verified(store, target, verify_key)
         if _in_production(registry, files):
             return ReleaseResult(registry, changed=False)

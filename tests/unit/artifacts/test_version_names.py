@@ -38,6 +38,12 @@ def test_short_names_stand_for_versions_and_challengers(three: Store) -> None:
     assert resolve_name(three, "20261115") == ONE
 
 
+@pytest.mark.parametrize("text", ["3", "3f2"])
+def test_a_name_that_is_too_short_is_called_so(three: Store, text: str) -> None:
+    with pytest.raises(VersionAmbiguous, match="at least 4 characters"):
+        resolve_name(three, text)
+
+
 def test_an_ambiguous_short_name_lists_its_candidates(three: Store) -> None:
     with pytest.raises(VersionAmbiguous, match="Give more of the name") as failed:
         resolve_name(three, "3f2a9c1")
@@ -47,7 +53,7 @@ def test_an_ambiguous_short_name_lists_its_candidates(three: Store) -> None:
     assert resolve_name(three, "3f2a9c1c") == TWIN
 
 
-@pytest.mark.parametrize("text", ["3f2", "nope", "../../x", "9c1b7d"])
+@pytest.mark.parametrize("text", ["4f2", "nope", "../../x", "9c1b7d"])
 def test_what_is_no_beginning_stays_what_it_is(three: Store, text: str) -> None:
     assert resolve_name(three, text) == text
 

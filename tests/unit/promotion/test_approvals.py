@@ -108,3 +108,18 @@ def test_the_reason_of_a_release_is_in_the_audit_log(challengers: Any) -> None:
     lines = read_audit_log(challengers.store).lines
     reasons = {line.event: line.details.get("reason") for line in lines}
     assert (reasons["promotion"], reasons["rollback"]) == ("trained by hand", "drift")
+
+
+def test_nobody_decides_about_a_version_that_was_released(
+    challengers: Any, challenger: str
+) -> None:
+    challengers.record("v1")
+    decide(challengers, challenger, "ada")
+    challengers.promote("v1")
+    lines = read_audit_log(challengers.store).lines
+    for actor, approved in (("otto", True), ("ada", False)):
+        with pytest.raises(NotReleasable, match="v1 was released already"):
+            decide(challengers, challenger, actor, approved=approved)
+    # A second try of the task that approved and promoted it changes nothing.
+    decide(challengers, challenger, "ada")
+    assert read_audit_log(challengers.store).lines == lines

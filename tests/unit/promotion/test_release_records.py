@@ -400,7 +400,7 @@ def test_rollbacks_that_have_no_target_are_refused(challengers: Any) -> None:
     )
     challengers.crown("v1")
     assert refused(VersionNotFound, challengers.rollback)["message"] == (
-        "v1 is the first champion."
+        "v1 is the first champion: there is none to go back to."
     )
 
 
