@@ -157,6 +157,11 @@ def status(as_json: AsJson = False) -> None:
             else "The stack is stopped. Start it with `make up` or `bc-pipeline up`."
         )
         raise typer.Exit(output.UNHEALTHY)
+    if champion["version"] is None:
+        output.say(
+            "No model was promoted yet: predictions are refused. Run `make up` to train one."
+        )
+        raise typer.Exit(output.UNHEALTHY)
 
 
 def logs(

@@ -128,6 +128,16 @@ def test_status_of_a_stack_that_was_never_started(answer: Call, tmp_path: Path) 
     assert answer("down") == {"stopped": False}
 
 
+def test_a_stack_without_a_champion_is_not_called_healthy(
+    run: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bc_pipeline.stack.control.is_supervisor_running", lambda _: True)
+    monkeypatch.setattr("bc_pipeline.stack.control._all_answer", lambda _: True)
+    status = run("status")
+    assert status.exit_code == 11
+    assert "No model was promoted yet" in status.stderr
+
+
 @pytest.mark.parametrize(
     "words",
     [
