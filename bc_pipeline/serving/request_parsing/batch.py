@@ -27,7 +27,7 @@ CSV_ROWS = 100_000
 # Defects of a JSON list after which the remaining rows are not parsed: finding defects takes
 # much longer than predicting.
 MAX_DEFECTS = 2_000
-REPEATED_ID = "stands for several rows of the batch"
+_REPEATED_ID = Defect("stands for several rows of the batch", column=ID_COLUMN)
 _LIST = re.compile(rb"[ \t\r\n]*\[")
 _raw = msgspec.json.Decoder(list[msgspec.Raw])
 
@@ -82,7 +82,7 @@ def _unpack(
     repeated = _repeated(row.id if isinstance(row, RefusedRecord) else row for _, row in rows)
     for number, row in rows:
         if isinstance(row, RefusedRecord):
-            yield number, row
+            yield number, _refuse_repeated(row, repeated)
         else:
             sample = Sample(tuple(values[start : start + width]), row)
             yield number, _refuse_repeated(sample, repeated)
@@ -98,10 +98,14 @@ def _repeated(ids: Iterable[str | None]) -> frozenset[str | None]:
     return frozenset(sample_id for sample_id, count in counts.items() if count > 1)
 
 
-def _refuse_repeated(sample: Sample, repeated: frozenset[str | None]) -> Sample | RefusedRecord:
-    if sample.id not in repeated:
-        return sample
-    return RefusedRecord([Defect(REPEATED_ID, column=ID_COLUMN)], sample.id)
+def _refuse_repeated(
+    row: Sample | RefusedRecord, repeated: frozenset[str | None]
+) -> Sample | RefusedRecord:
+    """The row, with one defect more if its id is repeated."""
+    if row.id not in repeated:
+        return row
+    defects = row.defects if isinstance(row, RefusedRecord) else ()
+    return RefusedRecord([*defects, _REPEATED_ID], row.id)
 
 
 def _items(body: bytes) -> Sequence[Any]:
@@ -165,10 +169,13 @@ def csv_rows(blocks: Sequence[Block]) -> Iterator[Row]:
     for block in blocks:
         for index, line in enumerate(block.lines.tolist()):
             defects, identifier = block.defects.get(index), block.ids[index]
-            if not defects:
-                sample = Sample(tuple(block.values[index].tolist()), identifier)
-                yield line, _refuse_repeated(sample, repeated)
-            elif any(defect.column == ID_COLUMN for defect in defects):
-                yield line, RefusedRecord(defects)
+            row: Sample | RefusedRecord
+            if defects:
+                row = RefusedRecord(defects, identifier)
             else:
-                yield line, RefusedRecord(defects, identifier)
+                row = Sample(tuple(block.values[index].tolist()), identifier)
+            row = _refuse_repeated(row, repeated)
+            if isinstance(row, RefusedRecord) and defects:
+                unread = any(defect.column == ID_COLUMN for defect in defects)
+                row = row._replace(id=None) if unread else row
+            yield line, row

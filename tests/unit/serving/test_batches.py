@@ -125,6 +125,28 @@ def test_rows_of_a_repeated_id_are_refused_by_name(
     assert service.app.state.services.spool.state().backlog > before
 
 
+@pytest.mark.parametrize("kind", ["text/csv", "application/json"])
+def test_a_repeated_id_is_named_beside_the_other_defects_of_its_row(
+    service: Service, table: str, reference: Any, wdbc: Any, kind: str
+) -> None:
+    header, first, second, third = table.splitlines()[:4]
+    content: Any
+    if kind == "text/csv":
+        cells = second.split(",")
+        second = ",".join([first.split(",")[0], cells[1], "x", *cells[3:]])
+        content = "\n".join([header, first, second, third]) + "\n"
+    else:
+        values = [dict(zip(wdbc.schema.names, row, strict=True)) for row in reference[0].tolist()]
+        values[1]["mean_radius"] = "x"
+        content = [{"features": values[row], "id": name} for row, name in enumerate("AAB")]
+    one, two, three, _ = lines(send(service, BATCH, content, kind))
+    repeated = {"feature": "id", "reason": "stands for several rows of the batch"}
+    assert one["defects"] == [repeated]
+    assert [defect["feature"] for defect in two["defects"]] == ["mean_radius", "id"]
+    assert two["defects"][1] == repeated
+    assert "prediction" in three
+
+
 def test_rows_of_a_repeated_id_in_csv_are_refused_by_name(service: Service, table: str) -> None:
     changed = table.replace("\np7,", "\np3,").replace("\np560,", "\np3,")
     *rows, end = lines(send(service, BATCH, changed))
