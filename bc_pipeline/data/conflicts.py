@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Hashable, Iterable
 from datetime import datetime
-from typing import TypeVar
 
 import numpy as np
 
@@ -17,16 +14,7 @@ from bc_pipeline.data.rows import LabelledRows, first_of_each
 from bc_pipeline.errors import Defect
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import ID_COLUMN
-
-K = TypeVar("K", bound=Hashable)
-
-REPEATED = "repeats an earlier row of the file"
-ID_REUSED = "stands for other values elsewhere in the file"
-LABELS_DIFFER = "differs from that of the same values elsewhere in the file"
-NEAR_REPEATED = "repeats an earlier row of the file at another precision"
-NEAR_LABELS_DIFFER = (
-    "differs from that of the same values at another precision elsewhere in the file"
-)
+from bc_pipeline.tables.file_conflicts import find_file_conflicts
 
 
 class AcceptedRows:
@@ -149,36 +137,14 @@ def find_conflicts(
     dict of int to list of Defect
         By position in `rows`; only rows with defects.
     """
-    codes = rows.codes.tolist()
-    groups = _groups_in_file(problem, rows)
-    ids_of_several = _with_several_partners(
-        (name, own[0]) for name, own in zip(rows.ids, groups, strict=True)
+    return find_file_conflicts(
+        rows.keys,
+        rows.ids,
+        rows.codes.tolist(),
+        problem.labels.column,
+        _groups_in_file(problem, rows),
+        accepted.defects(rows),
     )
-    keys_with_several_labels = _with_several_partners(zip(rows.keys, codes, strict=True))
-    groups_with_several_labels = _with_several_partners(
-        (group, code) for own, code in zip(groups, codes, strict=True) for group in own
-    )
-    conflicts: dict[int, list[Defect]] = {}
-    seen: set[str] = set()
-    seen_groups: set[int] = set()
-    for position, defects in enumerate(accepted.defects(rows)):
-        key, name, own = rows.keys[position], rows.ids[position], groups[position]
-        if name and name in ids_of_several:
-            defects.append(Defect(ID_REUSED, column=ID_COLUMN))
-        if key in keys_with_several_labels:
-            defects.append(Defect(LABELS_DIFFER, column=problem.labels.column))
-        elif not groups_with_several_labels.isdisjoint(own):
-            defects.append(Defect(NEAR_LABELS_DIFFER, column=problem.labels.column))
-        if key in seen:
-            defects.append(Defect(REPEATED))
-        elif not seen_groups.isdisjoint(own):
-            defects.append(Defect(NEAR_REPEATED))
-        if defects:
-            conflicts[position] = defects
-        else:
-            seen.add(key)
-            seen_groups.update(own)
-    return conflicts
 
 
 def _groups_in_file(problem: Problem, rows: LabelledRows) -> list[list[int]]:
@@ -196,10 +162,3 @@ def _groups_in_file(problem: Problem, rows: LabelledRows) -> list[list[int]]:
 
 def _listed(found: np.ndarray) -> list[list[int]]:
     return [[group for group in pair if group != NO_GROUP] for pair in found.tolist()]
-
-
-def _with_several_partners(pairs: Iterable[tuple[K, object]]) -> set[K]:
-    partners: dict[K, set[object]] = defaultdict(set)
-    for name, partner in pairs:
-        partners[name].add(partner)
-    return {name for name, several in partners.items() if len(several) > 1}

@@ -8,21 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.batches import BatchDocument
 from bc_pipeline.data.labelled_file import FileRows
 from bc_pipeline.data.rows import LabelledRows
 from bc_pipeline.data.snapshot import load_dataset
-from bc_pipeline.errors import Defect, LabelsRefused
+from bc_pipeline.errors import LabelsRefused
 from bc_pipeline.label_agreement import Agreement, measure_agreement, require_agreement
 from bc_pipeline.label_codes import format_label_codes
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.problems.class_profile import ClassProfile
 from bc_pipeline.schema import Labels
+from bc_pipeline.tables.file_conflicts import find_stray_codes
 
-_STRAY_CODE = "is a code in a file of words, and codes are not declared"
 # Rows of each class from which the profile of a dataset is used.
 _MINIMUM_ROWS = 30
 
@@ -64,9 +62,9 @@ def check_labels(
     ------
     LabelsRefused
     """
-    if not declared and any(not read.coded[row] for row in read.valid):
-        for row in np.flatnonzero(read.coded).tolist():
-            read.defects.setdefault(row, []).append(Defect(_STRAY_CODE, column=labels.column))
+    if not declared:
+        for row, defects in find_stray_codes(read.coded, read.valid, labels.column).items():
+            read.defects.setdefault(row, []).extend(defects)
     valid = read.valid
     rows = read.rows.take(valid)
     require_agreement(

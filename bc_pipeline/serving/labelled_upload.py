@@ -7,8 +7,7 @@ already known here.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import msgspec
@@ -20,11 +19,12 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import Defect, LabelsRefused, RowsRejected, TransientError, counted
 from bc_pipeline.label_agreement import require_agreement
 from bc_pipeline.label_codes import format_label_codes
-from bc_pipeline.schema import Labels
+from bc_pipeline.schema import Labels, row_key
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.request_parsing.csv_upload import read_rows
 from bc_pipeline.settings import Settings
 from bc_pipeline.tables.blocks import Block
+from bc_pipeline.tables.file_conflicts import find_file_conflicts, find_stray_codes
 
 LABELLED_ROWS = 100_000
 _MAX_LISTED = 200
@@ -48,8 +48,8 @@ class LandedRows(msgspec.Struct):
     known : bool
         Whether the same file was landed before.
     usable : int
-        Rows without a defect of their own. A retrain may still reject rows that
-        contradict known ones.
+        Rows without a defect. A retrain may still reject rows that contradict known ones, or
+        that repeat others at another precision.
     labels : dict of str to int
         Usable rows by label.
     defects : list of UnusableRow
@@ -91,71 +91,97 @@ def land(
         Where the landing folder cannot be written.
     """
     labels = model.labels.with_codes(codes) if codes else model.labels
-    rows = usable = 0
-    counts: Counter[str] = Counter()
-    defects: list[UnusableRow] = []
-    evidence = _Evidence(model)
+    rows = _Rows(model)
     notices: list[str] = []
-    schema = model.schema
-    for block in read_rows(path, schema, labels, read_labels=True, row_limit=LABELLED_ROWS):
-        assert block.codes is not None, "read with labels"
-        accepted = block.accepted
+    for block in read_rows(path, model.schema, labels, read_labels=True, row_limit=LABELLED_ROWS):
         notices = list(block.notices)
-        rows += len(block)
-        usable += int(accepted.sum())
-        positive = int((block.codes[accepted] == labels.positive.code).sum())
-        counts[labels.positive.name] += positive
-        counts[labels.negative.name] += int(accepted.sum()) - positive
-        evidence.add(block)
-        for index, row_defects in sorted(block.defects.items()):
-            remaining = _MAX_LISTED - len(defects)
-            line = int(block.lines[index])
-            defects += [UnusableRow(line, d.column, d.reason) for d in row_defects[:remaining]]
+        rows.add(block)
+    defects = rows.check(labels, declared=codes is not None)
+    listed = [
+        UnusableRow(rows.lines[row], defect.column, defect.reason)
+        for row in sorted(defects)[:_MAX_LISTED]
+        for defect in defects[row]
+    ][:_MAX_LISTED]
+    usable = len(rows) - len(defects)
     if not usable:
-        first = defects[0]
+        first = listed[0]
         reason = Defect(first.reason, first.line, first.feature)
         raise RowsRejected(
-            f"None of the {counted(rows, 'row')} is usable; {reason}.",
+            f"None of the {counted(len(rows), 'row')} is usable; {reason}.",
             "Nothing was landed.",
-            read=rows,
+            read=len(rows),
         )
-    evidence.require_agreement(labels, declared=codes is not None)
+    counts = rows.count_labels(labels, defects)
     digest = sha256_file(path)
     landing = Store.of(settings, settings.service_problem).landing
     known = _write_once(landing, digest, path, model.labels, codes)
-    return LandedRows(
-        digest[:16], known, rows, usable, rows - usable, dict(counts), defects, notices
-    )
+    return LandedRows(digest[:16], known, len(rows), usable, len(defects), counts, listed, notices)
 
 
-class _Evidence:
-    """Labels of the usable rows, and the model's log-odds for them."""
+class _Rows:
+    """What the checks of the whole file need of each row, about 0.5 KB."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model
+        self._defects: dict[int, list[Defect]] = {}
+        self._keys: list[str] = []
+        self._ids: list[str] = []
         self._log_odds: list[np.ndarray] = []
-        self._positive: list[np.ndarray] = []
+        self._codes: list[int] = []
         self._coded: list[np.ndarray] = []
+        self.lines: list[int] = []
+
+    def __len__(self) -> int:
+        return len(self.lines)
 
     def add(self, block: Block) -> None:
         assert block.codes is not None, "read with labels"
         assert block.coded is not None, "read with labels"
         accepted = block.accepted
+        start = len(self)
+        self._defects |= {start + row: defects for row, defects in block.defects.items()}
         probability = self._model.predictor.positive(block.values[accepted])
+        log_odds = np.full(len(block), np.nan)
         with np.errstate(divide="ignore"):
-            self._log_odds.append(np.log(probability) - np.log1p(-probability))
-        self._positive.append(block.codes[accepted] == self._model.labels.positive.code)
-        self._coded.append(block.coded[accepted])
+            log_odds[accepted] = np.log(probability) - np.log1p(-probability)
+        self._log_odds.append(log_odds)
+        self._keys += [row_key(values) for values in block.values.tolist()]
+        self._ids += [name or "" for name in block.ids]
+        self._codes += block.codes.tolist()
+        self._coded.append(block.coded)
+        self.lines += block.lines.tolist()
 
-    def require_agreement(self, labels: Labels, *, declared: bool) -> None:
-        """Refuse labels that contradict the model, and codes that nothing gives a meaning.
+    def check(self, labels: Labels, *, declared: bool) -> dict[int, list[Defect]]:
+        """Defects of the rows by position, those that show only in the whole file included.
 
         Raises
         ------
         LabelsRefused
+            For labels that contradict the model, and codes that nothing gives a meaning.
         """
-        arrays = map(np.concatenate, (self._log_odds, self._positive, self._coded))
-        require_agreement("the upload", labels, *arrays, declared=declared)
+        defects, coded = self._defects, np.concatenate(self._coded)
+        if not declared:
+            stray = find_stray_codes(coded, self._valid(), labels.column)
+            for row, more in stray.items():
+                defects.setdefault(row, []).extend(more)
+        valid = self._valid()
+        codes = [self._codes[row] for row in valid]
+        positive = np.array(codes, dtype=np.int64) == labels.positive.code
+        log_odds = np.concatenate(self._log_odds)[valid]
+        require_agreement("the upload", labels, log_odds, positive, coded[valid], declared=declared)
+        keys, ids = [self._keys[row] for row in valid], [self._ids[row] for row in valid]
+        conflicts = find_file_conflicts(keys, ids, codes, labels.column)
+        return defects | {valid[position]: found for position, found in conflicts.items()}
+
+    def count_labels(self, labels: Labels, defects: Collection[int]) -> dict[str, int]:
+        """The usable rows by label."""
+        usable = [code for row, code in enumerate(self._codes) if row not in defects]
+        return {
+            label.name: usable.count(label.code) for label in (labels.positive, labels.negative)
+        }
+
+    def _valid(self) -> list[int]:
+        return [row for row in range(len(self)) if row not in self._defects]
 
 
 def _write_once(

@@ -4,17 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from bc_pipeline.data.conflicts import (
+from bc_pipeline.data.conflicts import find_conflicts
+from bc_pipeline.data.rows import LabelledRows
+from bc_pipeline.errors import Defect
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.tables.file_conflicts import (
     ID_REUSED,
     LABELS_DIFFER,
     NEAR_LABELS_DIFFER,
     NEAR_REPEATED,
     REPEATED,
-    find_conflicts,
 )
-from bc_pipeline.data.rows import LabelledRows
-from bc_pipeline.errors import Defect
-from bc_pipeline.problems.base import Problem
 
 ID = Defect(ID_REUSED, column="id")
 LABEL = Defect(LABELS_DIFFER, column="diagnosis")

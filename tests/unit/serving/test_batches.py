@@ -377,6 +377,51 @@ def test_the_report_names_unusable_rows(
     assert ingest_landing(wdbc, store).batches[0].quarantined == 2
 
 
+def labelled_rows(table: str, *rows: tuple[str, str, int]) -> str:
+    """A file of rows given by id, label and the row of the table that has their values."""
+    header, *known = table.splitlines()
+    lines = [",".join([name, label, known[row].split(",", 2)[2]]) for name, label, row in rows]
+    return "\n".join([header, *lines]) + "\n"
+
+
+@pytest.mark.parametrize(
+    ("rows", "usable"),
+    [
+        ([("Z", "M", 0), ("Z", "M", 1), ("Y", "B", 19)], 1),
+        ([("Q1", "M", 0), ("Q2", "B", 0), ("Y", "B", 19)], 1),
+        ([("R", "M", 0), ("R", "M", 0), ("Y", "B", 19)], 2),
+        ([("A", "M", 0), ("B", "0", 1), ("Y", "B", 19)], 2),
+    ],
+    ids=["id of several", "labels differ", "repeat", "code among words"],
+)
+def test_the_report_counts_as_usable_what_ingest_accepts(
+    service: Service,
+    table: str,
+    wdbc: Any,
+    store: Any,
+    rows: list[tuple[str, str, int]],
+    usable: int,
+) -> None:
+    answer = send(service, LABELLED, labelled_rows(table, *rows))
+    report = answer.json()
+    assert (answer.status_code, report["usable"], report["unusable"]) == (201, usable, 3 - usable)
+    assert sum(report["labels"].values()) == usable
+    (batch,) = ingest_landing(wdbc, store).batches
+    assert (batch.accepted, batch.quarantined) == (usable, 3 - usable)
+    assert [(d["line"], d["feature"], d["reason"]) for d in report["defects"]] == [
+        (defect.line, defect.column, defect.reason) for defect in batch.problems
+    ]
+
+
+def test_a_file_of_rows_that_contradict_each_other_is_not_landed(
+    service: Service, table: str, store: Any
+) -> None:
+    refused = send(service, LABELLED, labelled_rows(table, ("Z", "M", 0), ("Z", "M", 1)))
+    assert (refused.status_code, refused.json()["code"]) == (422, "rows-rejected")
+    assert "stands for other values elsewhere in the file" in refused.json()["detail"]
+    assert not store.landing.exists() or list(store.landing.iterdir()) == []
+
+
 def recoded(table: str, rows: int, texts: dict[str, str]) -> str:
     """The first rows of a table, with other labels."""
     cells = [line.split(",", 2) for line in table.splitlines()[: rows + 1]]
