@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from bc_pipeline.errors import LabelsRefused
+from bc_pipeline.errors import LabelsRefused, counted
 from bc_pipeline.label_codes import format_label_codes
 from bc_pipeline.schema import Labels
 
@@ -114,6 +114,7 @@ def require_agreement(
     coded: np.ndarray,
     *,
     declared: bool,
+    uploaded: bool = False,
 ) -> None:
     """Refuse labels that contradict other evidence, and codes that nothing gives a meaning.
 
@@ -130,6 +131,8 @@ def require_agreement(
         Whether each label is a code in the file.
     declared : bool
         Whether somebody declared the codes.
+    uploaded : bool
+        Whether the rows are those of a request, which declares codes by a parameter.
 
     Raises
     ------
@@ -140,7 +143,7 @@ def require_agreement(
         undeclared = are_codes and not declared
         enough = undeclared or agreement.rows >= SWAPPED_MINIMUM
         if agreement.verdict == "contradicts" and enough:
-            question = _swapped_codes(labels) if are_codes else _SWAPPED_WORDS
+            question = _swapped_codes(labels, uploaded) if are_codes else _SWAPPED_WORDS
             raise LabelsRefused(
                 f"{agreement.against} of {agreement.rows} rows of {source} are labelled against "
                 "the class profile, as if the labels were swapped.",
@@ -151,19 +154,25 @@ def require_agreement(
             )
         if undeclared and rows.any() and agreement.verdict == "undecided":
             raise LabelsRefused(
-                f"The label codes of {source} are not declared, and its {agreement.rows} rows by "
-                "themselves do not show which code means which label.",
-                f"Declare the codes, such as {format_label_codes(labels.codes)}: with "
-                f"--label-codes, in {source}.labels.json beside the file, or as the parameter "
-                "label_codes of an upload.",
+                f"The label codes of {source} are not declared, and its "
+                f"{counted(agreement.rows, 'row by itself does', 'rows by themselves do')} not "
+                "show which code means which label.",
+                f"Declare the codes, such as {format_label_codes(labels.codes)}: "
+                + (
+                    "as the parameter label_codes of the request."
+                    if uploaded
+                    else f"with --label-codes, in {source}.labels.json beside the file, or as the "
+                    "parameter label_codes of an upload."
+                ),
                 source=source,
                 rows=agreement.rows,
                 against=agreement.against,
             )
 
 
-def _swapped_codes(labels: Labels) -> str:
+def _swapped_codes(labels: Labels, uploaded: bool) -> str:
     codes = labels.codes
     swapped = dict(zip(codes, reversed(list(codes.values())), strict=True))
     declaration = format_label_codes(swapped)
-    return f"Are the codes {declaration}? Then declare them so: --label-codes {declaration}."
+    option = "?label_codes=" if uploaded else "--label-codes "
+    return f"Are the codes {declaration}? Then declare them so: {option}{declaration}."

@@ -168,7 +168,15 @@ class _Rows:
         codes = [self._codes[row] for row in valid]
         positive = np.array(codes, dtype=np.int64) == labels.positive.code
         log_odds = np.concatenate(self._log_odds)[valid]
-        require_agreement("the upload", labels, log_odds, positive, coded[valid], declared=declared)
+        require_agreement(
+            "the upload",
+            labels,
+            log_odds,
+            positive,
+            coded[valid],
+            declared=declared,
+            uploaded=True,
+        )
         keys, ids = [self._keys[row] for row in valid], [self._ids[row] for row in valid]
         conflicts = find_file_conflicts(keys, ids, codes, labels.column)
         return defects | {valid[position]: found for position, found in conflicts.items()}

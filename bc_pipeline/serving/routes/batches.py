@@ -15,6 +15,7 @@ from bc_pipeline.errors import (
     FileRefused,
     HeaderRefused,
     LabelsRefused,
+    MediaTypeRefused,
     NoChampion,
     PipelineError,
     RecordsAway,
@@ -48,6 +49,7 @@ from bc_pipeline.serving.request_parsing.batch import (
 )
 from bc_pipeline.serving.request_parsing.body_stream import (
     CSV_TYPES,
+    WORKBOOK,
     media_type,
     read_small,
     release_memory_after,
@@ -55,7 +57,7 @@ from bc_pipeline.serving.request_parsing.body_stream import (
     stored_body,
 )
 from bc_pipeline.serving.request_parsing.fast_record import Sample
-from bc_pipeline.serving.request_parsing.multipart import FORM, UPLOAD, stored_csv
+from bc_pipeline.serving.request_parsing.multipart import FIELD, FORM, UPLOAD, stored_csv
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import Services, services_of
@@ -63,6 +65,9 @@ from bc_pipeline.serving.services import Services, services_of
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
 # Rows that are predicted at once, so that a batch does not delay single records.
 _CHUNK_ROWS = 200
+_MEDIA_TYPES = (
+    f"Send JSON as '{docs.JSON}', CSV as '{docs.CSV}', or CSV as the file '{FIELD}' of a '{FORM}'."
+)
 _ERRORS = (*docs.BODY_ERRORS, FileRefused, NoChampion, TransientError)
 
 
@@ -149,6 +154,8 @@ async def _rows(
             schema, labels = model.schema, model.labels
             blocks = await asyncio.to_thread(read_csv, path, schema, labels)
             return csv_rows(blocks), list(blocks[0].notices)
+    if media_type(headers) != docs.JSON and not media_type(headers).startswith(WORKBOOK):
+        raise MediaTypeRefused(_MEDIA_TYPES)
     require_json(headers)
     async with stored_body(request, limit) as stored:
         body = read_small(stored)

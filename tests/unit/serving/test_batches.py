@@ -516,6 +516,18 @@ def test_files_without_a_usable_row_are_not_landed(
     assert not store.landing.exists() or list(store.landing.iterdir()) == []
 
 
+def test_a_refusal_names_what_a_request_can_change(service: Service, table: str) -> None:
+    swapped = send(service, LABELLED, recoded(table, 60, {"0": "1", "1": "0"})).json()["detail"]
+    assert "?label_codes=0=benign,1=malignant" in swapped
+    few = send(service, LABELLED, recoded(table, 1, {})).json()["detail"]
+    assert "its 1 row by itself does not show" in few
+    assert "--label-codes" not in swapped + few
+    refused = send(service, BATCH, b"PAR1", "application/vnd.apache.parquet")
+    assert refused.status_code == 415
+    for kind in ("application/json", "text/csv", "multipart/form-data"):
+        assert kind in refused.json()["detail"]
+
+
 def test_an_explanation_sums_to_the_log_odds(service: Service, reference: Any, wdbc: Any) -> None:
     record = {"features": reference[0][19].tolist()}
 
