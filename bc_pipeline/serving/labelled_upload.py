@@ -119,7 +119,7 @@ def land(
 
 
 class _Rows:
-    """What the checks of the whole file need of each row, about 0.5 KB."""
+    """What the checks of the whole file need of each row."""
 
     def __init__(self, model: LoadedModel) -> None:
         self._model = model

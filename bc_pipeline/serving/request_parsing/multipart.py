@@ -28,6 +28,9 @@ from bc_pipeline.serving.request_parsing.body_stream import (
 CSV = "text/csv"
 FORM = "multipart/form-data"
 FIELD = "file"
+JSON_OR_CSV = (
+    f"Send JSON as 'application/json', CSV as '{CSV}', or CSV as the file '{FIELD}' of a '{FORM}'."
+)
 # JSON schema of the form, for the OpenAPI document.
 UPLOAD = {
     "type": "object",

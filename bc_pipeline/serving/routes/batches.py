@@ -57,7 +57,7 @@ from bc_pipeline.serving.request_parsing.body_stream import (
     stored_body,
 )
 from bc_pipeline.serving.request_parsing.fast_record import Sample
-from bc_pipeline.serving.request_parsing.multipart import FIELD, FORM, UPLOAD, stored_csv
+from bc_pipeline.serving.request_parsing.multipart import FORM, JSON_OR_CSV, UPLOAD, stored_csv
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import Services, services_of
@@ -65,9 +65,6 @@ from bc_pipeline.serving.services import Services, services_of
 router = APIRouter(route_class=ScopedRoute, tags=["batches"])
 # Rows that are predicted at once, so that a batch does not delay single records.
 _CHUNK_ROWS = 200
-_MEDIA_TYPES = (
-    f"Send JSON as '{docs.JSON}', CSV as '{docs.CSV}', or CSV as the file '{FIELD}' of a '{FORM}'."
-)
 _ERRORS = (*docs.BODY_ERRORS, FileRefused, NoChampion, TransientError)
 
 
@@ -155,7 +152,7 @@ async def _rows(
             blocks = await asyncio.to_thread(read_csv, path, schema, labels)
             return csv_rows(blocks), list(blocks[0].notices)
     if media_type(headers) != docs.JSON and not media_type(headers).startswith(WORKBOOK):
-        raise MediaTypeRefused(_MEDIA_TYPES)
+        raise MediaTypeRefused(JSON_OR_CSV)
     require_json(headers)
     async with stored_body(request, limit) as stored:
         body = read_small(stored)

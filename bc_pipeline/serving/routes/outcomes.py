@@ -29,16 +29,13 @@ from bc_pipeline.serving.request_parsing.body_stream import (
     read_body,
     require_json,
 )
-from bc_pipeline.serving.request_parsing.multipart import FIELD, FORM, UPLOAD, stored_csv
+from bc_pipeline.serving.request_parsing.multipart import FORM, JSON_OR_CSV, UPLOAD, stored_csv
 from bc_pipeline.serving.request_parsing.outcome_reports import Outcome, read_csv, read_json
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.serving.services import Services, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["outcomes"])
-_MEDIA_TYPES = (
-    f"Send JSON as '{docs.JSON}', CSV as '{docs.CSV}', or CSV as the file '{FIELD}' of a '{FORM}'."
-)
 _ID = "01900000-0000-7000-8000-000000000000"
 _OUTCOME = {"prediction_id": _ID, "diagnosis": "malignant"}
 
@@ -149,7 +146,7 @@ async def _read_reports(
                 lambda: read_csv(path.read_bytes(), labels, source)
             ), False
     if declared != docs.JSON:
-        raise MediaTypeRefused(_MEDIA_TYPES)
+        raise MediaTypeRefused(JSON_OR_CSV)
     require_json(headers)
     body = await read_body(request, REPORT_LIMIT)
     async with services.upload_slots:
