@@ -93,4 +93,5 @@ class CrossOrigin:
 
 
 async def _no_application(scope: Scope, receive: object, send: object) -> None:
-    raise NotImplementedError
+    """Stands for the application that Starlette's class wraps: here it only makes headers."""
+    raise AssertionError("the rules of CORS make headers here, and call no application")
