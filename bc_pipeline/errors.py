@@ -208,6 +208,8 @@ class RowsRejected(DataError, code="rows-rejected"):
 
     read: int = 0
     accepted: int = 0
+    # The table of the others, where one was written.
+    rejected_file: str = ""
 
 
 class ExpectationsFailed(DataError, code="expectations-failed"):

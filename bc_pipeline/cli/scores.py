@@ -11,8 +11,8 @@ from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import load_settings, new_run
 from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
-from bc_pipeline.cli.output_file import keep, output_file
-from bc_pipeline.errors import counted
+from bc_pipeline.cli.output_file import OutputFile, keep, output_file
+from bc_pipeline.errors import RowsRejected, counted
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
 
@@ -44,18 +44,21 @@ def score(
             output.progress(f"scoring {printable_name(source.name)}", quiet=as_json) as update,
             input_file(source, "IN") as regular,
         ):
-            result = steps.score(
-                settings,
-                problem,
-                regular,
-                out.path,
-                lambda rows, done, size: update(
-                    f"{counted(rows, 'row')}", done / size if size else None
-                ),
-            )
-        if out.copied and result["rejected_file"]:
-            result["rejected_file"] = keep(out.path.with_name(result["rejected_file"]))
-            output.say(f"The rejected rows are in {result['rejected_file']}.")
+            try:
+                result = steps.score(
+                    settings,
+                    problem,
+                    regular,
+                    out.path,
+                    lambda rows, done, size: update(
+                        counted(rows, "row"), done / size if size else None
+                    ),
+                )
+            except RowsRejected as error:
+                error.rejected_file = _kept(out, error.rejected_file)
+                raise
+        if result["rejected_file"]:
+            result["rejected_file"] = _kept(out, result["rejected_file"])
     shown = {name: value for name, value in result.items() if name != "validations"} | {
         "validated": f"{counted(result['scored'], 'row')}, passed",
         "report": [
@@ -69,6 +72,15 @@ def score(
         as_json=as_json,
         to_stderr=out.is_standard_output,
     )
+
+
+def _kept(out: OutputFile, rejected_file: str) -> str:
+    """Keep and name the rejected rows of scores that were copied to a pipe or device."""
+    if not out.copied:
+        return rejected_file
+    kept = keep(out.path.with_name(rejected_file))
+    output.say(f"The rejected rows are in {kept}.")
+    return kept
 
 
 def batch_score(

@@ -126,7 +126,7 @@ def _none_accepted(
     """The error about a file of which every row has a defect."""
     kinds = list_kinds(Counter(defect.kind for _, defect in located))
     return RowsRejected(
-        f"None of the {counted(read, 'row')} of {source} was accepted ({kinds}).",
+        f"No row of {source} was accepted ({counted(read, 'row')}: {kinds}).",
         f"Each row's reasons are in {quarantine}.",
         read=read,
     )

@@ -6,7 +6,7 @@ rename: there the manifest is written last, and files that it does not name do n
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,7 +79,13 @@ def stage(url: str) -> Iterator[str]:
             yield str(path)
 
 
-def commit(store: Store, url: str, staged: str, manifest: ScoresManifest) -> None:
+def commit(
+    store: Store,
+    url: str,
+    staged: str,
+    manifest: ScoresManifest,
+    keep: Collection[str] = (),
+) -> None:
     """Write and sign the manifest, and delete every file that it does not name.
 
     Parameters
@@ -88,6 +94,8 @@ def commit(store: Store, url: str, staged: str, manifest: ScoresManifest) -> Non
         Path or URL of the scores.
     staged : str
         Path or URL that `stage` gave for them.
+    keep : collection of str
+        Names of other files that stay.
 
     Raises
     ------
@@ -103,7 +111,7 @@ def commit(store: Store, url: str, staged: str, manifest: ScoresManifest) -> Non
             setting="BC_SPARK_SCORES",
         )
     system, base = file_system(staged)
-    for name in sizes.keys() - parts.keys():
+    for name in sizes.keys() - parts.keys() - set(keep):
         system.delete_file(f"{base}/{name}")
     if not is_url(staged):
         for folder in sorted(Path(staged).rglob("*"), reverse=True):

@@ -112,7 +112,7 @@ def score(settings: Settings, job: BatchJob, package: ModelPackage | None = None
                 manifest = make_manifest(
                     job, digests, results.reports, results.refused, results.validations
                 )
-                commit(workspace.store, output, staged, manifest)
+                commit(workspace.store, output, staged, manifest, keep=results.kept)
     return SparkResult(output=output, manifest=manifest)
 
 
@@ -177,6 +177,8 @@ class _BatchResults:
         self.refused: dict[str, str] = {}
         self.validations: list[str] = []
         self.reports: list[dict[str, Any]] = []
+        # Rejected rows of the files in which no row could be scored.
+        self.kept: set[str] = set()
 
     def add(self, name: str, scan: FileScan, parts: Sequence[PartReport]) -> None:
         """Add a file.
@@ -205,16 +207,17 @@ class _BatchResults:
         outside: Counter[str] = Counter()
         counter = SuiteCounter(self._suite)
         reports = [part.report for part in parts if part.report is not None]
+        rejects = [part.rejects for part in parts if part.rejects]
         for part, report in zip(parts, reports, strict=True):
             counts.update({field: getattr(report, field) for field in _COUNTS})
             reasons.update(part.reasons)
             outside.update(report.outside_by_feature)
             counter.add(report.scored, part.counts)
         if not counts["scored"]:
-            raise no_valid_rows(name, counts["rejected"], reasons)
+            self.kept.update(part.name for part in rejects)
+            raise no_valid_rows(name, counts["rejected"], reasons, _folder_of(rejects[0]))
         self._validate(scan.scan.sha256, counter)
         scores = [part.scores for part in parts if part.scores]
-        rejects = [part.rejects for part in parts if part.rejects]
         merged = msgspec.structs.replace(
             reports[0],
             **{field: counts[field] for field in _COUNTS},

@@ -95,7 +95,7 @@ def score_file(
     value lies outside the range of the rows that the model was trained on. The defects of rejected
     rows are listed in ``<target stem>.rejected.csv``, one per line; rows whose id another row has
     too are among them. Both files appear complete or not at all; until then an earlier output stays
-    as it was.
+    as it was. Where no row can be scored, the list of defects appears alone.
 
     Parameters
     ----------
@@ -220,10 +220,11 @@ def score_table(
                         progress(reader.rows_read, reader.bytes_done, reader.bytes_total)
                 if ids is not None:
                     ids.require_unique()
-            if not scorer.rows and not may_be_empty:
-                raise no_valid_rows(reader.source, rejects.rows, rejects.reasons)
-            if conclude is not None:
+            scorable = bool(scorer.rows) or may_be_empty
+            if scorable and conclude is not None:
                 conclude(reader.sha256)
+        if not scorable:
+            raise no_valid_rows(reader.source, rejects.rows, rejects.reasons, rejected_file.name)
         if not rejects.rows:
             rejected_file.unlink(missing_ok=True)
         report = _report(reader, scorer, rejects.rows, target, sha256_file(staged))
@@ -265,12 +266,15 @@ def _log_report(report: ScoreReport, seconds: float) -> None:
     )
 
 
-def no_valid_rows(source: str, rows: int, reasons: Counter[str]) -> RowsRejected:
+def no_valid_rows(
+    source: str, rows: int, reasons: Counter[str], rejected_file: str
+) -> RowsRejected:
     """The error for a table without any row that could be scored."""
     return RowsRejected(
-        f"None of the {counted(rows, 'row')} of {source} can be scored ({list_kinds(reasons)}).",
-        "Check its columns and units.",
+        f"No row of {source} can be scored ({counted(rows, 'row')}: {list_kinds(reasons)}).",
+        f"Check its columns and units. See {rejected_file}.",
         read=rows,
+        rejected_file=rejected_file,
     )
 
 

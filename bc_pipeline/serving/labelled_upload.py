@@ -107,7 +107,7 @@ def land(
         first = listed[0]
         reason = Defect(first.reason, first.line, first.feature)
         raise RowsRejected(
-            f"None of the {counted(len(rows), 'row')} is usable; {reason}.",
+            f"No row is usable ({counted(len(rows), 'row')}); {reason}.",
             "Nothing was landed.",
             read=len(rows),
         )

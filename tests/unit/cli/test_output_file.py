@@ -262,6 +262,25 @@ def test_score_into_a_device_says_where_the_rejected_rows_are(rows: Path) -> Non
 
 
 @pytest.mark.usefixtures("champion")
+@pytest.mark.parametrize("named", ["out.csv", "/dev/null"])
+def test_score_without_a_sound_row_lists_the_rejected_rows(
+    rows: Path, tmp_path: Path, named: str
+) -> None:
+    header, *_, bad = rows.read_text().splitlines()
+    rows.write_text(f"{header}\n{bad}\n")
+    result = run_command("score", str(rows), str(tmp_path / named), "--json", code=4)
+    error = json.loads(result.stdout)["error"]
+    assert error["code"] == "rows-rejected"
+    assert error["message"].startswith("No row of rows.csv can be scored (1 row: ")
+    rejected = tmp_path / error["fields"]["rejected_file"]
+    assert b"is not a number" in rejected.read_bytes()
+    if named == "/dev/null":
+        assert f"The rejected rows are in {rejected}." in result.stderr
+        rejected.unlink()
+        rejected.parent.rmdir()
+
+
+@pytest.mark.usefixtures("champion")
 def test_score_reads_a_pipe(rows: Path, tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)

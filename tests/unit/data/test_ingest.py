@@ -177,7 +177,7 @@ def test_a_file_without_a_good_row_makes_no_batch(wdbc: Problem, store: Store, m
     quarantine = store.quarantined(sha256_file(path)[:16])
     assert quarantine.exists()
     assert str(quarantine) in str(caught.value)
-    assert "(3 x diagnosis: is not malignant or benign)" in str(caught.value)
+    assert "(3 rows: 3 x diagnosis: is not malignant or benign)" in str(caught.value)
     assert caught.value.read == 3
     assert list_batches(store) == []
     assert stored(store.batches) == {}

@@ -101,9 +101,10 @@ def test_scores_appear_complete_and_without_unlisted_files(
         part = write(staged, "a.scores/part-0.csv", b"1234")
         write(staged, "a.scores/part-0-of-a-lost-executor.csv", b"12")
         write(staged, "refused.scores/.half", b"1")
+        kept = write(staged, "refused.scores.rejected/part-0.csv", b"1")["name"]
         written = manifest(part)
         assert read_manifest(store, url) is None
-        commit(store, url, staged, written)
+        commit(store, url, staged, written, keep=[kept])
     assert read_manifest(store, url) == written
     if url.startswith("/"):
         assert not (tmp_path / "scores" / "batch" / "refused.scores").exists()
@@ -112,6 +113,7 @@ def test_scores_appear_complete_and_without_unlisted_files(
     (signature,) = scores.glob("batch/manifest.json.*.sig")
     assert files == {
         "batch/a.scores/part-0.csv",
+        "batch/refused.scores.rejected/part-0.csv",
         "batch/manifest.json",
         f"batch/{signature.name}",
     }

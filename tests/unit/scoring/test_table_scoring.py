@@ -112,6 +112,11 @@ def ids_of(values: np.ndarray) -> list[str]:
     return [f"p{row}" for row in range(len(values))]
 
 
+def rejects_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="") as stream:
+        return list(csv.DictReader(stream))
+
+
 def rows_of(path: Path) -> list[dict[str, Any]]:
     if path.suffix == ".parquet":
         return parquet.read_table(path).to_pylist()
@@ -352,9 +357,11 @@ def test_a_failing_run_changes_no_file(
     assert folder(target.parent) == before
 
 
-def test_a_file_without_one_sound_row_is_not_scored(
+def test_a_file_without_one_sound_row_is_not_scored_and_its_rows_are_listed(
     wdbc: Problem, values: np.ndarray, score: Callable[..., ScoreReport], tmp_path: Path
 ) -> None:
+    (tmp_path / "out.csv").write_text("old scores")
+    (tmp_path / "out.rejected.csv").write_text("old rejects")
     wrong = values[:5].copy()
     wrong[:, 0] *= 10
     wrong[3, 1] = -1
@@ -364,8 +371,15 @@ def test_a_file_without_one_sound_row_is_not_scored(
         score(source, tmp_path / "out.csv")
 
     assert (caught.value.read, caught.value.accepted) == (5, 0)
-    assert "5 x mean_radius: is outside the physical range 2 to 60 px" in str(caught.value)
-    assert list(folder(tmp_path)) == ["in.csv"]
+    message = str(caught.value)
+    assert message.startswith("No row of in.csv can be scored (5 rows: 5 x mean_radius: is outside")
+    assert message.endswith("See out.rejected.csv.")
+    assert caught.value.rejected_file == "out.rejected.csv"
+    assert sorted(folder(tmp_path)) == ["in.csv", "out.csv", "out.rejected.csv"]
+    assert (tmp_path / "out.csv").read_text() == "old scores"
+    rejected = rejects_of(tmp_path / "out.rejected.csv")
+    assert [row["line"] for row in rejected] == ["2", "3", "4", "5", "5", "6"]
+    assert [row["column"] for row in rejected].count("mean_radius") == 5
 
 
 @pytest.mark.parametrize(
@@ -538,6 +552,7 @@ def test_a_file_of_one_id_alone_has_no_row_to_score(tmp_path: Path, reference: R
     with pytest.raises(RowsRejected, match="3 x id: stands for several rows"):
         score_file(FakePredictor(schema), tmp_path / "in.csv", tmp_path / "out.csv")
     assert not (tmp_path / "out.csv").exists()
+    assert [row["reason"] for row in rejects_of(tmp_path / "out.rejected.csv")] == [REPEATED_ID] * 3
 
 
 def test_equal_rows_without_ids_repeat_none(tmp_path: Path, reference: Reference) -> None:

@@ -214,14 +214,20 @@ def test_a_bad_file_does_not_keep_the_scores_of_the_others_back(
     shutil.copy2(source, volume.worklist / "fruit.csv")
     shutil.copy2(source, volume.worklist / "bad.csv")
     (volume.worklist / "bad.csv").write_text("taste,smell\n1,2\n")
-    os.utime(volume.worklist / "bad.csv", (0, 0))
+    header = source.read_text().partition("\n")[0]
+    (volume.worklist / "worse.csv").write_text(header + "\n?" + "," * header.count(","))
+    for name in ("bad.csv", "worse.csv"):
+        os.utime(volume.worklist / name, (0, 0))
+    why = r"2 of 3 files .* bad\.csv: .* worse\.csv: .* See worse\.scores\.rejected\.csv"
     for _ in range(2):
-        with pytest.raises(FileRefused, match=r"1 of 2 files .* bad\.csv: "):
+        with pytest.raises(FileRefused, match=why):
             steps.batch_score(Settings(), week(1))
     folder = Path(steps.newest_scores(Settings(), "toy") or "")
+    assert "is not a number" in (folder / "worse.scores.rejected.csv").read_text()
     assert sorted(path.name for path in folder.iterdir() if path.suffix != ".sig") == [
         "fruit.scores.csv",
         "manifest.json",
+        "worse.scores.rejected.csv",
     ]
 
 
