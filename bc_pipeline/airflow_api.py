@@ -192,11 +192,11 @@ class AirflowApi:
         """Create an event of an Asset; False where Airflow has none of that name."""
         query = {"name_pattern": name, "limit": 100}
         assets = self._send("GET", "/api/v2/assets", params=query)["assets"]
-        found = [asset["id"] for asset in assets if asset["name"] == name]
-        if found:
-            event = {"asset_id": found[0], "extra": dict(extra)}
+        ids = [asset["id"] for asset in assets if asset["name"] == name]
+        if ids:
+            event = {"asset_id": ids[0], "extra": dict(extra)}
             self._send("POST", "/api/v2/assets/events", json=event)
-        return bool(found)
+        return bool(ids)
 
     def create_backfill(self, body: Mapping[str, Any]) -> None:
         self._send("POST", "/api/v2/backfills", json=dict(body))

@@ -114,13 +114,13 @@ class _Definitions:
         self, module: str, node: ast.Import | ast.ImportFrom, name: str, *attributes: str
     ) -> None:
         """Add what an import statement binds to a name, if it is of the package."""
-        for source, found in _imported(module, node, name):
-            inner = f"{source}.{found}" if found else source
+        for source, attribute in _imported(module, node, name):
+            inner = f"{source}.{attribute}" if attribute else source
             if _is_module(inner, self._package):
                 if attributes:
                     self._add(inner, attributes[0])
-            elif found:
-                self._add_from(source, found)
+            elif attribute:
+                self._add_from(source, attribute)
 
     def _add_from(self, source: str, name: str) -> None:
         if source.split(".")[0] == self._package:
@@ -164,8 +164,8 @@ def _imported_module(module: str, name: str) -> str | None:
     package = module.split(".")[0]
     for node in _top_level(module).get(name, ()):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            for source, found in _imported(module, node, name):
-                inner = f"{source}.{found}" if found else source
+            for source, attribute in _imported(module, node, name):
+                inner = f"{source}.{attribute}" if attribute else source
                 if inner.split(".")[0] != package or _is_module(inner, package):
                     return inner
     return None

@@ -257,15 +257,15 @@ def read_audit_log(store: Store) -> AuditLog:
 
 def list_erasures(path: Path) -> list[AuditLine]:
     """Lines about erasures in the file of a log that need not verify, such as a damaged one."""
-    found = []
+    erasures = []
     for raw in path.read_bytes().split(b"\n") if path.is_file() else ():
         try:
             line = msgspec.json.decode(raw, type=AuditLine)
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         if line.event == "erasure":
-            found.append(line)
-    return found
+            erasures.append(line)
+    return erasures
 
 
 def _decode_line(raw: bytes, number: int, previous: AuditLine | None, problem: str) -> AuditLine:
@@ -312,19 +312,19 @@ def _require_signatures(
 
 def _distrusted(lines: list[AuditLine], problem: str) -> frozenset[int]:
     """Lines that a distrusted key signed after the last line that is trusted."""
-    found: set[int] = set()
+    distrusted: set[int] = set()
     # From the end, to skip declarations by keys that a later line distrusts: the holder of a
     # compromised key may have declared another key distrusted.
     for line in reversed(lines):
-        if line.event != "key_distrusted" or line.sequence in found:
+        if line.event != "key_distrusted" or line.sequence in distrusted:
             continue
         key, last = line.details["key_id"], line.details["trusted_sequence"]
         for other in lines:
             if other.key_id == key and other.sequence > line.sequence:
                 raise _broken(problem, other.sequence, f"is signed with the distrusted key {key}")
             if other.key_id == key and other.sequence > last:
-                found.add(other.sequence)
-    return frozenset(found)
+                distrusted.add(other.sequence)
+    return frozenset(distrusted)
 
 
 def _broken(problem: str, number: int, defect: str, remedy: str = AUDIT_REMEDY) -> AuditBroken:

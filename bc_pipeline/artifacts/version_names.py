@@ -63,20 +63,20 @@ def resolve_name(store: Store, text: str) -> str:
     names = list_names(store)
     if text in names or not text:
         return text
-    found = matching_names(names, text)
-    if found and len(text) < LEAST:
+    matches = matching_names(names, text)
+    if matches and len(text) < LEAST:
         raise VersionAmbiguous(
             f"{text} is too short for a version.",
             f"Give at least {LEAST} characters of the name or of its digest.",
             version=text,
-            candidates=tuple(found),
+            candidates=tuple(matches),
         )
-    if len(found) > 1:
-        more = f" and {len(found) - _LISTED} more" if len(found) > _LISTED else ""
+    if len(matches) > 1:
+        more = f" and {len(matches) - _LISTED} more" if len(matches) > _LISTED else ""
         raise VersionAmbiguous(
-            f"{text} may be {', '.join(found[:_LISTED])}{more}.",
+            f"{text} may be {', '.join(matches[:_LISTED])}{more}.",
             "Give more of the name.",
             version=text,
-            candidates=tuple(found),
+            candidates=tuple(matches),
         )
-    return found[0] if found else text
+    return matches[0] if matches else text

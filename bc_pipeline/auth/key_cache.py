@@ -70,7 +70,7 @@ class KeyCache:
             if error.message != self.read_error:
                 self.read_error = error.message
                 structlog.get_logger().error(
-                    "keys.unreadable", reason=error.message, kept=len(self._keys)
+                    "keys.unreadable", reason=error.message, cached=len(self._keys)
                 )
             return False
         self._replace(store)

@@ -91,7 +91,7 @@ class RedisCounters:
     def _on_failure(self, reason: str) -> None:
         if self.unavailable_since is None:
             self.unavailable_since = time.time()
-            structlog.get_logger().error("limits.redis_away", reason=reason)
+            structlog.get_logger().error("limits.redis_unreachable", reason=reason)
 
     def _on_success(self) -> None:
         if self.unavailable_since is not None:

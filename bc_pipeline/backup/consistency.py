@@ -167,6 +167,6 @@ def _valid_digests(store: Store, rows: str, sha256: str) -> set[str]:
     """Digests that a file of rows may have: with an unfinished erasure, also that of before."""
     valid = {sha256}
     for note in list_notes(store):
-        if found := note.find(rows):
-            valid = {found.sha256} if note.state == "finished" else valid | {found.sha256}
+        if erased := note.find(rows):
+            valid = {erased.sha256} if note.state == "finished" else valid | {erased.sha256}
     return valid

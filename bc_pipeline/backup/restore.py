@@ -115,16 +115,16 @@ def restore_backup(
 
 def _later_erasures(home: Path, staged: Path) -> tuple[str, ...]:
     """Erasures of the audit logs that are on the volume, which those of the backup lack."""
-    found = []
+    missing = []
     for path in sorted((home / "audit").glob("[!.]*.jsonl")):
         before = list_erasures(path)
         known = {line.sha256 for line in list_erasures(staged / "audit" / path.name)}
-        found += [
+        missing += [
             f"{path.stem} {line.details['erasure']} of {line.at}: {line.details['reason']}"
             for line in before
             if line.sha256 not in known
         ]
-    return tuple(found)
+    return tuple(missing)
 
 
 def _require_stopped(settings: Settings, records: Path) -> None:

@@ -108,11 +108,11 @@ def _show(title: str, result: dict[str, Any], *, as_json: bool) -> None:
     listed = ("decisions", "findings")
     tables = [output.fields(title, {k: v for k, v in shown.items() if k not in listed})]
     if result["findings"]:
-        found = [
+        findings = [
             [one["test"], one["feature"] or "", f"{one['statistic']:.3g}", f"{one['p']:.1g}"]
             for one in result["findings"]
         ]
-        tables.append(output.table("Findings", ("test", "feature", "statistic", "p"), found))
+        tables.append(output.table("Findings", ("test", "feature", "statistic", "p"), findings))
     if decisions:
         rows = [[decision[column] for column in columns] for decision in decisions]
         tables.append(output.table("Decisions", columns, rows))

@@ -88,6 +88,6 @@ def down(as_json: AsJson = False) -> None:
 
     containers.stop(load_settings().project_dir)
     if as_json:
-        output.show_json({"removed": True, "volumes": "kept"})
+        output.show_json({"removed": True, "volumes": "retained"})
     else:
         output.say("The containers are removed; the volumes stay.")

@@ -95,11 +95,11 @@ def _erase(
     if not dry_run:
         steps.require_ready(settings, problem)
     with output.progress("searching", quiet=quiet):
-        found = steps.erase(settings, problem, **request, dry_run=True)
-    if dry_run or (_is_empty(found) and not yes and not quiet):
-        return found
+        matches = steps.erase(settings, problem, **request, dry_run=True)
+    if dry_run or (_is_empty(matches) and not yes and not quiet):
+        return matches
     if not yes:
-        _show("To be erased", found, as_json=False)
+        _show("To be erased", matches, as_json=False)
         output.confirm("Erase this for ever?")
     with output.progress("erasing", quiet=quiet):
         return steps.erase(settings, problem, **request)

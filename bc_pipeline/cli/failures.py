@@ -190,15 +190,15 @@ def _describe_fault(error: BaseException) -> Failure:
     """A fault of this program: its place, but not its text, which may have a patient's values."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if Path(frame.filename).is_relative_to(_PACKAGE)]
-    place = ""
+    position = ""
     if ours:
-        place = f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent)}:{ours[-1].lineno}"
+        position = f"{Path(ours[-1].filename).relative_to(_PACKAGE.parent)}:{ours[-1].lineno}"
     return Failure(
         "internal",
         _INTERNAL,
-        f"{type(error).__name__} at {place or 'an unknown place'}: a fault of this program.",
+        f"{type(error).__name__} at {position or 'an unknown place'}: a fault of this program.",
         "`bc-pipeline --verbose COMMAND` shows its traceback; please report it.",
-        {"type": type(error).__name__, "place": place},
+        {"type": type(error).__name__, "place": position},
     )
 
 

@@ -178,8 +178,8 @@ def _removal(settings: Settings, key_id: str) -> list[str]:
     keys = list(load_public_keys(path))
     if key_id not in keys:
         return [f"Give {path} to readers that have a copy of their own."]
-    place = f"key {keys.index(key_id) + 1} of the {len(keys)} there"
-    return [f"{path} cannot be written: remove {place}, for all readers; restart them."]
+    position = f"key {keys.index(key_id) + 1} of the {len(keys)} there"
+    return [f"{path} cannot be written: remove {position}, for all readers; restart them."]
 
 
 def register(app: typer.Typer) -> None:

@@ -104,10 +104,10 @@ def announce(settings: Settings, problem: str, release: dict[str, Any]) -> dict[
     """Update the champion's Asset; says so where batch scoring does not follow now."""
     from bc_pipeline.stack.champion_asset import update_champion_asset
 
-    away = update_champion_asset(settings, problem, release["version"], release["generation"])
-    if away:
-        output.say(f"Batch scoring follows with its next daily run: {away}")
-    return {"batch_scoring_follows": not away}
+    reason = update_champion_asset(settings, problem, release["version"], release["generation"])
+    if reason:
+        output.say(f"Batch scoring follows with its next daily run: {reason}")
+    return {"batch_scoring_follows": not reason}
 
 
 def warn_of_mirror(mirrored: dict[str, Any]) -> None:

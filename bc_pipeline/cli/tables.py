@@ -111,8 +111,8 @@ def render(shown: Table, width: int) -> RenderableType:
     return Group(title, *(render(block, width) for block in blocks))
 
 
-def _to_minute(found: re.Match[str]) -> str:
-    day, minute = found.groups()
+def _to_minute(match: re.Match[str]) -> str:
+    day, minute = match.groups()
     return day if minute == "00:00" else f"{day} {minute}"
 
 
@@ -129,9 +129,9 @@ def _widths(rows: Sequence[Sequence[str]], width: int) -> list[int]:
         return []
     # The columns that need least get all of it, so that few cells are folded.
     for index in sorted(range(len(columns)), key=lambda i: widest[i] - least[i]):
-        given = max(min(widest[index] - least[index], room), 0)
-        least[index] += given
-        room -= given
+        added = max(min(widest[index] - least[index], room), 0)
+        least[index] += added
+        room -= added
     return least
 
 

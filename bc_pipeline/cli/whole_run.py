@@ -74,9 +74,11 @@ def evaluate_challengers(
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The selection, and the evaluation of each challenger."""
     selected = steps.select(settings, run, dataset)
-    found = steps.challengers(settings, run, dataset, selected["candidate"], selected["threshold"])
+    challengers = steps.challengers(
+        settings, run, dataset, selected["candidate"], selected["threshold"]
+    )
     evaluated = []
-    for challenger in found:
+    for challenger in challengers:
         exported = steps.export(settings, run, dataset, validation=validation, **challenger)
         evaluated.append(steps.evaluate(settings, run, exported["version"]))
     return selected, evaluated

@@ -131,8 +131,8 @@ def check_batch(
         LEAK: _separations(names, reference, batch),
     }
     findings = _magnitudes(names, reference.values, batch.values)
-    for test, found in results.items():
-        listed = list(found)
+    for test, per_feature in results.items():
+        listed = list(per_feature)
         best: dict[str | None, Finding] = {}
         for feature, statistic, p in listed:
             bound = min(1.0, p * len(listed) / _SHARES[test])

@@ -94,12 +94,12 @@ def quarantined_because_of(store: Store, batch: str) -> dict[str, int]:
     dict of str to int
         By name of the other batch; a row with two reasons counts twice.
     """
-    found = {}
+    counts = {}
     for other in list_batches(store):
         rows = sum(n for reason, n in other.reasons.items() if reason.endswith(f"batch {batch}"))
         if rows:
-            found[other.batch] = rows
-    return found
+            counts[other.batch] = rows
+    return counts
 
 
 def checked_reason(reason: str) -> str:

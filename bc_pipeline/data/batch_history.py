@@ -139,8 +139,8 @@ def batch_state(batch: BatchDocument, history: BatchHistory) -> State:
 
 def held_batches(store: Store) -> list[tuple[BatchDocument, BatchHistory]]:
     """The batches that are held or not checked, and wait for a decision."""
-    found = ((batch, read_history(store, batch.batch)) for batch in list_batches(store))
-    return [pair for pair in found if batch_state(*pair) in ("held", "not checked")]
+    histories = ((batch, read_history(store, batch.batch)) for batch in list_batches(store))
+    return [pair for pair in histories if batch_state(*pair) in ("held", "not checked")]
 
 
 def recorded_decisions(store: Store) -> dict[str, list[Recorded]]:
@@ -239,9 +239,9 @@ def active_batches(store: Store) -> list[BatchDocument]:
 
 def withdrawn_batches(store: Store) -> list[tuple[BatchDocument, datetime]]:
     """The batches that are withdrawn, each with the time from which it does not count."""
-    found = []
+    withdrawn = []
     for batch in list_batches(store):
         last = read_history(store, batch.batch).last_event()
         if last is not None and last.event == "withdrawn":
-            found.append((batch, parse_time(last.at)))
-    return found
+            withdrawn.append((batch, parse_time(last.at)))
+    return withdrawn

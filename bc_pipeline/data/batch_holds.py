@@ -83,10 +83,10 @@ def check_new_batches(
 
 def _waiting(store: Store) -> list[tuple[BatchDocument, BatchHistory]]:
     """Batches without a decision whose check is missing or had too few rows, by arrival."""
-    found = ((batch, read_history(store, batch.batch)) for batch in list_batches(store))
+    histories = ((batch, read_history(store, batch.batch)) for batch in list_batches(store))
     return [
         (batch, history)
-        for batch, history in found
+        for batch, history in histories
         if batch.check
         and not history.events
         and (history.check is None or history.check.verdict == "too few rows")

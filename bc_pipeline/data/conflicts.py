@@ -160,5 +160,5 @@ def _groups_in_file(problem: Problem, rows: LabelledRows) -> list[list[int]]:
     return [groups_of[key] for key in rows.keys]
 
 
-def _listed(found: np.ndarray) -> list[list[int]]:
-    return [[group for group in pair if group != NO_GROUP] for pair in found.tolist()]
+def _listed(pairs: np.ndarray) -> list[list[int]]:
+    return [[group for group in pair if group != NO_GROUP] for pair in pairs.tolist()]

@@ -107,8 +107,8 @@ def find_sample(
     matcher, bridging = match_sample(policy, batches, ids, seeds)
     for _ in range(2):
         # The ids of the rows lead to predictions, and the values of these to rows without an id.
-        found = [matcher(one.ids, one.values) for one in rows]
-        pairs = list(zip(rows, found, strict=True))
+        matches = [matcher(one.ids, one.values) for one in rows]
+        pairs = list(zip(rows, matches, strict=True))
         ids |= {one.ids[n] for one, mine in pairs for n in np.flatnonzero(mine) if one.ids[n]}
         known = np.concatenate([seeds, *(one.values[mine] for one, mine in pairs)])
         matcher, bridging = match_sample(policy, batches, ids, known)
@@ -145,10 +145,10 @@ def plan_rows(
         except SchemaMismatch:
             unread.append(store.relative(path))
             continue
-        found = matcher(rows.ids, rows.values)
-        if count := int(found.sum()):
-            after = sha256_bytes(_encode_without(problem, rows, found))
-            planned.append(ErasedRows(store.relative(path), count, len(found) - count, after))
+        matches = matcher(rows.ids, rows.values)
+        if count := int(matches.sum()):
+            after = sha256_bytes(_encode_without(problem, rows, matches))
+            planned.append(ErasedRows(store.relative(path), count, len(matches) - count, after))
     return planned, unread
 
 
@@ -164,8 +164,8 @@ def erase_rows(
             write_atomic(path, _encode_without(problem, rows, matcher(rows.ids, rows.values)))
 
 
-def _encode_without(problem: Problem, rows: LabelledRows, found: np.ndarray) -> bytes:
-    return encode_rows(problem, rows.take(np.flatnonzero(~found).tolist()))
+def _encode_without(problem: Problem, rows: LabelledRows, matches: np.ndarray) -> bytes:
+    return encode_rows(problem, rows.take(np.flatnonzero(~matches).tolist()))
 
 
 def _row_files(store: Store) -> Iterator[tuple[Path, str]]:
@@ -182,7 +182,7 @@ def _row_files(store: Store) -> Iterator[tuple[Path, str]]:
 
 def find_in_folder(problem: Problem, folder: Path, matcher: SampleMatcher) -> UserFiles:
     """The files of a folder that hold the rows, with their lines."""
-    found, unread = [], []
+    matching, unread = [], []
     for path in sorted(folder.glob("[!.]*")):
         if path.suffix.lower() not in TABLE_SUFFIXES or not path.is_file():
             continue
@@ -193,8 +193,8 @@ def find_in_folder(problem: Problem, folder: Path, matcher: SampleMatcher) -> Us
             unread.append(name)
             continue
         if lines:
-            found.append(LandedLines(name, sha256_file(path), lines))
-    return UserFiles(tuple(found), tuple(unread))
+            matching.append(LandedLines(name, sha256_file(path), lines))
+    return UserFiles(tuple(matching), tuple(unread))
 
 
 def _matching_lines(problem: Problem, path: Path, matcher: SampleMatcher) -> tuple[int, ...]:

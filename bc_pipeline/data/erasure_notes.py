@@ -183,7 +183,7 @@ def write_note(store: Store, note: ErasureNote) -> None:
 
 
 def _later(notes: Sequence[ErasureNote], position: int, rows: ErasedRows) -> list[ErasedRows]:
-    return [found for note in notes[position:] if (found := note.find(rows.path))]
+    return [erased for note in notes[position:] if (erased := note.find(rows.path))]
 
 
 def _has(path: Path, sha256: str) -> bool:

@@ -79,11 +79,11 @@ class GroupIndex:
         return self._search(self._policy.scale(values))
 
     def _add_block(self, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        found = self._search(points)
-        reached, leader = _lead(points, np.sum(found != NO_GROUP, axis=1))
+        neighbours = self._search(points)
+        reached, leader = _lead(points, np.sum(neighbours != NO_GROUP, axis=1))
         is_first = reached == 0
         numbers = self._count + np.cumsum(is_first) - 1
-        groups = np.where(found[:, 0] == NO_GROUP, numbers[leader], found[:, 0])
+        groups = np.where(neighbours[:, 0] == NO_GROUP, numbers[leader], neighbours[:, 0])
         self._insert(points[is_first], numbers[is_first])
         return groups, reached > 1
 
@@ -100,12 +100,12 @@ class GroupIndex:
         self._parts.append((points, numbers, cKDTree(points)))
 
     def _search(self, points: np.ndarray) -> np.ndarray:
-        found = [np.full((len(points), 2), NO_GROUP)]
+        neighbours = [np.full((len(points), 2), NO_GROUP)]
         for _, numbers, tree in self._parts:
             _, rows = tree.query(points, k=2, p=np.inf, distance_upper_bound=_REACH)
             # For a neighbour that it does not find, the tree returns its number of rows.
-            found.append(np.append(numbers, NO_GROUP)[rows])
-        return np.sort(np.concatenate(found, axis=1), axis=1)[:, :2]
+            neighbours.append(np.append(numbers, NO_GROUP)[rows])
+        return np.sort(np.concatenate(neighbours, axis=1), axis=1)[:, :2]
 
 
 def find_groups(

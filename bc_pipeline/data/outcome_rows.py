@@ -45,7 +45,7 @@ class LandedOutcomes:
 
 
 def land_known_outcomes(
-    problem: Problem, store: Store, found: KnownOutcomes, *, again: bool = False
+    problem: Problem, store: Store, outcomes: KnownOutcomes, *, again: bool = False
 ) -> LandedOutcomes:
     """Write the outcomes that no batch has to Parquet files in the landing folder.
 
@@ -58,9 +58,9 @@ def land_known_outcomes(
     again : bool
         Whether to write outcomes that are in a withdrawn batch, and in no other, too.
     """
-    keys = row_keys(found.values)
+    keys = row_keys(outcomes.values)
     codes = np.array(
-        [problem.labels.code(is_positive=positive) for positive in found.positive.tolist()],
+        [problem.labels.code(is_positive=positive) for positive in outcomes.positive.tolist()],
         dtype=np.int64,
     )
     known = _known_labels(problem, store, withdrawn=not again)
@@ -70,7 +70,7 @@ def land_known_outcomes(
             known.add(label)
             chosen.append(row)
     files = tuple(
-        _write(problem, store, found, keys, chosen[start : start + _FILE_ROWS])
+        _write(problem, store, outcomes, keys, chosen[start : start + _FILE_ROWS])
         for start in range(0, len(chosen), _FILE_ROWS)
     )
     return LandedOutcomes(files, len(chosen), len(keys) - len(chosen))
@@ -87,16 +87,16 @@ def _known_labels(problem: Problem, store: Store, *, withdrawn: bool) -> set[tup
 
 
 def _write(
-    problem: Problem, store: Store, found: KnownOutcomes, keys: tuple[str, ...], rows: list[int]
+    problem: Problem, store: Store, outcomes: KnownOutcomes, keys: tuple[str, ...], rows: list[int]
 ) -> Path:
     names, labels = problem.schema.names, problem.labels
-    ids = [found.ids[row] for row in rows]
-    words = [labels.name(positive) for positive in found.positive[rows].tolist()]
+    ids = [outcomes.ids[row] for row in rows]
+    words = [labels.name(positive) for positive in outcomes.positive[rows].tolist()]
     content = "".join(
         f"{name}\n{keys[row]}\n{word}\n" for name, row, word in zip(ids, rows, words, strict=True)
     )
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    newest = float(found.recorded_at[rows].max())
+    newest = float(outcomes.recorded_at[rows].max())
     path = store.landing / (
         f"outcomes-{datetime.fromtimestamp(newest, UTC):%Y%m%dT%H%M%SZ}-{digest}.parquet"
     )
@@ -107,7 +107,7 @@ def _write(
         labels.column: "text",
         **dict.fromkeys(names, "number"),
     }
-    values = zip(names, found.values[rows].T, strict=True)
+    values = zip(names, outcomes.values[rows].T, strict=True)
     with staged_file(path) as staged:
         with TableWriter(staged, columns, "parquet") as writer:
             writer.write({ID_COLUMN: ids, labels.column: words} | dict(values))

@@ -62,14 +62,14 @@ class SampleMatcher:
 
     def by_id(self, ids: Sequence[str | None]) -> np.ndarray:
         """Whether each row has one of the ids: array of bool, shape (n,)."""
-        found = [bool(name) and canonical_sample_id(str(name)) in self._ids for name in ids]
-        return np.array(found, dtype=bool)
+        matches = [bool(name) and canonical_sample_id(str(name)) in self._ids for name in ids]
+        return np.array(matches, dtype=bool)
 
     def by_name(self, ids: Sequence[str | None]) -> np.ndarray:
         """As `by_id`, where rows without an id are named by their key, as scores are."""
         by_key = np.array([name in self._keys for name in ids], dtype=bool)
-        found: np.ndarray = self.by_id(ids) | by_key
-        return found
+        matches: np.ndarray = self.by_id(ids) | by_key
+        return matches
 
     def __call__(self, ids: Sequence[str | None], values: np.ndarray) -> np.ndarray:
         """Whether each row is one of the sample's.
@@ -84,13 +84,13 @@ class SampleMatcher:
         -------
         array of bool, shape (n,)
         """
-        found = self.by_id(ids)
+        matches = self.by_id(ids)
         finite = np.flatnonzero(np.isfinite(values).all(axis=1))
         keys = row_keys(values[finite] + 0.0)
-        found[finite] |= np.array([key in self._keys for key in keys], dtype=bool)
+        matches[finite] |= np.array([key in self._keys for key in keys], dtype=bool)
         if len(finite):
-            found[finite] |= self._index.find(values[finite])[:, 0] != NO_GROUP
-        return found
+            matches[finite] |= self._index.find(values[finite])[:, 0] != NO_GROUP
+        return matches
 
 
 class OrderedRows(NamedTuple):

@@ -65,7 +65,7 @@ def prepare(
     Returns
     -------
     dict
-        The result for each item: ``made``, ``changed`` or ``kept``.
+        The result for each item: ``made``, ``changed`` or ``unchanged``.
 
     Raises
     ------
@@ -108,7 +108,7 @@ def prepare(
         changed = change_owner(settings, owner) if os.geteuid() == 0 else 0
     return {
         "volume": str(settings.home),
-        "given": changed,
+        "owner_changed": changed,
         "verify_key": str(settings.verify_key),
         "api_key_file": str(settings.api_key),
         "password_file": str(settings.airflow_password),

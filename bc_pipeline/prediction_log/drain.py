@@ -198,7 +198,7 @@ class Drainer:
         if state != self._state:
             self._state, self._since = state, time.time()
             if state == "away":
-                _log.error("records database is away", error=error)
+                _log.error("records database is unreachable", error=error)
             else:
                 _log.info("records database answers")
 

@@ -76,13 +76,13 @@ def find_logged(settings: Settings, features: int, matches: Matches) -> LoggedSa
     database = open_database(settings)
     cipher = records_cipher(settings)
     ids: set[str] = set()
-    found = [np.empty((0, features))]
+    matching = [np.empty((0, features))]
     stored = _database_blocks(database) if database.has_tables() else iter(())
     for entries in chain(_logged_blocks(settings), _quarantined_blocks(settings), stored):
         mine, values = _match(entries, cipher, features, matches)
         ids.update(entry.id for entry in mine)
-        found.append(values)
-    return LoggedSample(frozenset(ids), np.concatenate(found), _undecoded(settings))
+        matching.append(values)
+    return LoggedSample(frozenset(ids), np.concatenate(matching), _undecoded(settings))
 
 
 def erase_logged(settings: Settings, ids: frozenset[str]) -> tuple[int, int]:
@@ -139,8 +139,8 @@ def _match(
     values = np.array(
         [np.frombuffer(private[n][0], dtype="<f8") for n in usable], dtype=np.float64
     ).reshape(-1, features)
-    found = matches([private[n][1] for n in usable], values + 0.0)
-    return [entries[usable[n]] for n in np.flatnonzero(found)], values[found]
+    is_match = matches([private[n][1] for n in usable], values + 0.0)
+    return [entries[usable[n]] for n in np.flatnonzero(is_match)], values[is_match]
 
 
 def _logged_blocks(settings: Settings) -> Iterator[list[AnyEntry]]:
@@ -251,7 +251,7 @@ def _erase_in_segments(settings: Settings, ids: frozenset[str]) -> set[str]:
 def _erase_quarantined(settings: Settings, ids: frozenset[str]) -> set[str]:
     gone: set[str] = set()
     for path, entries in _quarantined(settings):
-        if found := {entry.id for entry in entries} & ids:
+        if matching := {entry.id for entry in entries} & ids:
             path.unlink(missing_ok=True)
-            gone |= found
+            gone |= matching
     return gone

@@ -33,9 +33,9 @@ def anchor_checks(policy: GatePolicy, anchor: AnchorComparison) -> Iterator[Chec
 
 def _loss(policy: GatePolicy, margin: Margin, anchor: AnchorComparison) -> Check:
     compared = anchor.holdout if margin.rows == "holdout" else anchor.cross_validation
-    found = [each for each in compared if each.metric == margin.metric]
-    gain = found[0].gain if found else None
-    interval = found[0].interval if found else None
+    matching = [each for each in compared if each.metric == margin.metric]
+    gain = matching[0].gain if matching else None
+    interval = matching[0].interval if matching else None
     high = interval.high if interval is not None else None
     note = missing_note(gain, high) or f"Anchor: {anchor.version}."
     if margin.rows == "cross_validation":
@@ -48,8 +48,8 @@ def _loss(policy: GatePolicy, margin: Margin, anchor: AnchorComparison) -> Check
         is_known(gain, high)
         and at_least(gain, -margin.margin)
         and at_least(high, -margin.negligible),
-        champion=found[0].champion if found else None,
-        challenger=found[0].challenger if found else None,
+        champion=matching[0].champion if matching else None,
+        challenger=matching[0].challenger if matching else None,
         interval=interval,
         bound=margin.margin,
         note=note,

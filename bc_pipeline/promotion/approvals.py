@@ -19,8 +19,8 @@ def has_verdict(lines: list[AuditLine], version: str, requires_approval: bool) -
 
 def requesters(lines: list[AuditLine], version: str) -> set[str]:
     """The persons who started the runs that judged a version; the schedule is nobody."""
-    found = (line.details.get("requested_by") for line in _verdicts(lines, version))
-    return {person_of(name) for name in found if name}
+    names = (line.details.get("requested_by") for line in _verdicts(lines, version))
+    return {person_of(name) for name in names if name}
 
 
 def person_of(actor: str) -> str:

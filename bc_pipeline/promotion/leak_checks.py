@@ -70,19 +70,19 @@ def single_features(policy: LeakPolicy, separations: Separations | None) -> Chec
     areas = list(_areas(separations))
     if not is_known(*(each.area for each in areas), *(each.known for each in areas)):
         return Check(name, rule, False, note=missing_note(None))
-    found = [
+    leaks = [
         each
         for each in areas
         if each.p * len(areas) <= policy.level and each.area >= _bound(policy, each)
     ]
-    worst = min(found or areas, key=lambda each: each.p)
+    worst = min(leaks or areas, key=lambda each: each.p)
     return Check(
         name,
         rule,
-        not found,
+        not leaks,
         challenger=worst.area,
         bound=(bound := _applied_bound(policy, worst, separations.reference, len(areas))),
-        note=_note(found) if found else _nearest(policy, worst, bound),
+        note=_note(leaks) if leaks else _nearest(policy, worst, bound),
     )
 
 
@@ -108,10 +108,10 @@ def _nearest(policy: LeakPolicy, area: _Area, bound: float | None) -> str:
     return f"{note}; in so few rows chance may do that, up to {bound:.3f}."
 
 
-def _note(found: list[_Area]) -> str:
+def _note(leaks: list[_Area]) -> str:
     """The most certain finding of each feature."""
     best: dict[str, _Area] = {}
-    for each in sorted(found, key=lambda one: one.p):
+    for each in sorted(leaks, key=lambda one: one.p):
         best.setdefault(each.feature, each)
     more = f" {len(best) - _SHOWN} more features do." if len(best) > _SHOWN else ""
     return " ".join(str(each) for each in list(best.values())[:_SHOWN]) + more

@@ -60,9 +60,9 @@ def shown_better(
 ) -> list[Candidate]:
     """The challengers for which the gate has enough evidence of new rows, the strongest first."""
     evidence = compare_on_new_rows(workspace, batches, train, champion, challengers)
-    found = [
+    qualified = [
         (each.log_e, candidate)
         for each, candidate in zip(evidence, challengers, strict=True)
         if sequential_gain(workspace.problem.gate, each)
     ]
-    return [candidate for _, candidate in sorted(found, key=lambda one: -one[0])]
+    return [candidate for _, candidate in sorted(qualified, key=lambda one: -one[0])]

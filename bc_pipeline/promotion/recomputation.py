@@ -41,9 +41,9 @@ def _differences(one: Any, other: Any, name: str = "") -> list[str]:
     """Names of the fields that differ; those of a list are the list's."""
     if isinstance(one, dict) and isinstance(other, dict):
         return [
-            found
+            field
             for key in [*one, *(key for key in other if key not in one)]
-            for found in _differences(
+            for field in _differences(
                 one.get(key), other.get(key), f"{name}.{key}" if name else str(key)
             )
         ]
@@ -51,7 +51,7 @@ def _differences(one: Any, other: Any, name: str = "") -> list[str]:
         if len(one) != len(other):
             return [name]
         pairs = zip(one, other, strict=True)
-        return [found for a, b in pairs for found in _differences(a, b, name)]
+        return [field for a, b in pairs for field in _differences(a, b, name)]
     if isinstance(one, float) and isinstance(other, float):
         near = math.isclose(one, other, rel_tol=TOLERANCE, abs_tol=TOLERANCE)
         return [] if near or (math.isnan(one) and math.isnan(other)) else [name]

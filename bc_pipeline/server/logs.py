@@ -45,8 +45,8 @@ def configure_logs(level: str) -> None:
 def log_unexpected_error(error: BaseException) -> None:
     """Log an error that no code expected: class and place, as its message may hold a value."""
     frames = list(traceback.walk_tb(error.__traceback__))
-    place = ""
+    position = ""
     if frames:
         frame, line = frames[-1]
-        place = f" at {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
-    structlog.get_logger().error("connection_failed", error=f"{type(error).__name__}{place}")
+        position = f" at {frame.f_code.co_filename}:{line} in {frame.f_code.co_qualname}"
+    structlog.get_logger().error("connection_failed", error=f"{type(error).__name__}{position}")

@@ -82,14 +82,14 @@ class CrossOrigin:
 
     def headers_for(self, request: RawHeaders) -> RawHeaders:
         """Headers that every response to a request with these headers has."""
-        found: RawHeaders = []
+        headers: RawHeaders = []
         origin = Headers(raw=request).get("origin")
         if origin is not None:
             simple = self._rules.simple_headers
-            found += [(name.lower().encode(), value.encode()) for name, value in simple.items()]
+            headers += [(name.lower().encode(), value.encode()) for name, value in simple.items()]
             if not self._rules.allow_all_origins and self._rules.is_allowed_origin(origin):
-                found.append((b"access-control-allow-origin", origin.encode("latin-1")))
-        return [*found, (b"vary", b"Origin")]
+                headers.append((b"access-control-allow-origin", origin.encode("latin-1")))
+        return [*headers, (b"vary", b"Origin")]
 
 
 async def _no_application(scope: Scope, receive: object, send: object) -> None:

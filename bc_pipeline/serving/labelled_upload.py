@@ -179,7 +179,7 @@ class _Rows:
         )
         keys, ids = [self._keys[row] for row in valid], [self._ids[row] for row in valid]
         conflicts = find_file_conflicts(keys, ids, codes, labels.column)
-        return defects | {valid[position]: found for position, found in conflicts.items()}
+        return defects | {valid[position]: defect for position, defect in conflicts.items()}
 
     def count_labels(self, labels: Labels, defects: Collection[int]) -> dict[str, int]:
         """The usable rows by label."""

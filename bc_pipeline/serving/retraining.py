@@ -231,7 +231,7 @@ class Retraining:
             # The remedy is meant for the operator of the service.
             raise AirflowRefused(refusal.message, status=refusal.status) from None
         except (StackError, AirflowAway) as error:
-            structlog.get_logger().warning("airflow_away", reason=error.message)
+            structlog.get_logger().warning("airflow_unreachable", reason=error.message)
             raise AirflowAway("Airflow does not answer.", remedy) from None
         except (KeyError, TypeError, AttributeError, ValidationError):
             raise AirflowRefused("Airflow's response does not have the expected fields.") from None

@@ -180,8 +180,8 @@ def _distrust(store: Store, plan: _Plan, since: datetime, reason: str, actor: st
 
 
 def _anchor(log: AuditLog) -> str | None:
-    found = find_anchor(log.trusted)
-    return found.version if found else None
+    anchor = find_anchor(log.trusted)
+    return anchor.version if anchor else None
 
 
 def _declare(

@@ -156,12 +156,12 @@ def _version_reasons(
     for line in released[-count:]:
         reasons.setdefault(line.version, "a rollback can bring it back")
     last = {line.version: line.at for line in lines if line.event != "pruned"}
-    found = {}
+    reason_of = {}
     for version in list_versions(store):
         at = last.get(version)
         recent = "no verdict in the audit log" if at is None else _recent(parse_time(at), oldest)
-        found[version] = reasons.get(version) or recent
-    return found
+        reason_of[version] = reasons.get(version) or recent
+    return reason_of
 
 
 def _record(

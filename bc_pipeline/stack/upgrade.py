@@ -92,15 +92,15 @@ def upgrade(
         Where the volume must change while a stack runs on it.
     RecordsAway
     """
-    found = _current_format(settings, known)
-    titles = tuple(steps[number].title for number in range(found, known))
+    current = _current_format(settings, known)
+    titles = tuple(steps[number].title for number in range(current, known))
     signing = SigningReport((), ())
-    if any(steps[number] is _SIGN for number in range(found, known)):
+    if any(steps[number] is _SIGN for number in range(current, known)):
         signing = sign_volume(settings, dry_run=True)
     if not dry_run:
         upgrade_volume(settings, known=known, steps=steps)
     before, after = _database(settings, dry_run=dry_run)
-    return Upgrade(found, known, titles, before, after, signing.signed, signing.refused)
+    return Upgrade(current, known, titles, before, after, signing.signed, signing.refused)
 
 
 def upgrade_volume(
@@ -122,8 +122,8 @@ def upgrade_volume(
 
 
 def _current_format(settings: Settings, known: int) -> int:
-    found = require_not_newer(settings.home, known)
-    return known if is_unused(settings.home) else found
+    number = require_not_newer(settings.home, known)
+    return known if is_unused(settings.home) else number
 
 
 def _require_stopped(settings: Settings) -> None:

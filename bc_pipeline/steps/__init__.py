@@ -92,7 +92,7 @@ __all__ = [
     "decide_batch",
 ]
 
-_PLACES = {
+_MODULES = {
     "bc_pipeline.steps.anchor_steps": (
         "anchor",
         "set_anchor",
@@ -161,11 +161,11 @@ _PLACES = {
         "Run",
     ),
 }
-_PLACE_OF = {name: place for place, names in _PLACES.items() for name in names}
+_MODULE_OF = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> Any:
-    place = _PLACE_OF.get(name)
-    if place is None:
+    module = _MODULE_OF.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(place), name)
+    return getattr(import_module(module), name)

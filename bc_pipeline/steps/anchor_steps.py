@@ -21,18 +21,18 @@ def anchor(settings: Settings, problem: str) -> Result:
     from bc_pipeline.promotion.anchor import read_anchor
 
     store = open_workspace(settings, problem).store
-    found = read_anchor(store)
-    if found is None:
+    current = read_anchor(store)
+    if current is None:
         raise NoChampion(
             f"{problem} has no anchor: no model was promoted yet.",
             "The first champion becomes the anchor.",
         )
     try:
-        found.open(store)
+        current.open(store)
         state = "can be opened"
     except StoreError as error:
         state = str(error)
-    return asdict(found) | {"files": state}
+    return asdict(current) | {"files": state}
 
 
 def set_anchor(

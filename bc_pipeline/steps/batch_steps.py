@@ -157,12 +157,12 @@ def _summary(workspace: Workspace, batch: BatchDocument) -> Result:
 
 def _versions_with(workspace: Workspace, batch: str) -> list[str]:
     """The versions that were trained on a batch; those that do not verify are left out."""
-    found = []
+    trained = []
     for name in versions.list_versions(workspace.store):
         try:
             stored = versions.open_stored(workspace.store, name, workspace.settings.verify_key)
         except StoreError:
             continue
         if batch in stored.manifest.lineage.batches:
-            found.append(name)
-    return found
+            trained.append(name)
+    return trained

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Found:
+class SampleMatches:
     """A person's rows, and the places that hold them.
 
     Attributes
@@ -89,11 +89,11 @@ def erase(
     if sample_file is not None:
         values = erasure.read_sample(workspace.problem, sample_file)
     with _locks(store):
-        found = _find(workspace, ids, values)
-        result = _count(workspace, found) | {"erasure": None, "dry_run": dry_run}
+        matches = _find(workspace, ids, values)
+        result = _count(workspace, matches) | {"erasure": None, "dry_run": dry_run}
         if not dry_run:
             by: Literal["id", "values"] = "id" if ids else "values"
-            result["erasure"] = _erase(workspace, found, result, by, actor=actor, reason=reason)
+            result["erasure"] = _erase(workspace, matches, result, by, actor=actor, reason=reason)
     return result
 
 
@@ -131,7 +131,7 @@ def _locks(store: Store) -> Iterator[None]:
         yield
 
 
-def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> Found:
+def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> SampleMatches:
     from bc_pipeline.data import erasure
     from bc_pipeline.prediction_log.erasure import find_logged
 
@@ -145,7 +145,7 @@ def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> Foun
         lambda matches: find_logged(settings, features, matches).values,
     )
     rows, unread = erasure.plan_rows(problem, store, matcher)
-    return Found(
+    return SampleMatches(
         matcher,
         bridging,
         tuple(rows),
@@ -156,37 +156,37 @@ def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> Foun
     )
 
 
-def _count(workspace: Workspace, found: Found) -> Result:
+def _count(workspace: Workspace, matches: SampleMatches) -> Result:
     from bc_pipeline.data.erasure import erase_quarantined
     from bc_pipeline.scoring.erasure import erase_scores
     from bc_pipeline.training.erasure import remove_results
 
-    store, matcher = workspace.store, found.matcher
-    names = {kind: _stems(found.rows, kind) for kind in ("batches", "datasets")}
+    store, matcher = workspace.store, matches.matcher
+    names = {kind: _stems(matches.rows, kind) for kind in ("batches", "datasets")}
     return {
-        "rows": msgspec.to_builtins(found.rows),
+        "rows": msgspec.to_builtins(matches.rows),
         "batches": names["batches"],
         "datasets": names["datasets"],
         "versions": _trained_on(store, names["datasets"]),
-        "quarantined": erase_quarantined(store, matcher, found.landed.files, dry_run=True),
+        "quarantined": erase_quarantined(store, matcher, matches.landed.files, dry_run=True),
         "scores": erase_scores(store, matcher.by_name, dry_run=True),
-        "predictions": len(found.logged.ids),
+        "predictions": len(matches.logged.ids),
         "candidates": remove_results(store, names["datasets"], dry_run=True),
-        "bridging": found.bridging,
-        "landed_files": msgspec.to_builtins(found.landed.files),
-        "worklist_files": msgspec.to_builtins(found.worklist.files),
+        "bridging": matches.bridging,
+        "landed_files": msgspec.to_builtins(matches.landed.files),
+        "worklist_files": msgspec.to_builtins(matches.worklist.files),
         "not_searched": [
-            *(f"landing/{name}" for name in found.landed.unread),
-            *(f"worklist/{name}" for name in found.worklist.unread),
-            *found.unread,
-            *(f"records/quarantine/{name}" for name in found.logged.unread),
+            *(f"landing/{name}" for name in matches.landed.unread),
+            *(f"worklist/{name}" for name in matches.worklist.unread),
+            *matches.unread,
+            *(f"records/quarantine/{name}" for name in matches.logged.unread),
         ],
     }
 
 
 def _erase(
     workspace: Workspace,
-    found: Found,
+    matches: SampleMatches,
     counts: Result,
     requested_by: Literal["id", "values"],
     *,
@@ -199,21 +199,23 @@ def _erase(
     from bc_pipeline.scoring.erasure import erase_scores
     from bc_pipeline.training.erasure import remove_results
 
-    store, matcher = workspace.store, found.matcher
-    note = _new_note(store, found, counts, requested_by, actor, reason)
+    store, matcher = workspace.store, matches.matcher
+    note = _new_note(store, matches, counts, requested_by, actor, reason)
     if note is not None:
         erasure_notes.write_note(store, note)
         _record(store, note, counts)
-    erasure.erase_rows(workspace.problem, store, matcher, found.rows)
+    erasure.erase_rows(workspace.problem, store, matcher, matches.rows)
     erased_datasets = {
         name for one in erasure_notes.list_notes(store) for name in _stems(one.rows, "datasets")
     }
     done = {
         "candidates": remove_results(store, erased_datasets),
-        "quarantined": erasure.erase_quarantined(store, matcher, found.landed.files, dry_run=False),
+        "quarantined": erasure.erase_quarantined(
+            store, matcher, matches.landed.files, dry_run=False
+        ),
         "scores": erase_scores(store, matcher.by_name, dry_run=False),
     }
-    done["predictions"], done["outcomes"] = erase_logged(workspace.settings, found.logged.ids)
+    done["predictions"], done["outcomes"] = erase_logged(workspace.settings, matches.logged.ids)
     counts.update(done)
     if note is not None:
         finished = msgspec.structs.replace(note, state="finished", **done)
@@ -224,7 +226,7 @@ def _erase(
 
 def _new_note(
     store: Store,
-    found: Found,
+    matches: SampleMatches,
     counts: Result,
     requested_by: Literal["id", "values"],
     actor: str,
@@ -235,7 +237,7 @@ def _new_note(
 
     landed = tuple(
         file
-        for file in found.landed.files
+        for file in matches.landed.files
         if not erasure_notes.erased_lines(store, file.sha256).issuperset(file.lines)
     )
     counted = any(counts[name] for name in ("rows", "quarantined", "scores", "predictions"))
@@ -249,7 +251,7 @@ def _new_note(
         reason=reason,
         requested_by=requested_by,
         state="started",
-        rows=found.rows,
+        rows=matches.rows,
         landed=landed,
         versions=tuple(counts["versions"]),
     )
@@ -281,12 +283,12 @@ def _stems(rows: Sequence[ErasedRows], kind: str) -> list[str]:
 
 def _trained_on(store: Store, datasets: Sequence[str]) -> list[str]:
     """Versions of these datasets; those that do not verify are left out."""
-    found = []
+    trained = []
     for name in versions.list_versions(store):
         try:
             manifest = versions.open_stored(store, name, store.verify_key).manifest
         except StoreError:
             continue
         if manifest.lineage.dataset in datasets:
-            found.append(name)
-    return found
+            trained.append(name)
+    return trained

@@ -135,12 +135,12 @@ def challengers(
     """
     workspace = open_workspace(settings, run.problem)
     selected = workspace.problem.candidate(candidate)
-    found = [_challenger(selected, threshold, refit=False)]
+    made = [_challenger(selected, threshold, refit=False)]
     former = _champion_recipe(workspace)
     if former is None:
-        return found
+        return made
     if former.recipe != selected.recipe:
-        found.append(
+        made.append(
             _challenger(former, candidate_threshold(workspace, dataset, former), refit=True)
         )
     names = batches or _batches(workspace, run, dataset)
@@ -150,7 +150,7 @@ def challengers(
             _challenger(each, candidate_threshold(workspace, dataset, each), refit=False)
             for each in better
         ),
-        *found,
+        *made,
     ]
 
 

@@ -37,12 +37,12 @@ def land_outcomes(settings: Settings, run: Run, *, again: bool = False) -> Resul
     problem = workspace.problem
     # The as-of time is in whole seconds.
     end = parse_time(run.as_of) + timedelta(seconds=1)
-    found = read_known_outcomes(settings, len(problem.schema.names), end)
-    landed = land_known_outcomes(problem, workspace.store, found, again=again)
+    outcomes = read_known_outcomes(settings, len(problem.schema.names), end)
+    landed = land_known_outcomes(problem, workspace.store, outcomes, again=again)
     return {
-        "outcomes": len(found.ids),
+        "outcomes": len(outcomes.ids),
         "landed": landed.rows,
         "known": landed.known,
-        "without_features": found.without_features,
+        "without_features": outcomes.without_features,
         "files": [path.name for path in landed.files],
     }

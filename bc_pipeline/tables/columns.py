@@ -152,8 +152,8 @@ class ColumnFinder:
         """Index of the first of some lines that names most of the features; None without one."""
         for index, line in enumerate(lines):
             names = [cell.strip().strip('"') for cell in line.split(",")]
-            found = {self.schema.canonical(name) for name in names} - {None}
-            if 2 * len(found) > len(self.schema.features):
+            known = {self.schema.canonical(name) for name in names} - {None}
+            if 2 * len(known) > len(self.schema.features):
                 return index
         return None
 

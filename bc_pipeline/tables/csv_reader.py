@@ -107,9 +107,9 @@ class CsvReader(TableReader):
 
     def _refuse_preamble(self, cells: list[str], line: int, following: Chunk) -> None:
         """Say so where lines stand above the header."""
-        found = self._finder.header_line(following.first_lines(_PREAMBLE_LINES))
-        if found is not None:
-            header = following.first_line + found
+        header_index = self._finder.header_line(following.first_lines(_PREAMBLE_LINES))
+        if header_index is not None:
+            header = following.first_line + header_index
             raise refusal(
                 self.source,
                 f"is no header; the header is line {header}",

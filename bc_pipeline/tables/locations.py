@@ -182,7 +182,7 @@ def _list_url(base: str, recursive: bool) -> dict[str, tuple[int, float]]:
         return {"": _size_and_time_of(info)}
     selector = fs.FileSelector(path, recursive=recursive, allow_not_found=True)
     try:
-        found = system.get_file_info(selector)
+        entries = system.get_file_info(selector)
     except UnicodeDecodeError:
         raise ConfigError(
             f"{base.split('?')[0]} has a file whose name is not UTF-8.",
@@ -191,7 +191,7 @@ def _list_url(base: str, recursive: bool) -> dict[str, tuple[int, float]]:
         ) from None
     return {
         info.path.removeprefix(path).strip("/"): _size_and_time_of(info)
-        for info in found
+        for info in entries
         if info.is_file
     }
 

@@ -94,7 +94,7 @@ def _whole(column: Any) -> Any:
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
-def _ragged(found: int, width: int) -> str:
+def _ragged(count: int, width: int) -> str:
     # Decimal commas split nearly every number into two fields.
-    commas = ": are there commas in numbers?" if 3 * width < 2 * found <= 4 * width else ""
-    return f"has {found} fields instead of {width}{commas}"
+    commas = ": are there commas in numbers?" if 3 * width < 2 * count <= 4 * width else ""
+    return f"has {count} fields instead of {width}{commas}"

@@ -34,8 +34,8 @@ def used_cells(cells: Any, *, numbered: bool) -> np.ndarray:
     used = pc.not_equal(text, "")
     if numbered:
         used = pc.and_not(used, pc.match_substring_regex(text, _WHOLE))
-    found: np.ndarray = used.to_numpy(zero_copy_only=False)
-    return found
+    is_used: np.ndarray = used.to_numpy(zero_copy_only=False)
+    return is_used
 
 
 def numbers_rows(cells: Any, rows: np.ndarray) -> bool | None:

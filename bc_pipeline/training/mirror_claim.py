@@ -88,11 +88,11 @@ def claim_model(
         Where it mirrors another volume, or a copy of this one; nothing was written.
     """
     name, note = problem.name, identity.note(problem.title)
-    found = client.search_registered_models(f"name = '{name}'")
-    if not found:
+    registered = client.search_registered_models(f"name = '{name}'")
+    if not registered:
         client.create_registered_model(name, identity.tags, note)
         return
-    model = found[0]
+    model = registered[0]
     if VOLUME_TAG in model.tags:
         _require_own(model.tags, name, identity)
     else:

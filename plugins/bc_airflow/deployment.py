@@ -119,7 +119,7 @@ def make_pools(session: Any, pools: list[list[Any]]) -> dict[str, str]:
                 Pool(pool=name, slots=slots, description=description, include_deferred=False)
             )
         elif pool.slots == slots:
-            done[name] = "kept"
+            done[name] = "unchanged"
             continue
         else:
             pool.slots = slots
@@ -142,7 +142,7 @@ def make_connections(session: Any, path: str | None) -> dict[str, str]:
             session.add(wanted)
             done[name] = "made"
         elif stored.as_json() == wanted.as_json():
-            done[name] = "kept"
+            done[name] = "unchanged"
         else:
             wanted.id = stored.id
             session.merge(wanted)
@@ -227,7 +227,7 @@ def make_user(users: Any, name: str, password_file: str, role: Any) -> str:
                 raise
         else:
             return "made"
-    done = "kept"
+    done = "unchanged"
     if {each.name for each in user.roles} != {role.name}:
         user.roles = [role]
         users.update_user(user)

@@ -130,7 +130,7 @@ def test_a_worker_goes_on_counting_while_redis_is_unavailable(
 
     until(comes_back)
     names = [event["event"] for event in events]
-    assert names.count("limits.redis_away") == 1
+    assert names.count("limits.redis_unreachable") == 1
     assert names.count("limits.redis_back") == 1
     assert PASSWORD not in str(events)
     assert accepted(other, 10) == 10

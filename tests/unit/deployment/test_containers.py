@@ -116,7 +116,7 @@ def test_machines_get_one_answer(machine: Machine, project: Path) -> None:
     assert json.loads(run("up", "--json", "--no-first-cycle").stdout) == {"profiles": []}
     run("up", "--json")
     assert machine.calls("cluster first-cycle --json")
-    assert json.loads(run("down", "--json").stdout) == {"removed": True, "volumes": "kept"}
+    assert json.loads(run("down", "--json").stdout) == {"removed": True, "volumes": "retained"}
     (project / "secrets" / "fernet_key").unlink()
     refused = json.loads(run("up", "--json", code=3).stdout)
     assert "fernet_key" in refused["error"]["message"]
