@@ -67,7 +67,6 @@ class Settings(BaseSettings):
         env_ignore_empty=True,
         frozen=True,
         extra="ignore",
-        use_attribute_docstrings=True,
     )
 
     home: Path = Field(default_factory=_default_home)

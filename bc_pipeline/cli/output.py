@@ -205,34 +205,41 @@ def progress(text: str, *, quiet: bool) -> Iterator[Callable[[str, float | None]
     callable
         ``update(text, share)``; the share of the work that is done is None where it is unknown.
     """
+    if quiet:
+        yield lambda _text, _share: None
+    # A terminal, whatever FORCE_COLOR says: a bar is drawn again and again.
+    elif sys.stderr.isatty():
+        with _progress_bar(text) as update:
+            yield update
+    else:
+        say(text)
+        yield _progress_lines(text)
+
+
+@contextmanager
+def _progress_bar(text: str) -> Iterator[Callable[[str, float | None], None]]:
     from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    # A terminal, whatever FORCE_COLOR says: a bar is drawn again and again.
-    terminal = sys.stderr.isatty()
-    bar = Progress(
-        SpinnerColumn(),
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TimeElapsedColumn(),
-        console=console(stderr=True),
-        transient=True,
-        disable=quiet or not terminal,
-    )
-    lines = not quiet and not terminal
-    with bar:
+    description = TextColumn("{task.description}", markup=False)
+    columns = (SpinnerColumn(), description, BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console(stderr=True), transient=True) as bar:
         task = bar.add_task(printable(text), total=None)
 
-        printed_at, printed = time.monotonic(), text
-
-        def update(description: str, share: float | None) -> None:
-            nonlocal printed_at, printed
-            due = time.monotonic() - printed_at >= _LINE_SECONDS
-            if lines and due and description != printed:
-                say(description)
-                printed_at, printed = time.monotonic(), description
+        def update(text: str, share: float | None) -> None:
             total = None if share is None else 1.0
-            bar.update(task, description=printable(description), total=total, completed=share or 0)
+            bar.update(task, description=printable(text), total=total, completed=share or 0)
 
-        if lines:
-            say(text)
         yield update
+
+
+def _progress_lines(text: str) -> Callable[[str, float | None], None]:
+    """Prints a text that differs from the one before, and not too often."""
+    printed_at, printed = time.monotonic(), text
+
+    def update(text: str, _share: float | None) -> None:
+        nonlocal printed_at, printed
+        if time.monotonic() - printed_at >= _LINE_SECONDS and text != printed:
+            say(text)
+            printed_at, printed = time.monotonic(), text
+
+    return update
