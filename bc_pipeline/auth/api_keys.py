@@ -1,4 +1,4 @@
-"""The store of API keys: a JSON file with their digests, never the keys.
+"""Creates, imports, rotates and revokes API keys.
 
 A key is ``bck_<id>_<43 characters>``: 256 random bits, which cannot be guessed from their
 SHA-256, so no slow password hash is needed. The id is public and identifies the key in logs.
@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
@@ -17,102 +16,24 @@ from typing import Final
 import msgspec
 
 from bc_pipeline import clock
-from bc_pipeline.artifacts.document import Document
-from bc_pipeline.artifacts.files import locked, sha256_bytes, write_document
+from bc_pipeline.artifacts.files import sha256_bytes
 from bc_pipeline.auth.callers import SCOPES, Scope
+from bc_pipeline.auth.key_store import SETTING, KeyEntry, edit_keys
 from bc_pipeline.errors import ConfigError
 
 PREFIX: Final = "bck_"
-FORMAT: Final = 1
 MINIMUM_LENGTH: Final = 16
-_SETTING = "BC_SERVICE_KEYS_FILE"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
 _RAW = re.compile(rf"{PREFIX}([0-9a-f]{{8}})_[A-Za-z0-9_-]{{43}}", re.ASCII)
-_SHA256 = re.compile(r"[0-9a-f]{64}", re.ASCII)
 
 
-class KeyEntry(Document, frozen=True):
-    """One key; times are ISO 8601 in UTC.
-
-    Attributes
-    ----------
-    rotated_to : str or None
-        Id of the key that replaces this one.
-    """
-
-    id: str
-    name: str
-    scopes: tuple[Scope, ...]
-    sha256: str
-    created_at: str
-    expires_at: str | None = None
-    revoked_at: str | None = None
-    rotated_to: str | None = None
-
-    def state(self, moment: datetime) -> str:
-        """``live``, ``expired`` or ``revoked``."""
-        if self.revoked_at is not None:
-            return "revoked"
-        if self.expires_at is not None and moment >= clock.parse_time(self.expires_at):
-            return "expired"
-        return "live"
-
-
-class KeyStore(Document, frozen=True):
-    """The file as a whole."""
-
-    format: int
-    keys: tuple[KeyEntry, ...]
-
-
-# Is given a new key, its entry, and the entry that it replaces.
+# Called with a new key, its entry, and the entry that it replaces.
 Deliver = Callable[[str, KeyEntry, KeyEntry | None], None]
 
 
 def generate_key() -> str:
     """Generate a key."""
     return f"{PREFIX}{secrets.token_hex(4)}_{secrets.token_urlsafe(32)}"
-
-
-def read_store(path: Path) -> KeyStore:
-    """Read the store.
-
-    Raises
-    ------
-    ConfigError
-        Where it is missing, unreadable or damaged; never with its content.
-    """
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise ConfigError(
-            f"The key store {path} cannot be read: {error.strerror}.",
-            "Make one with 'bc-pipeline keys create', or name another in BC_SERVICE_KEYS_FILE.",
-            setting=_SETTING,
-        ) from None
-    try:
-        store = msgspec.json.decode(data, type=KeyStore)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
-        raise _damaged(path) from None
-    try:
-        times = [time for entry in store.keys for time in (entry.created_at, entry.expires_at)]
-        for time in filter(None, times):
-            clock.parse_time(time)
-    except ConfigError:
-        raise _damaged(path) from None
-    digests = [entry.sha256 for entry in store.keys]
-    if (
-        store.format != FORMAT
-        or len(set(digests)) != len(digests)
-        or not all(_SHA256.fullmatch(digest) for digest in digests)
-    ):
-        raise _damaged(path)
-    return store
-
-
-def list_keys(path: Path) -> tuple[KeyEntry, ...]:
-    """Every key that was ever created, oldest first; none where the store does not exist."""
-    return read_store(path).keys if path.exists() else ()
 
 
 def create_key(
@@ -144,7 +65,7 @@ def create_key(
     """
     raw = generate_key()
     entry = _entry(name, _parse_scopes(scopes), expires_at, raw)
-    with _edited_keys(path) as keys:
+    with edit_keys(path) as keys:
         keys.append(_require_free_name(keys, entry))
         if deliver is not None:
             deliver(raw, entry, None)
@@ -170,10 +91,10 @@ def import_key(
         raise ConfigError(
             f"A key is one word of {MINIMUM_LENGTH} or more ASCII characters.",
             "Use 'bc-pipeline keys create', which makes a good one.",
-            setting=_SETTING,
+            setting=SETTING,
         )
     entry = _entry(name, _parse_scopes(scopes), None, raw)
-    with _edited_keys(path) as keys:
+    with edit_keys(path) as keys:
         for known in keys:
             if known.sha256 == entry.sha256:
                 return known
@@ -192,7 +113,7 @@ def revoke_key(path: Path, id_or_name: str) -> tuple[KeyEntry, ...]:
         Where no live key has the id or name.
     """
     at = clock.now()
-    with _edited_keys(path) as keys:
+    with edit_keys(path) as keys:
         ids = {entry.id for entry in _live_keys(keys, id_or_name, at)}
         _revoke(keys, ids, at)
         return tuple(entry for entry in keys if entry.id in ids)
@@ -218,7 +139,7 @@ def rotate_key(
     if overlap < timedelta(0):
         raise ConfigError("The overlap is negative.", setting="overlap")
     at = clock.now()
-    with _edited_keys(path) as keys:
+    with edit_keys(path) as keys:
         live = _live_keys(keys, id_or_name, at)
         try:
             (old,) = (entry for entry in live if entry.rotated_to is None)
@@ -241,18 +162,6 @@ def rotate_key(
         if deliver is not None:
             deliver(raw, entry, replaced)
     return raw, entry
-
-
-@contextmanager
-def _edited_keys(path: Path) -> Iterator[list[KeyEntry]]:
-    """The store's keys, to be changed under its lock; they are written unless an error occurs."""
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with locked(path.with_name(f".{path.name}.lock")):
-        before = list_keys(path)
-        keys = list(before)
-        yield keys
-        if tuple(keys) != before or not path.exists():
-            write_document(path, KeyStore(FORMAT, tuple(keys)))
 
 
 def _entry(name: str, scopes: tuple[Scope, ...], expires_at: datetime | None, raw: str) -> KeyEntry:
@@ -322,11 +231,3 @@ def _lifetime(entry: KeyEntry) -> timedelta | None:
 def _after(at: datetime, span: timedelta) -> datetime:
     """The time after a span, at most the last one that the calendar has."""
     return at + min(span, datetime.max.replace(tzinfo=UTC) - at)
-
-
-def _damaged(path: Path) -> ConfigError:
-    return ConfigError(
-        f"The key store {path} is damaged.",
-        "Restore it from a backup, or move it away and make new keys.",
-        setting=_SETTING,
-    )

@@ -12,8 +12,8 @@ import structlog
 
 from bc_pipeline import clock
 from bc_pipeline.artifacts.files import file_state
-from bc_pipeline.auth.api_keys import KeyEntry, KeyStore, read_store
 from bc_pipeline.auth.callers import Caller, effective
+from bc_pipeline.auth.key_store import KeyEntry, KeyStore, read_store
 from bc_pipeline.errors import ConfigError
 
 

@@ -20,7 +20,7 @@ from bc_pipeline.errors import ConfigError
 from bc_pipeline.tables.input_file import input_file
 
 if TYPE_CHECKING:
-    from bc_pipeline.auth import api_keys
+    from bc_pipeline.auth.key_store import KeyEntry
 
 app = typer.Typer(help="Keys that sign versions, and API keys of clients.")
 
@@ -120,9 +120,9 @@ def list_(as_json: AsJson = False) -> None:
 
     Example: `bc-pipeline keys list`
     """
-    from bc_pipeline.auth import api_keys
+    from bc_pipeline.auth.key_store import list_keys
 
-    entries = [_describe(entry) for entry in api_keys.list_keys(load_settings().service_keys)]
+    entries = [_describe(entry) for entry in list_keys(load_settings().service_keys)]
     columns = ("id", "name", "state", "scopes", "created_at", "expires_at", "rotated_to")
     rows = ([entry[column] for column in columns] for entry in entries)
     output.show({"keys": entries}, output.table("Keys", columns, rows), as_json=as_json)
@@ -201,7 +201,7 @@ class _Delivery:
         elif self.reported is not None:
             output.report("Key", self.reported, as_json=self.as_json, to_stderr=self.to_stderr)
 
-    def deliver(self, raw: str, entry: api_keys.KeyEntry, old: api_keys.KeyEntry | None) -> None:
+    def deliver(self, raw: str, entry: KeyEntry, old: KeyEntry | None) -> None:
         """Write or show the key; it cannot be shown again later."""
         result = _describe(entry)
         if old is not None:
@@ -242,8 +242,8 @@ def _write_key(raw: str, path: Path) -> None:
 
 def _show(
     raw: str,
-    entry: api_keys.KeyEntry,
-    old: api_keys.KeyEntry | None,
+    entry: KeyEntry,
+    old: KeyEntry | None,
     result: dict[str, Any],
     *,
     as_json: bool,
@@ -263,7 +263,7 @@ def _show(
     output.flush()
 
 
-def _describe(entry: api_keys.KeyEntry) -> dict[str, Any]:
+def _describe(entry: KeyEntry) -> dict[str, Any]:
     """The public fields of a key, which do not include its digest."""
     return {
         "id": entry.id,

@@ -16,7 +16,7 @@ import psycopg
 import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
-from bc_pipeline.auth.api_keys import list_keys
+from bc_pipeline.auth.key_store import list_keys
 from bc_pipeline.errors import AirflowAway
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder
 from bc_pipeline.settings import Settings

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import time_machine
 
-from bc_pipeline.auth import api_keys
+from bc_pipeline.auth import api_keys, key_store
 from bc_pipeline.errors import ConfigError
 
 NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
@@ -25,7 +25,7 @@ def test_a_key_is_random_and_only_its_digest_is_stored(store_path: Path) -> None
     assert raw.removeprefix(f"bck_{entry.id}_") not in text
     assert stat.S_IMODE(store_path.stat().st_mode) == 0o640
     assert stat.S_IMODE(store_path.parent.stat().st_mode) == 0o700
-    assert api_keys.list_keys(store_path) == (entry,)
+    assert key_store.list_keys(store_path) == (entry,)
     other, _ = api_keys.create_key(store_path, "hospital-b", ["predict"])
     assert other != raw
 
@@ -45,7 +45,7 @@ def test_a_key_is_random_and_only_its_digest_is_stored(store_path: Path) -> None
 def test_names_and_scopes_are_checked(store_path: Path, name: str, scopes: list[str]) -> None:
     with pytest.raises(ConfigError):
         api_keys.create_key(store_path, name, scopes)
-    assert api_keys.list_keys(store_path) == ()
+    assert key_store.list_keys(store_path) == ()
 
 
 def test_an_expiry_in_the_past_is_an_error(store_path: Path) -> None:
@@ -72,7 +72,7 @@ def test_rotation_keeps_name_scopes_and_lifetime_and_overlaps(store_path: Path) 
         _, new = api_keys.rotate_key(store_path, "a", timedelta(hours=24))
         assert (new.name, new.scopes) == (old.name, old.scopes)
         assert new.expires_at == "2027-05-10T12:00:00Z"
-        stored = {entry.id: entry for entry in api_keys.list_keys(store_path)}
+        stored = {entry.id: entry for entry in key_store.list_keys(store_path)}
         assert stored[old.id].expires_at == "2027-02-10T12:00:00Z"
         assert stored[old.id].rotated_to == new.id
         assert [entry.state(NOW + timedelta(days=80)) for entry in stored.values()] == ["live"] * 2
@@ -82,7 +82,7 @@ def test_rotation_keeps_name_scopes_and_lifetime_and_overlaps(store_path: Path) 
         _, newest = api_keys.rotate_key(store_path, "a", timedelta(0))
         assert newest.id not in (old.id, new.id)
         # An overlap never makes a key live longer than it was meant to.
-        assert api_keys.list_keys(store_path)[0].expires_at == "2027-02-10T12:00:00Z"
+        assert key_store.list_keys(store_path)[0].expires_at == "2027-02-10T12:00:00Z"
         # A name revokes all that bear it.
         revoked = api_keys.revoke_key(store_path, "a")
         assert {entry.id for entry in revoked} == {old.id, newest.id}
@@ -92,7 +92,7 @@ def test_an_overlap_does_not_extend_the_old_key(store_path: Path) -> None:
     with time_machine.travel(NOW, tick=False):
         _, old = api_keys.create_key(store_path, "a", ["predict"], NOW + timedelta(hours=1))
         api_keys.rotate_key(store_path, "a", timedelta(hours=24))
-        assert api_keys.list_keys(store_path)[0].expires_at == old.expires_at
+        assert key_store.list_keys(store_path)[0].expires_at == old.expires_at
 
 
 def test_an_overlap_may_reach_the_end_of_the_calendar(store_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_an_overlap_may_reach_the_end_of_the_calendar(store_path: Path) -> None:
         assert new.expires_at == "9999-12-31T23:59:59Z"
         api_keys.rotate_key(store_path, "b", timedelta.max)
     (old,) = (
-        entry for entry in api_keys.list_keys(store_path) if entry.name == "b" and entry.rotated_to
+        entry for entry in key_store.list_keys(store_path) if entry.name == "b" and entry.rotated_to
     )
     assert old.expires_at == "9999-12-31T23:59:59Z"
 
@@ -118,7 +118,7 @@ def test_an_imported_key_is_added_once(store_path: Path) -> None:
     with pytest.raises(ConfigError, match="live key"):
         api_keys.import_key(store_path, "local", ["admin"], "another-key-altogether")
     api_keys.import_key(store_path, "local", ["admin"], "another-key-altogether", replacing=True)
-    assert [entry.state(datetime.now(UTC)) for entry in api_keys.list_keys(store_path)] == [
+    assert [entry.state(datetime.now(UTC)) for entry in key_store.list_keys(store_path)] == [
         "revoked",
         "live",
     ]
@@ -140,7 +140,7 @@ def test_keys_that_are_created_at_the_same_time_are_all_stored(store_path: Path)
         thread.start()
     for thread in threads:
         thread.join()
-    assert {entry.name for entry in api_keys.list_keys(store_path)} == {f"k{n}" for n in range(8)}
+    assert {entry.name for entry in key_store.list_keys(store_path)} == {f"k{n}" for n in range(8)}
 
 
 def _changed(**changes: object) -> bytes:
@@ -160,7 +160,7 @@ def _changed(**changes: object) -> bytes:
 def test_the_format_of_the_store(store_path: Path) -> None:
     store_path.parent.mkdir()
     store_path.write_bytes(_changed())
-    assert api_keys.read_store(store_path).keys[0].name == "a"
+    assert key_store.read_store(store_path).keys[0].name == "a"
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_a_damaged_store_is_a_configuration_error(store_path: Path, data: bytes)
     store_path.parent.mkdir()
     store_path.write_bytes(data)
     with pytest.raises(ConfigError, match="damaged") as caught:
-        api_keys.read_store(store_path)
+        key_store.read_store(store_path)
     assert caught.value.setting == "BC_SERVICE_KEYS_FILE"
     assert "CANARY" not in str(caught.value)
     with pytest.raises(ConfigError, match="damaged"):

@@ -18,7 +18,7 @@ import pytest
 from click.testing import Result
 from typer.main import get_command
 
-from bc_pipeline.auth import api_keys
+from bc_pipeline.auth import key_store
 from bc_pipeline.auth.authenticator import Authenticator
 from bc_pipeline.auth.key_cache import KeyCache
 from bc_pipeline.cli.app import app
@@ -188,7 +188,7 @@ def test_a_key_that_could_not_be_stored_leaves_files_as_they_were(
     def fail(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(api_keys, "write_document", fail)
+    monkeypatch.setattr(key_store, "write_document", fail)
     run("rotate", "local", *([] if own else ["--out", str(out)]), code=3)
     assert not out.exists()
     assert settings.api_key.read_bytes() == before

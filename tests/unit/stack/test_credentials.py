@@ -3,9 +3,9 @@ from __future__ import annotations
 import json
 import stat
 
-from bc_pipeline.auth.api_keys import list_keys
 from bc_pipeline.auth.callers import SCOPES
 from bc_pipeline.auth.key_cache import KeyCache
+from bc_pipeline.auth.key_store import list_keys
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.components import airflow_environment, components
 from bc_pipeline.stack.credentials import make_secrets, read_secret
