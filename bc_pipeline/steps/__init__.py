@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from bc_pipeline.steps.anchor_steps import anchor, set_anchor
     from bc_pipeline.steps.batch_steps import decide_batch, first_arrival, list_batches, show_batch
+    from bc_pipeline.steps.challenger_steps import challengers, export
     from bc_pipeline.steps.data_steps import (
         ingest,
         ingest_one,
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from bc_pipeline.steps.erase_steps import erase, erasures
     from bc_pipeline.steps.evaluation_steps import evaluate
     from bc_pipeline.steps.gate_steps import choose, decide
-    from bc_pipeline.steps.model_steps import candidates, challengers, export, select, train
+    from bc_pipeline.steps.model_steps import candidates, select, train
     from bc_pipeline.steps.news_steps import find_news
     from bc_pipeline.steps.outcome_steps import land_outcomes
     from bc_pipeline.steps.release_steps import (
@@ -103,6 +104,10 @@ _MODULES = {
         "list_batches",
         "show_batch",
     ),
+    "bc_pipeline.steps.challenger_steps": (
+        "challengers",
+        "export",
+    ),
     "bc_pipeline.steps.data_steps": (
         "ingest",
         "ingest_one",
@@ -122,8 +127,6 @@ _MODULES = {
     ),
     "bc_pipeline.steps.model_steps": (
         "candidates",
-        "challengers",
-        "export",
         "select",
         "train",
     ),
