@@ -90,9 +90,9 @@ def imputed(name: str, value: Callable[[np.ndarray], float], share: float, table
 
 
 def swapped(one: str, other: str, table: Table) -> None:
-    kept = table.column(one).copy()
+    former = table.column(one).copy()
     table.column(one)[:] = table.column(other)
-    table.column(other)[:] = kept
+    table.column(other)[:] = former
 
 
 def of_other_rows(statistic: str, table: Table) -> None:
@@ -111,8 +111,8 @@ def leaking(name: str, share: float, table: Table) -> None:
 def prevalence(share: float, table: Table) -> None:
     malignant, benign = np.flatnonzero(table.codes == 0), np.flatnonzero(table.codes == 1)
     count = min(len(malignant), round(table.size * share))
-    kept = np.concatenate([malignant[:count], benign[: round(count * (1 - share) / share)]])
-    table.values, table.codes = table.values[kept], table.codes[kept]
+    chosen = np.concatenate([malignant[:count], benign[: round(count * (1 - share) / share)]])
+    table.values, table.codes = table.values[chosen], table.codes[chosen]
 
 
 def flipped(share: float, table: Table) -> None:
@@ -279,13 +279,13 @@ def count_clean(problem: Problem, batches: int) -> None:
     values, codes = _public(problem)
     rng = np.random.default_rng(SEED)
     for size in SIZES:
-        found = 0
+        flagged = 0
         for _ in range(batches):
             order = rng.permutation(len(codes))
             new, old = order[:size], order[size:]
             reference, batch = _rows(values[old], codes[old]), _rows(values[new], codes[new])
-            found += bool(check_batch(problem.schema.names, reference, batch, BatchCheckPolicy()))
-        print(f"{size} rows: {found} of {batches} clean batches have a finding", flush=True)
+            flagged += bool(check_batch(problem.schema.names, reference, batch, BatchCheckPolicy()))
+        print(f"{size} rows: {flagged} of {batches} clean batches have a finding", flush=True)
 
 
 def main() -> int:
@@ -308,7 +308,7 @@ def print_table(options: argparse.Namespace) -> None:
     values, codes = _public(WDBC)
     order = np.random.default_rng(SEED).permutation(len(codes))
     sizes = (len(codes), 57)
-    found: dict[int, Counter[str]] = {size: Counter() for size in sizes}
+    counts_of: dict[int, Counter[str]] = {size: Counter() for size in sizes}
     print(
         f"| {len(CORRUPTIONS)} corruptions | all {len(codes)} rows | 57 rows |\n| --- | --- | --- |"
     )
@@ -323,10 +323,10 @@ def print_table(options: argparse.Namespace) -> None:
                 known = np.setdiff1d(order, drawn)
                 others = Table(values[known], codes[known])
                 cells.append(caught_by(WDBC, table, others, Path(folder), options))
-                found[size][cells[-1].partition(":")[0]] += 1
+                counts_of[size][cells[-1].partition(":")[0]] += 1
             print(f"| {name} | {' | '.join(cells)} |", flush=True)
-    for stage in dict.fromkeys(stage for counts in found.values() for stage in counts):
-        print(f"| {stage} | {' | '.join(str(found[size][stage]) for size in sizes)} |")
+    for stage in dict.fromkeys(stage for counts in counts_of.values() for stage in counts):
+        print(f"| {stage} | {' | '.join(str(counts_of[size][stage]) for size in sizes)} |")
 
 
 if __name__ == "__main__":

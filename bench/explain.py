@@ -81,12 +81,12 @@ def _deviations(
     largest = error = reported = 0.0
     orders = 0
     for row in rows:
-        found = explainer.explain(row.tolist())
-        contributions = np.array(list(found.contributions.values()))
+        explanation = explainer.explain(row.tolist())
+        contributions = np.array(list(explanation.contributions.values()))
         largest = max(largest, float(np.abs(contributions).max()))
-        if found.standard_errors is None:
+        if explanation.standard_errors is None:
             continue
-        orders = found.permutations or 0
+        orders = explanation.permutations or 0
         ends = positive(np.stack([centre, row]))
         more = shapley.sample(
             positive,
@@ -98,7 +98,7 @@ def _deviations(
             pairs=TIMES_MORE * orders // 2,
         )
         error = max(error, float(np.abs(contributions - more.contributions).max()))
-        reported = max(reported, *found.standard_errors.values())
+        reported = max(reported, *explanation.standard_errors.values())
     return orders, largest, reported, error
 
 

@@ -30,7 +30,7 @@ SWAP_SECONDS = 0.1
 SHARES = {"p50_ms": 0.5, "p95_ms": 0.95, "p99_ms": 0.99}
 
 
-def told(answers: list[Answer]) -> dict[str, float]:
+def milliseconds(answers: list[Answer]) -> dict[str, float]:
     return {name: round(1000 * quantile(answers, share), 2) for name, share in SHARES.items()}
 
 
@@ -62,15 +62,15 @@ def main() -> None:
                     assert not load.failures, load.failures
                     answers += load.answers
             memory = [worker.memory_info().rss / 2**20 for worker in service.workers()]
-            taken = sum(event["event"] == "model_live" for event in service.events())
+            loaded = sum(event["event"] == "model_live" for event in service.events())
     wrong = [answer for answer in still + swapped if answer.status != 200]
     ratio = quantile(swapped, 0.99) / quantile(still, 0.99)
     result = {
         "start_to_ready_s": round(statistics.median(starts), 2),
-        "still": told(still) | {"requests": len(still)},
-        "swapping": told(swapped) | {"requests": len(swapped)},
+        "still": milliseconds(still) | {"requests": len(still)},
+        "swapping": milliseconds(swapped) | {"requests": len(swapped)},
         "p99_ratio": round(ratio, 2),
-        "models_taken": taken,
+        "models_taken": loaded,
         "failed": len(wrong),
         "worker_rss_mib": [round(size, 1) for size in memory],
     }

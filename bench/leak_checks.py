@@ -89,10 +89,10 @@ def count_leaks(trials: int, rng: np.random.Generator) -> None:
                 )
                 sizes = [rows - size, size] if size < rows else [rows]
                 missed[name] += judge(WDBC, values, codes, sizes).passed
-        found = 1 - sum(missed.values()) / trials / len(NAMES)
+        detected = 1 - sum(missed.values()) / trials / len(NAMES)
         always = [name for name, count in missed.items() if not count]
         print(
-            f"leak in {size} rows: found {found:.0%}; always for {len(always)} of {len(NAMES)} "
+            f"leak in {size} rows: found {detected:.0%}; always for {len(always)} of {len(NAMES)} "
             f"features; AUC 1 is no evidence for {sum(n == trials for n in missed.values())}",
             flush=True,
         )

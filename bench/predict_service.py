@@ -19,37 +19,29 @@ import os
 import statistics
 import sys
 import tempfile
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import structlog
 from serving import protocols
-from serving.client import Load, load, request
-from serving.parts import Part, measure_parts
-from serving.peers import (
-    Peer,
-    cpu_seconds,
-    memory_mb,
-    start_bare,
-    start_naive,
-    start_ours,
+from serving.client import load, request
+from serving.contestants import (
+    DRAINER,
+    WORKER,
+    Contestant,
+    p99_ratio,
+    ratio,
+    start_contestants,
 )
+from serving.parts import Part, measure_parts
+from serving.peers import memory_mb, start_bare, start_ours
 from serving.volume import KEY, Volume, bodies, make_volume
 
-from bc_pipeline.prediction_log import segments
-from bc_pipeline.settings import Settings
-
 MODELS = {"logistic": "logistic", "forest": "random_forest"}
-WORKER, DRAINER = ".worker", "bc_pipeline.prediction_log"
-WARM_UP = 300
 MEMORY_REQUESTS = 20_000
 STARTS = 5
-_DRAIN_PATIENCE = 30.0
-# What may be missed or met: name, comparison, bound, unit.
+# Bounds on the figures: name, comparison, bound, unit.
 GOALS = (
     ("CPU per request, logistic", "<=", 45.0, "us"),
     ("CPU per request, forest", "<=", 55.0, "us"),
@@ -61,122 +53,6 @@ GOALS = (
     ("memory of a worker", "<=", 120.0, "MB"),
     ("start to ready", "<=", 1.5, "s"),
 )
-
-
-@dataclass
-class Contestant:
-    """A service and one way of asking it; figures of each round.
-
-    Attributes
-    ----------
-    worker : int
-        Process that answers.
-    drainer : int
-        Process that drains the prediction log; 0: there is none.
-    """
-
-    name: str
-    model: str
-    peer: Peer
-    requests: list[bytes]
-    expected: bytes
-    worker: int
-    drainer: int = 0
-    spool: Path | None = None
-    worker_us: list[float] = field(default_factory=list)
-    drainer_us: list[float] = field(default_factory=list)
-    rates: list[float] = field(default_factory=list)
-    waits: list[np.ndarray] = field(default_factory=list)
-    client_share: list[float] = field(default_factory=list)
-
-    def ask(self, seconds: float) -> None:
-        """One round."""
-        worker, drainer = self._clocks()
-        found = self._load(seconds)
-        after, _ = self._clocks()
-        if self.spool is not None:
-            wait_until_drained(self.spool)
-        _, drained = self._clocks()
-        self.worker_us.append((after - worker) / found.requests * 1e6)
-        self.drainer_us.append((drained - drainer) / found.requests * 1e6)
-        self.rates.append(found.requests / found.seconds)
-        self.waits.append(found.milliseconds)
-        self.client_share.append(found.client_cpu / found.seconds)
-
-    def warm_up(self) -> None:
-        load(self.peer.port, self.requests, self.expected, number=WARM_UP)
-
-    def _load(self, seconds: float) -> Load:
-        return load(self.peer.port, self.requests, self.expected, seconds=seconds)
-
-    def _clocks(self) -> tuple[float, float]:
-        drainer = cpu_seconds([self.drainer]) if self.drainer else 0.0
-        return cpu_seconds([self.worker]), drainer
-
-    def summary(self) -> dict[str, float]:
-        waits = np.concatenate(self.waits)
-        p50, p95, p99 = np.percentile(waits, [50, 95, 99])
-        return {
-            "worker_us": statistics.median(self.worker_us),
-            "worker_us_least": min(self.worker_us),
-            "drainer_us": statistics.median(self.drainer_us),
-            "requests": float(len(waits)),
-            "requests_per_second": statistics.median(self.rates),
-            "p50_ms": float(p50),
-            "p95_ms": float(p95),
-            "p99_ms": float(p99),
-            "client_share": statistics.median(self.client_share),
-        }
-
-
-def wait_until_drained(folder: Path) -> None:
-    until = time.monotonic() + _DRAIN_PATIENCE
-    while segments.backlog_bytes(folder):
-        if time.monotonic() > until:
-            raise TimeoutError("the drainer does not keep up")
-        time.sleep(0.02)
-
-
-def contestants(volumes: dict[str, Volume], folder: Path, stack: ExitStack) -> list[Contestant]:
-    """Start every service."""
-    made: list[Contestant] = []
-    forms = bodies()
-    for model, volume in volumes.items():
-        expected = volume.version.encode()
-        ours = start_ours(volume, folder / f"ours-{model}.log")
-        stack.callback(ours.stop)
-        spool = segments.spool_folder(Settings(home=volume.home).records)
-        for form, texts in forms.items():
-            asked = [request("/predict", text, key=KEY, port=ours.port) for text in texts]
-            made.append(
-                Contestant(
-                    *(f"ours, {form}", model, ours, asked, expected),
-                    *(ours.find(WORKER), ours.find("bc_pipeline.prediction_log"), spool),
-                )
-            )
-        naive = start_naive(volume, folder / f"naive-{model}.log")
-        stack.callback(naive.stop)
-        asked = [request("/predict", text, port=naive.port) for text in forms["named"]]
-        made.append(Contestant("naive", model, naive, asked, expected, naive.process.pid))
-    first = made[0]
-    bare = start_bare(_answer_of(first), folder / "bare.log")
-    stack.callback(bare.stop)
-    asked = [request("/predict", text, key=KEY, port=bare.port) for text in forms["named"]]
-    made.append(Contestant("bare", "-", bare, asked, first.expected, bare.process.pid))
-    return made
-
-
-def _answer_of(contestant: Contestant) -> str:
-    """A body of the size that ours answers with."""
-    import http.client
-
-    connection = http.client.HTTPConnection("127.0.0.1", contestant.peer.port, timeout=10)
-    head, _, body = contestant.requests[0].partition(b"\r\n\r\n")
-    headers = dict(line.split(": ", 1) for line in head.decode().split("\r\n")[1:])
-    connection.request("POST", "/predict", body, headers)
-    answer = connection.getresponse().read().decode()
-    connection.close()
-    return answer
 
 
 @contextmanager
@@ -195,27 +71,24 @@ def own_processor() -> Iterator[None]:
 
 def starts(volume: Volume, log: Path, number: int) -> dict[str, float]:
     """Seconds to listening and to ready; memory at the start and after many predictions."""
-    found = []
+    times = []
     for _ in range(number - 1):
         peer = start_ours(volume, log)
-        found.append((peer.listening, peer.ready))
+        times.append((peer.listening, peer.ready))
         peer.stop()
     with ExitStack() as stack:
         last = start_ours(volume, log)
         stack.callback(last.stop)
-        found.append((last.listening, last.ready))
+        times.append((last.listening, last.ready))
         worker = last.find(WORKER)
         before = memory_mb(worker)
-        asked = [request("/predict", body, key=KEY) for body in bodies()["named"]]
-        load(last.port, asked, volume.version.encode(), number=MEMORY_REQUESTS)
+        requests = [request("/predict", body, key=KEY) for body in bodies()["named"]]
+        load(last.port, requests, volume.version.encode(), number=MEMORY_REQUESTS)
         after = memory_mb(worker)
-        drainer, launcher = (
-            memory_mb(last.find("bc_pipeline.prediction_log")),
-            memory_mb(last.process.pid),
-        )
+        drainer, launcher = memory_mb(last.find(DRAINER)), memory_mb(last.process.pid)
     return {
-        "listening_seconds": statistics.median(one for one, _ in found),
-        "ready_seconds": statistics.median(one for _, one in found),
+        "listening_seconds": statistics.median(one for one, _ in times),
+        "ready_seconds": statistics.median(one for _, one in times),
         "worker_mb_at_start": before,
         "worker_mb_after": after,
         "drainer_mb": drainer,
@@ -223,41 +96,27 @@ def starts(volume: Volume, log: Path, number: int) -> dict[str, float]:
     }
 
 
-def judge(asked: Sequence[Contestant], process: dict[str, float]) -> list[dict[str, object]]:
-    """Every goal with what was found."""
-    by_name = {(one.name, one.model): one for one in asked}
+def judge(contestants: Sequence[Contestant], process: dict[str, float]) -> list[dict[str, object]]:
+    """Every goal with what was measured."""
+    by_name = {(one.name, one.model): one for one in contestants}
     bare = by_name["bare", "-"]
-    found: dict[str, float] = {}
+    measured: dict[str, float] = {}
     for model in MODELS:
         ours, naive = by_name["ours, named", model], by_name["naive", model]
-        found[f"CPU per request, {model}"] = statistics.median(ours.worker_us)
-        found[f"naive over ours, {model}"] = ratio(naive, ours)
-        found[f"bare uvicorn over ours, {model}"] = ratio(bare, ours)
-        found[f"p99 over bare uvicorn's, {model}"] = p99_ratio(ours, bare)
-    found["memory of a worker"] = process["worker_mb_after"]
-    found["start to ready"] = process["ready_seconds"]
+        measured[f"CPU per request, {model}"] = statistics.median(ours.worker_us)
+        measured[f"naive over ours, {model}"] = ratio(naive, ours)
+        measured[f"bare uvicorn over ours, {model}"] = ratio(bare, ours)
+        measured[f"p99 over bare uvicorn's, {model}"] = p99_ratio(ours, bare)
+    measured["memory of a worker"] = process["worker_mb_after"]
+    measured["start to ready"] = process["ready_seconds"]
     return [
         {
             "goal": f"{name} {rule} {bound:g} {unit}",
-            "found": found[name],
-            "met": found[name] <= bound if rule == "<=" else found[name] >= bound,
+            "measured": measured[name],
+            "met": measured[name] <= bound if rule == "<=" else measured[name] >= bound,
         }
         for name, rule, bound, unit in GOALS
     ]
-
-
-def ratio(above: Contestant, below: Contestant) -> float:
-    """Median of the rounds' ratios: what slows one round slows both sides."""
-    pairs = zip(above.worker_us, below.worker_us, strict=True)
-    return statistics.median(one / other for one, other in pairs)
-
-
-def p99_ratio(above: Contestant, below: Contestant) -> float:
-    """Median of the rounds' ratios of the 99th percentiles."""
-    pairs = zip(above.waits, below.waits, strict=True)
-    return statistics.median(
-        float(np.percentile(one, 99) / np.percentile(other, 99)) for one, other in pairs
-    )
 
 
 def compare_protocols(volume: Volume, folder: Path, rounds: int) -> protocols.Comparison:
@@ -298,22 +157,24 @@ def main() -> int:
             return int(options.strict and not compared.goals_met())
         process = starts(volumes["logistic"], folder / "starts.log", 2 if options.quick else STARTS)
         with own_processor():
-            asked = contestants(volumes, folder, stack)
-        for one in asked:
+            contestants = start_contestants(volumes, folder, stack)
+        for one in contestants:
             one.warm_up()
         for _ in range(rounds):
-            for one in asked:
+            for one in contestants:
                 one.ask(seconds)
         inside = {
             model: measure_parts(volume, bodies()["named"], 50 if options.quick else 400)
             for model, volume in volumes.items()
         }
-    goals = judge(asked, process)
-    show(asked, process, inside, goals)
+    goals = judge(contestants, process)
+    show(contestants, process, inside, goals)
     compared.show()
     if options.json:
         figures = {
-            "services": [{"name": one.name, "model": one.model, **one.summary()} for one in asked],
+            "services": [
+                {"name": one.name, "model": one.model, **one.summary()} for one in contestants
+            ],
             "process": process,
             "inside": {
                 model: {part.name: [part.least, part.median] for part in parts}
@@ -328,16 +189,16 @@ def main() -> int:
 
 
 def show(
-    asked: Sequence[Contestant],
+    contestants: Sequence[Contestant],
     process: dict[str, float],
     inside: dict[str, list[Part]],
     goals: Sequence[dict[str, object]],
 ) -> None:
-    named = {one.model: one for one in asked if one.name == "ours, named"}
+    named = {one.model: one for one in contestants if one.name == "ours, named"}
     print("CPU per request in us (median of the rounds; least), one worker, 16 connections")
     print(f"{'service':22}{'worker':>8}{'least':>8}{'drainer':>9}{'rps':>8}", end="")
     print(f"{'p50 ms':>8}{'p95 ms':>8}{'p99 ms':>8}{'x ours':>8}{'client':>8}")
-    for one in asked:
+    for one in contestants:
         own = named.get(one.model, named["logistic"])
         line = one.summary()
         drainer = f"{line['drainer_us']:9.1f}" if one.drainer else f"{'':9}"
@@ -362,7 +223,7 @@ def show(
     )
     print("\nGoals (absolute ones are for a machine that does nothing else)")
     for goal in goals:
-        print(f"  {'met   ' if goal['met'] else 'MISSED'} {goal['goal']:44}{goal['found']:8.2f}")
+        print(f"  {'met   ' if goal['met'] else 'MISSED'} {goal['goal']:44}{goal['measured']:8.2f}")
 
 
 if __name__ == "__main__":

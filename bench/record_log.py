@@ -121,9 +121,9 @@ def stored_bytes(settings: Settings) -> int:
         return sum(path.stat().st_size for path in settings.records.glob("predictions.sqlite*"))
     engine = open_database(settings).engine
     with engine.connect() as connection:
-        found = connection.execute(text("SELECT pg_database_size(current_database())"))
+        current = connection.execute(text("SELECT pg_database_size(current_database())"))
         empty = connection.execute(text("SELECT pg_database_size('template1')"))
-        return int(found.scalar_one()) - int(empty.scalar_one())
+        return int(current.scalar_one()) - int(empty.scalar_one())
 
 
 def main() -> None:
@@ -137,13 +137,13 @@ def main() -> None:
         drains(folder)
         if options.kill_rounds:
             began = time.perf_counter()
-            found = kill_rounds(folder / "kills", options.kill_rounds, seed=1)
+            losses = kill_rounds(folder / "kills", options.kill_rounds, seed=1)
             print(
-                f"{found.rounds} kills of a worker, {found.drainers} of a drainer: "
-                f"{found.answered:,} answered, {found.lost} lost "
+                f"{losses.rounds} kills of a worker, {losses.drainers} of a drainer: "
+                f"{losses.answered:,} answered, {losses.lost} lost "
                 f"({time.perf_counter() - began:.0f} s)"
             )
-            if found.lost:
+            if losses.lost:
                 sys.exit(1)
 
 

@@ -62,10 +62,10 @@ def year(gains: np.ndarray, rows_a_week: int, draw: np.random.Generator) -> tupl
     return smallest < 0.05, smallest < T_ALPHA, bool((log_e >= BOUND).any())
 
 
-def rows_until_found(gains: np.ndarray, draw: np.random.Generator) -> float:
+def rows_until_bound(gains: np.ndarray, draw: np.random.Generator) -> float:
     """Number of new rows after which the e-value reaches its bound."""
-    found = log_e_values(gains[0, draw.integers(0, gains.shape[1], FAR)]) >= BOUND
-    return float(found.argmax()) + 1 if found.any() else np.inf
+    is_reached = log_e_values(gains[0, draw.integers(0, gains.shape[1], FAR)]) >= BOUND
+    return float(is_reached.argmax()) + 1 if is_reached.any() else np.inf
 
 
 def main() -> None:
@@ -94,15 +94,15 @@ def main() -> None:
         for is_null in (True, False):
             population = gains - gains.mean() if is_null else gains
             draw = np.random.default_rng(1)
-            rows = [rows_until_found(population, draw) for _ in range(min(replays, 200))]
+            rows = [rows_until_bound(population, draw) for _ in range(min(replays, 200))]
             for rows_a_week in (0, 4, 25):
-                found = np.array([year(population, rows_a_week, draw) for _ in range(replays)])
-                either = found[:, 1] | found[:, 2]
+                years = np.array([year(population, rows_a_week, draw) for _ in range(replays)])
+                either = years[:, 1] | years[:, 2]
                 table.add_row(
                     champion,
                     "none" if is_null else f"{gains.mean():.4f} of {of[champion].mean():.4f}",
                     str(rows_a_week),
-                    *(f"{share:.3f}" for share in (*found.mean(axis=0), either.mean())),
+                    *(f"{share:.3f}" for share in (*years.mean(axis=0), either.mean())),
                     "" if is_null or rows_a_week else f"{np.median(rows):.0f}",
                 )
     Console(width=150).print(table)

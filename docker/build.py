@@ -59,8 +59,8 @@ def main(arguments: list[str] | None = None) -> int:
 def find_engine() -> str | None:
     """The program that builds: Docker where its engine answers, else podman."""
     if shutil.which("docker"):
-        asked = subprocess.run(["docker", "info"], capture_output=True, check=False)
-        if asked.returncode == 0:
+        info = subprocess.run(["docker", "info"], capture_output=True, check=False)
+        if info.returncode == 0:
             return "docker"
     return "podman" if shutil.which("podman") else None
 
@@ -112,9 +112,9 @@ def build_command(
 
 
 def _version() -> str:
-    found = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
-    assert found is not None
-    return found[1]
+    match = re.search(r'^version = "(.+)"$', (ROOT / "pyproject.toml").read_text(), re.MULTILINE)
+    assert match is not None
+    return match[1]
 
 
 def _revision() -> str:

@@ -99,7 +99,7 @@ def load(
             for connection in opened:
                 connection.close()
         ended = time.perf_counter()
-        return Load(ended - run.began, time.process_time() - cpu, np.asarray(run.taken) * 1e3)
+        return Load(ended - run.began, time.process_time() - cpu, np.asarray(run.latencies) * 1e3)
 
     return uvloop.run(run())
 
@@ -115,11 +115,11 @@ class _Run:
     done: asyncio.Future[None]
 
     def __post_init__(self) -> None:
-        self.taken: list[float] = []
+        self.latencies: list[float] = []
         self.began = 0.0
         self.until = 0.0
         self.busy = 0
-        self.asked = 0
+        self.sent = 0
 
 
 class _Connection(asyncio.Protocol):
@@ -138,10 +138,10 @@ class _Connection(asyncio.Protocol):
 
     def ask(self) -> None:
         run = self._run
-        if (run.number and run.asked >= run.number) or time.perf_counter() >= run.until:
+        if (run.number and run.sent >= run.number) or time.perf_counter() >= run.until:
             self._rest()
             return
-        run.asked += 1
+        run.sent += 1
         self._sent = time.perf_counter()
         self._transport.write(next(run.requests))
 
@@ -161,7 +161,7 @@ class _Connection(asyncio.Protocol):
             return
         self._held = b""
         run = self._run
-        run.taken.append(time.perf_counter() - self._sent)
+        run.latencies.append(time.perf_counter() - self._sent)
         if held.find(run.expected, head) < 0 or len(held) > head + len(_END) + stated:
             self._fail(f"answered {held[head:]!r}")
             return

@@ -77,11 +77,11 @@ def start_ours(volume: Volume, log: Path, *, workers: int = 1) -> Peer:
             stderr=stream,
         )
     assert process.stdout is not None
-    told = process.stdout.readline()
+    reported = process.stdout.readline()
     listening = time.perf_counter() - began
-    if not told:
+    if not reported:
         raise NotReady(log.read_text())
-    port = json.loads(told)["port"]
+    port = json.loads(reported)["port"]
     while not _ready(port):
         time.sleep(_PAUSE)
     return Peer(process, port, listening, time.perf_counter() - began)
@@ -125,8 +125,8 @@ def _start(script: str, names: Mapping[str, str], log: Path) -> Peer:
         if process.poll() is not None or time.perf_counter() - began > _PATIENCE:
             raise NotReady(log.read_text())
         time.sleep(_PAUSE)
-    taken = time.perf_counter() - began
-    return Peer(process, port, taken, taken)
+    ready = time.perf_counter() - began
+    return Peer(process, port, ready, ready)
 
 
 def _open(port: int) -> bool:

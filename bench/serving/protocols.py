@@ -51,8 +51,8 @@ class Comparison:
     """Every protocol and bare uvicorn, asked in turn by the same client."""
 
     def __init__(self, version: str) -> None:
-        self._asked = protocols(version)
-        self._bare = Protocol("bare uvicorn", *_request_of(self._asked[0]))
+        self._compared = protocols(version)
+        self._bare = Protocol("bare uvicorn", *_request_of(self._compared[0]))
 
     def measure(self, ours: Peer, worker: int, bare: Peer, rounds: int) -> None:
         """Measure some rounds.
@@ -62,12 +62,12 @@ class Comparison:
         worker : int
             The process of our service that answers.
         """
-        for one in self._asked:
+        for one in self._compared:
             one.ask(ours, worker, WARM_UP)
             one.worker_us.clear()
         for _ in range(rounds):
             self._bare.ask(bare, bare.process.pid, REQUESTS)
-            for one in self._asked:
+            for one in self._compared:
                 one.ask(ours, worker, REQUESTS if one.rows == 1 else REQUESTS // 8)
 
     def figures(self) -> dict[str, dict[str, float]]:
@@ -78,12 +78,12 @@ class Comparison:
                 "worker_us_least": min(one.worker_us),
                 "over_bare": _ratio(one, self._bare),
             }
-            for one in (*self._asked, self._bare)
+            for one in (*self._compared, self._bare)
         }
 
     def goals(self) -> list[tuple[str, float, float]]:
         """Each goal with its bound and what was found."""
-        named, listed, *_ = self._asked
+        named, listed, *_ = self._compared
         return [
             *(
                 (
@@ -91,13 +91,13 @@ class Comparison:
                     (ONE_RECORD if one.rows == 1 else MANY_RECORDS) / BARE,
                     _ratio(one, self._bare),
                 )
-                for one in self._asked
+                for one in self._compared
             ),
             ("named over list", NAMED_OVER_LIST, _ratio(named, listed)),
         ]
 
     def goals_met(self) -> bool:
-        return all(found <= bound for _, bound, found in self.goals())
+        return all(measured <= bound for _, bound, measured in self.goals())
 
     def show(self) -> None:
         print("\nCPU of the worker per request by protocol, logistic, one worker, 16 connections")
@@ -109,8 +109,8 @@ class Comparison:
                 f"{name:28}{figures['worker_us']:9.1f}{figures['worker_us_least']:9.1f}"
                 f"{figures['over_bare']:8.2f}{bound}"
             )
-        name, bound, found = self.goals()[-1]
-        print(f"{name} {found:.2f}, goal {bound}")
+        name, bound, measured = self.goals()[-1]
+        print(f"{name} {measured:.2f}, goal {bound}")
 
 
 def constant(version: str) -> str:
