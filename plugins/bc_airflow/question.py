@@ -49,8 +49,8 @@ def _figures(rows: EvaluatedRows) -> Iterator[tuple[str, ...]]:
     yield ("Metric", f"Of {counted(rows.count, 'row')}", "Interval")
     for name in _FIGURES:
         if name in rows.metrics:
-            found = rows.intervals.get(name)
-            span = f"{number(found.low)} to {number(found.high)}" if found else "-"
+            interval = rows.intervals.get(name)
+            span = f"{number(interval.low)} to {number(interval.high)}" if interval else "-"
             yield (name, number(rows.metrics[name]), span)
 
 

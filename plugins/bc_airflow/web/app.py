@@ -61,8 +61,8 @@ def create_app(authorise: Callable[..., Any], runs: Runs) -> FastAPI:
     @app.get("/dags/{dag_id}/runs/{run_id}")
     def one_run(request: Request, dag_id: str, run_id: str) -> Response:
         volume = _volume(dag_id)
-        found = runs.decided_versions(dag_id, run_id)
-        judged = [volume.judged(version) for version in found] or volume.made_by(run_id)
+        decided = runs.decided_versions(dag_id, run_id)
+        judged = [volume.judged(version) for version in decided] or volume.made_by(run_id)
         run = pages.RunEvents(runs.ingest_notes(dag_id, run_id), runs.failures(dag_id, run_id))
         if not judged:
             if run.failures:

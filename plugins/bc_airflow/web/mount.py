@@ -34,8 +34,8 @@ class AirflowRuns:
 
     def decided_versions(self, dag_id: str, run_id: str) -> list[str]:
         with create_session() as session:
-            if asked := _version_of_approval(session, dag_id, run_id):
-                return [asked]
+            if approved := _version_of_approval(session, dag_id, run_id):
+                return [approved]
             for task in _GATE_TASKS:
                 decision = _result(session, dag_id, run_id, task)
                 if isinstance(decision, dict):
