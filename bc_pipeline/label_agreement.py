@@ -145,8 +145,8 @@ def require_agreement(
         if agreement.verdict == "contradicts" and enough:
             question = _swapped_codes(labels, uploaded) if are_codes else _SWAPPED_WORDS
             raise LabelsRefused(
-                f"{agreement.against} of {agreement.rows} rows of {source} are labelled against "
-                "the class profile, as if the labels were swapped.",
+                f"{agreement.against} of {counted(agreement.rows, 'row')} of {source} are labelled "
+                "against the class profile, as if the labels were swapped.",
                 question if undeclared else question + _IF_RIGHT,
                 source=source,
                 rows=agreement.rows,

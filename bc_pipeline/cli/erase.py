@@ -185,7 +185,7 @@ def prune(
     title = "Would be pruned" if dry_run else "Pruned"
     freed = sum(entry.bytes for entry in entries if entry.pruned)
     result = {"freed_bytes": freed, "entries": [asdict(entry) for entry in entries]}
-    output.show(result, _pruning(f"{title}: {freed} bytes", entries), as_json=as_json)
+    output.show(result, _pruning(f"{title}: {counted(freed, 'byte')}", entries), as_json=as_json)
     if not goes and not as_json:
         output.say("Nothing goes: all of it is needed or within BC_RETAIN_DAYS.")
 

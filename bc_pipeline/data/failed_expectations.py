@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from bc_pipeline.data import suites
+from bc_pipeline.errors import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -117,7 +118,7 @@ def _describe_result(kind: str, kwargs: Mapping[str, Any], result: Mapping[str, 
     if kind == suites.OF_TYPE:
         return f"type is {result.get('observed_value')}, not {kwargs['type_']}"
     count, total = result.get("unexpected_count"), result.get("element_count")
-    rows = f"{count} of {total} values"
+    rows = f"{count} of {counted(total or 0, 'value')}"
     if kind == suites.NOT_NULL:
         return f"{rows} are missing"
     if kind == suites.BETWEEN:

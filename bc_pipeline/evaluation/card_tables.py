@@ -14,6 +14,7 @@ from bc_pipeline.artifacts.evidence import (
     Score,
 )
 from bc_pipeline.artifacts.importance import Importance
+from bc_pipeline.errors import counted
 from bc_pipeline.evaluation.metrics import METRICS
 from bc_pipeline.problems.base import Problem
 
@@ -54,9 +55,10 @@ def sensitivity_bound(holdout: Score, positive: str) -> str:
     rows = confusion.true_positive + confusion.false_negative
     if holdout.sensitivity_lower_bound is None:
         return f"The holdout has no {positive} row."
+    alarms = counted(confusion.false_positive, "false alarm")
     return (
-        f"{confusion.true_positive} of {rows} {positive} holdout rows were called, "
-        f"{confusion.false_positive} false alarms. On rows like these the sensitivity is "
+        f"Called of {counted(rows, f'{positive} holdout row')}: {confusion.true_positive}, with "
+        f"{alarms}. On rows like these the sensitivity is "
         f"{holdout.sensitivity_lower_bound:.3f} or more (one-sided 95 %, exact)."
     )
 
@@ -152,7 +154,7 @@ def anchor_comparisons(anchor: AnchorComparison) -> str:
     return (
         "The anchor is the fixed version that bounds what many releases may lose together. "
         "Cross-validation is that of the two recipes, out of fold, on the "
-        f"{anchor.shared_rows} train rows that both were trained on.\n\n"
+        f"{counted(anchor.shared_rows, 'train row')} that both were trained on.\n\n"
         + _table(
             ["Metric", "Anchor", "This version", "Gain", "Interval"],
             [

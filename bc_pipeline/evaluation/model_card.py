@@ -145,8 +145,8 @@ def _data(problem: Problem, evaluation: Evaluation) -> str:
     held = sum(challenger.holdout.positive)
     size = (
         f"{cases} {positive} train rows for {features} features are {cases / features:.1f} per "
-        f"feature; {held} {positive} holdout rows, none missed, would show a sensitivity of "
-        f"{number(share_lower_bound(held, held))}."
+        f"feature; {counted(held, f'{positive} holdout row')}, none missed, would show a "
+        f"sensitivity of {number(share_lower_bound(held, held))}."
     )
     return bullets(
         [

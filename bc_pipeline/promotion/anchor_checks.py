@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from bc_pipeline.artifacts.evidence import AnchorComparison
 from bc_pipeline.artifacts.verdict import Check
+from bc_pipeline.errors import counted
 from bc_pipeline.problems.base import GatePolicy, Margin
 from bc_pipeline.promotion.check import at_least, is_known, missing_note
 from bc_pipeline.promotion.model_checks import metric_text, rows_text
@@ -39,7 +40,7 @@ def _loss(policy: GatePolicy, margin: Margin, anchor: AnchorComparison) -> Check
     high = interval.high if interval is not None else None
     note = missing_note(gain, high) or f"Anchor: {anchor.version}."
     if margin.rows == "cross_validation":
-        note += f" {anchor.shared_rows} train rows that both have, out of fold."
+        note += f" {counted(anchor.shared_rows, 'train row')} that both have, out of fold."
     return Check(
         f"anchor_{margin.rows}_{margin.metric}",
         f"{metric_text(margin.metric)} {rows_text(margin.rows)} at most {margin.margin:g} worse "

@@ -68,7 +68,7 @@ def smoke_answers(smoke: Smoke) -> Check:
         "smoke_answers",
         "the service starts with the new version and answers every golden row",
         smoke.passed and smoke.rows > 0,
-        note=smoke.reason or f"{smoke.rows} golden rows answered.",
+        note=smoke.reason or f"{counted(smoke.rows, 'golden row')} answered.",
     )
 
 

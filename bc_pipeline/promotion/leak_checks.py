@@ -113,8 +113,10 @@ def _note(leaks: list[_Area]) -> str:
     best: dict[str, _Area] = {}
     for each in sorted(leaks, key=lambda one: one.p):
         best.setdefault(each.feature, each)
-    more = f" {len(best) - _SHOWN} more features do." if len(best) > _SHOWN else ""
-    return " ".join(str(each) for each in list(best.values())[:_SHOWN]) + more
+    shown = [str(each) for each in list(best.values())[:_SHOWN]]
+    if more := len(best) - len(shown):
+        shown.append(f"{counted(more, 'more feature does', 'more features do')}.")
+    return " ".join(shown)
 
 
 def _areas(separations: Separations) -> Iterator[_Area]:

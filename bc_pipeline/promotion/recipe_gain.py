@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from bc_pipeline.artifacts.evidence import Comparison, Evaluation, SequentialEvidence, Side
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.corrected_t_test import detectable_gain
+from bc_pipeline.errors import counted
 from bc_pipeline.problems.base import GatePolicy
 from bc_pipeline.promotion.check import is_known, missing_note
 
@@ -112,4 +113,4 @@ def _sequential_note(policy: GatePolicy, evidence: SequentialEvidence) -> str:
     if not log_e > 0.0:
         return f"{note}; they show no gain so far."
     more = math.ceil(evidence.rows * (bound - log_e) / log_e)
-    return f"{note}; at this rate {more} more rows are needed."
+    return f"{note}; at this rate {counted(more, 'more row is', 'more rows are')} needed."

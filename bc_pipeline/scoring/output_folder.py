@@ -57,7 +57,7 @@ def read_manifest(store: Store, url: str) -> ScoresManifest | None:
     manifest = decode_document(data, ScoresManifest, Path(MANIFEST))
     if missing := _missing_parts(_sizes(url), _parts(manifest)):
         raise ArtifactCorrupt(
-            f"{missing} parts of {url} are missing or damaged.",
+            f"Of the parts of {url}, {missing} missing or damaged.",
             "Remove the folder, and score again.",
             path=url,
         )
@@ -105,7 +105,7 @@ def commit(
     sizes, parts = _sizes(staged), _parts(manifest)
     if missing := _missing_parts(sizes, parts):
         raise ConfigError(
-            f"{missing} parts that executors wrote are not in {staged}.",
+            f"Of the parts that executors wrote, {missing} missing in {staged}.",
             "Executors must write to the same disk as the driver; or let BC_SPARK_SCORES name "
             "a URL that both reach.",
             setting="BC_SPARK_SCORES",
@@ -150,6 +150,6 @@ def _parts(manifest: ScoresManifest) -> dict[str, int]:
 
 
 def _missing_parts(sizes: dict[str, int], parts: dict[str, int]) -> str:
-    """How many parts are missing, such as ``"1 of 2"``; empty where none is."""
+    """How many parts are missing, such as ``"1 of 2 is"``; empty where none is."""
     missing = sum(sizes.get(name) != size for name, size in parts.items())
-    return f"{missing} of {len(parts)}" if missing else ""
+    return f"{missing} of {len(parts)} {'is' if missing == 1 else 'are'}" if missing else ""

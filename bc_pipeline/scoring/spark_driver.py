@@ -31,6 +31,7 @@ from bc_pipeline.errors import (
     DataError,
     PipelineError,
     TransientError,
+    counted,
     error_from_dict,
 )
 from bc_pipeline.scoring.batch_plan import BatchJob, output_stems
@@ -201,7 +202,9 @@ class _BatchResults:
 
     def _merge(self, name: str, scan: FileScan, parts: Sequence[PartReport]) -> dict[str, Any]:
         if scan.scan is None or len(parts) != len(scan.scan.parts):
-            raise TransientError(f"Spark reported {len(parts)} parts of {name}, and not all.")
+            raise TransientError(
+                f"Spark reported {counted(len(parts), 'part')} of {name}, and not all."
+            )
         counts: Counter[str] = Counter()
         reasons: Counter[str] = Counter()
         outside: Counter[str] = Counter()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from bc_pipeline.errors import Defect, SchemaMismatch
+from bc_pipeline.errors import Defect, SchemaMismatch, counted
 from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels, fold, is_number, match_names
 from bc_pipeline.tables.lines import refusal
 
@@ -127,7 +127,8 @@ class ColumnFinder:
         ]
         defects += [self._unknown(names[position], position) for position in unknown[:_EXAMINED]]
         if (more := len(unknown) - _EXAMINED) > 0:
-            defects.append(Defect(f"{more} more columns are no features"))
+            reason = counted(more, "more column is no feature", "more columns are no features")
+            defects.append(Defect(reason))
         defects += [*match.repeated.values(), *self.schema.missing_names(match.positions)]
         if defects:
             raise self._mismatch(*defects)
@@ -183,7 +184,7 @@ class ColumnFinder:
         if named not in {count, count + 1, count + 2}:
             # The cells may be a patient's: the message says only how many there are.
             reason = (
-                f"has no header, and its {width} columns are neither {count} values, nor "
+                f"has no header, and {counted(width, 'column')}: not {count} values, nor "
                 f"{count} values and a label, nor an id, a label and {count} values"
             )
             raise self._mismatch(Defect(reason, line=1))

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from bc_pipeline.errors import counted
 from bc_pipeline.tables.lines import Chunk, refusal
 
 Kind = Literal["number", "text"]
@@ -97,4 +98,4 @@ def _whole(column: Any) -> Any:
 def _ragged(count: int, width: int) -> str:
     # Decimal commas split nearly every number into two fields.
     commas = ": are there commas in numbers?" if 3 * width < 2 * count <= 4 * width else ""
-    return f"has {count} fields instead of {width}{commas}"
+    return f"has {counted(count, 'field')} instead of {width}{commas}"

@@ -9,7 +9,7 @@ from itertools import count
 
 import numpy as np
 
-from bc_pipeline.errors import TooFewRows
+from bc_pipeline.errors import TooFewRows, counted
 from bc_pipeline.problems.base import SelectionPolicy
 
 
@@ -30,8 +30,8 @@ def require_nested_rows(positive: np.ndarray, folds: int) -> None:
     needed = next(rows for rows in count(folds) if rows - math.ceil(rows / folds) >= folds)
     if smallest < needed:
         raise TooFewRows(
-            f"The smaller class has {smallest} train rows; nested cross-validation in {folds} "
-            f"folds needs {needed} or more.",
+            f"The smaller class has {counted(smallest, 'train row')}; nested cross-validation in "
+            f"{folds} folds needs {needed} or more.",
             "Land more labelled rows.",
             rows=smallest,
             needed=needed,
@@ -65,7 +65,7 @@ def assign_folds(keys: Sequence[str], positive: np.ndarray, policy: SelectionPol
     smallest = min(int(np.sum(positive == label)) for label in (0, 1))
     if smallest < policy.folds:
         raise TooFewRows(
-            f"The smaller class has {smallest} train rows; cross-validation in "
+            f"The smaller class has {counted(smallest, 'train row')}; cross-validation in "
             f"{policy.folds} folds needs {policy.folds} or more.",
             "Land more labelled rows.",
             rows=smallest,

@@ -737,7 +737,7 @@ BAD_FILES = (
         SchemaMismatch,
         (
             Defect(
-                "has no header, and its 29 columns are neither 30 values, nor 30 values and a "
+                "has no header, and 29 columns: not 30 values, nor 30 values and a "
                 "label, nor an id, a label and 30 values",
                 line=1,
             ),

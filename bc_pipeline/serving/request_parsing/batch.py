@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from bc_pipeline.errors import Defect
+from bc_pipeline.errors import Defect, counted
 from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels
 from bc_pipeline.serving.request_parsing.body_stream import RECORD_LIMIT
 from bc_pipeline.serving.request_parsing.csv_upload import read_rows
@@ -124,7 +124,9 @@ def _items(body: bytes) -> Sequence[Any]:
             raise mismatch_at(None, "the body must be a JSON list of records") from None
         content = parsed
     if not 0 < len(content) <= JSON_ROWS:
-        raise mismatch_at(None, f"holds {len(content)} records; 1 to {JSON_ROWS} are taken")
+        raise mismatch_at(
+            None, f"holds {counted(len(content), 'record')}; 1 to {JSON_ROWS} are taken"
+        )
     return content
 
 

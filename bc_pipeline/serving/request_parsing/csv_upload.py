@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
+from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch, counted
 from bc_pipeline.schema import FeatureSchema, Labels
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.lines import PLAIN_REMEDY
@@ -100,7 +100,8 @@ def _as_upload(error: FileRefused | SchemaMismatch, path: Path) -> FileRefused |
     """The error without the name of the temporary file, and with the first of its defects."""
     listed = error.defects[:_MAX_LISTED]
     if more := len(error.defects) - len(listed):
-        listed = (*listed, Defect(f"{more} more defects are not listed"))
+        reason = counted(more, "more defect is not listed", "more defects are not listed")
+        listed = (*listed, Defect(reason))
     # The reader's message begins with the name of the file.
     message = SOURCE + error.message.removeprefix(path.name).removeprefix(SOURCE)
     # The reader's remedy also mentions Parquet, which uploads may not be.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bc_pipeline.errors import Defect, SchemaMismatch
+from bc_pipeline.errors import Defect, SchemaMismatch, counted
 
 
 def schema_mismatch(defects: Sequence[Defect], count: int | None = None) -> SchemaMismatch:
@@ -18,7 +18,7 @@ def schema_mismatch(defects: Sequence[Defect], count: int | None = None) -> Sche
     count = len(defects) if count is None else count
     listed = "" if count == len(defects) else f" for the first {len(defects)}"
     return SchemaMismatch(
-        f"The input has {count} defect{'s' if count != 1 else ''}; see 'defects'{listed}.",
+        f"The input has {counted(count, 'defect')}; see 'defects'{listed}.",
         source="request",
         defects=tuple(defects),
     )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from bc_pipeline.errors import HeaderRefused
+from bc_pipeline.errors import HeaderRefused, counted
 from bc_pipeline.schema import MAX_ID_LENGTH, FeatureSchema, is_sample_id
 from bc_pipeline.serving.request_parsing.defects import mismatch_at
 from bc_pipeline.serving.request_parsing.fast_record import Sample
@@ -182,10 +182,12 @@ def _listed(data: Any, rows: int, names: Sequence[str], defects: RowDefects) -> 
         raise mismatch_at(where, "must be a list")
     if len(data) == rows and all(isinstance(row, list) for row in data):
         if any(len(row) != width for row in data):
-            raise mismatch_at(where, f"must hold {width} numbers in every row")
+            raise mismatch_at(where, f"must hold {counted(width, 'number')} in every row")
         rows_of_cells = data
     elif len(data) != rows * width:
-        raise mismatch_at(where, f"holds {len(data)} values; the shape says {rows * width}")
+        raise mismatch_at(
+            where, f"holds {counted(len(data), 'value')}; the shape says {rows * width}"
+        )
     else:
         rows_of_cells = [data[start : start + width] for start in range(0, len(data), width)]
     return to_array(rows_of_cells, names, defects)

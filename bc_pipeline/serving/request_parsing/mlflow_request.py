@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bc_pipeline.errors import BodyTooLarge, RequestRefused
+from bc_pipeline.errors import BodyTooLarge, RequestRefused, counted
 from bc_pipeline.schema import FeatureSchema, NameMatch, is_number, match_names
 from bc_pipeline.serving.request_parsing.csv_lines import csv_lines
 from bc_pipeline.serving.request_parsing.defects import mismatch_at, schema_mismatch
@@ -222,7 +222,7 @@ def _list_of(content: Any, kind: type, where: str) -> list[Any]:
 def _require_width(rows: Sequence[list[Any]], width: int, where: str) -> None:
     for row, cells in enumerate(rows, start=1):
         if len(cells) != width:
-            reason = f"holds {len(cells)} values in row {row}; {width} are expected"
+            reason = f"holds {counted(len(cells), 'value')} in row {row}; expected: {width}"
             raise mismatch_at(where, reason)
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, ValidationInfo, WithJsonSchema, field_validator
 
-from bc_pipeline.errors import Defect
+from bc_pipeline.errors import Defect, counted
 from bc_pipeline.prediction_log.entry import canonical_id
 from bc_pipeline.prediction_log.outcomes import OutcomeReport, parse_observed_at
 from bc_pipeline.schema import Labels, match_names
@@ -144,7 +144,7 @@ def _validate_row(
     header: list[str], cells: list[str], labels: Labels
 ) -> tuple[Outcome | None, list[Defect]]:
     if len(cells) != len(header):
-        return None, [Defect(f"has {len(cells)} cells; the header has {len(header)}")]
+        return None, [Defect(f"has {counted(len(cells), 'cell')}; the header has {len(header)}")]
     members: dict[str, Any] = {name: cell.strip() for name, cell in zip(header, cells, strict=True)}
     members["observed_at"] = members.get("observed_at") or None
     # A word that is no boolean becomes None, which validation refuses.

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bc_pipeline.errors import Defect
+from bc_pipeline.errors import Defect, counted
 from bc_pipeline.schema import (
     ID_COLUMN,
     MAX_ID_LENGTH,
@@ -179,7 +179,7 @@ class RecordParser:
     def _listed(self, content: list[Any], defects: list[Defect]) -> list[float] | None:
         names = self._schema.names
         if len(content) != len(names):
-            reason = f"holds {len(content)} numbers; {len(names)} are expected"
+            reason = f"holds {counted(len(content), 'number')}; expected: {len(names)}"
             defects.append(Defect(reason, column=FEATURES_KEY))
             return None
         return [_number(*pair, defects) for pair in zip(names, content, strict=True)]
@@ -196,7 +196,8 @@ class RecordParser:
         listed = match.unknown[:_MAX_UNKNOWN_LISTED]
         defects += [schema.unknown_name(name, schema.suggest(name)) for name in listed]
         if more := len(match.unknown) - len(listed):
-            defects.append(Defect(f"{more} more names are no features"))
+            reason = counted(more, "more name is no feature", "more names are no features")
+            defects.append(Defect(reason))
         defects += schema.missing_names(members)
         return values
 

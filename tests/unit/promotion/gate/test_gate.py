@@ -162,6 +162,7 @@ def test_a_tie_says_how_many_more_rows_the_new_ones_need(evidence) -> None:
         "p = 0.1300. New rows: 50, gain +0.0020, e-value 1.61 of 120; at this rate 450 more rows "
         "are needed."
     )
+    assert note(log_e=4.75).endswith("at this rate 1 more row is needed.")
     assert note(log_e=-0.1).endswith("e-value 0.905 of 120; they show no gain so far.")
     assert note(rows=0, champion=None, challenger=None, log_e=0.0).endswith(
         "No new rows are counted yet."

@@ -209,11 +209,11 @@ def test_a_broken_row_rule_is_a_defect(row: list[float]) -> None:
     assert "worst_radius is below mean_radius" in found["worst_radius"]
 
 
-@pytest.mark.parametrize("count", [0, 29, 31, 100_000])
+@pytest.mark.parametrize("count", [0, 1, 29, 31, 100_000])
 def test_a_list_of_another_length_is_a_defect(count: int) -> None:
-    assert defects({"features": [1.0] * count}) == {
-        "features": f"holds {count} numbers; 30 are expected"
-    }
+    numbers = "1 number" if count == 1 else f"{count} numbers"
+    found = defects({"features": [1.0] * count})
+    assert found == {"features": f"holds {numbers}; expected: 30"}
 
 
 @pytest.mark.parametrize("wrong", [None, 3, "x", True])
