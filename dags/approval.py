@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, Param, TriggerRule
+from airflow.sdk import DAG, Param
 from bc_airflow.approval import ApproveRelease, answer_params
 from bc_airflow.assets import champion_asset
 from bc_airflow.conclude import step
 from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import approval_guide
+from bc_airflow.mirroring import record_in_mlflow
 from bc_airflow.release import promote_approved_or_skip
-from bc_airflow.runs import run_of
 
-from bc_pipeline import steps
 from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.settings import load_settings
 from bc_pipeline.stack.pools import PROMOTION_POOL
 
 
@@ -64,15 +61,7 @@ def approval(problem: Problem) -> DAG:
         def promote(answer: dict[str, Any]) -> dict[str, Any]:
             return promote_approved_or_skip(name, answer, champion)
 
-        @step(
-            task_display_name="Record in MLflow",
-            trigger_rule=TriggerRule.NONE_FAILED,
-            execution_timeout=timedelta(minutes=10),
-        )
-        def record() -> dict[str, Any]:
-            return steps.record(load_settings(), run_of(name))
-
-        promote(approve.output) >> record()
+        promote(approve.output) >> record_in_mlflow(name)
     return dag
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import (
@@ -12,7 +11,6 @@ from airflow.sdk import (
     Label,
     Param,
     TaskGroup,
-    TriggerRule,
     XComArg,
     result,
 )
@@ -22,6 +20,7 @@ from bc_airflow.conclude import step
 from bc_airflow.defaults import START, task_defaults
 from bc_airflow.guides import retrain_guide
 from bc_airflow.ingest import ingest_and_notify
+from bc_airflow.mirroring import record_in_mlflow
 from bc_airflow.release import promote_or_skip
 from bc_airflow.retraining import find_news_or_skip
 from bc_airflow.runs import run_of
@@ -218,15 +217,7 @@ def retrain(problem: Problem) -> DAG:
     ) as dag:
         released = _release_tasks(name, _model_tasks(problem, _data_tasks(name)))
 
-        @step(
-            task_display_name="Record in MLflow",
-            trigger_rule=TriggerRule.NONE_FAILED,
-            execution_timeout=timedelta(minutes=10),
-        )
-        def record() -> dict[str, Any]:
-            return steps.record(load_settings(), run_of(name))
-
-        released >> record()
+        released >> record_in_mlflow(name)
     return dag
 
 

@@ -176,6 +176,19 @@ class VersionFiles:
             )
         return self.cipher.decrypt(data, _context(version, name))
 
+    def require_identity(self, problem: str, version: str, folder: str) -> None:
+        """Compare the manifest with the problem and version that its folder is named for.
+
+        Raises
+        ------
+        ArtifactCorrupt
+        """
+        stated = (self.manifest.problem, self.manifest.version)
+        if stated != (problem, version):
+            raise ArtifactCorrupt(
+                f"The folder of {folder} holds {' '.join(stated)}.", path=str(self.folder)
+            )
+
     def require_manifest(self, sha256: str) -> None:
         """Compare the manifest with the digest of the one that was released.
 

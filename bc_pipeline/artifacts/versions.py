@@ -23,7 +23,6 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import (
-    ArtifactCorrupt,
     AuditBroken,
     ConfigError,
     NoChampion,
@@ -168,12 +167,7 @@ def open_stored(
     if not store.version(version).is_dir():
         raise _not_found(store, version)
     files = open_version(store.version(version), verify_key, cipher)
-    stored = (files.manifest.problem, files.manifest.version)
-    if stored != (store.problem, version):
-        raise ArtifactCorrupt(
-            f"The folder of {store.problem} {version} holds {' '.join(stored)}.",
-            path=str(files.folder),
-        )
+    files.require_identity(store.problem, version, f"{store.problem} {version}")
     return files
 
 

@@ -83,12 +83,7 @@ def open_challenger(
         raise NotStored(
             f"There is no exported challenger {version}.", "Run the export step again."
         ) from None
-    named = (files.manifest.problem, files.manifest.version)
-    if named != (store.problem, version):
-        raise ArtifactCorrupt(
-            f"The folder of challenger {store.problem} {version} holds {' '.join(named)}.",
-            path=str(files.folder),
-        )
+    files.require_identity(store.problem, version, f"challenger {store.problem} {version}")
     return files
 
 

@@ -10,8 +10,7 @@ import typer
 from bc_pipeline import steps
 from bc_pipeline.cli import audit, key_rotation, keys, output, releases
 from bc_pipeline.cli.caller import load_settings
-from bc_pipeline.cli.completion import complete_version
-from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.cli.options import AsJson, ProblemName, VersionOrChampion
 from bc_pipeline.clock import checked_time, parse_time
 from bc_pipeline.errors import counted
 
@@ -154,13 +153,7 @@ def _format_dag(dag: dict[str, Any] | None) -> str | None:
 
 
 def verdict(
-    version: Annotated[
-        str,
-        typer.Argument(
-            help="A version, in full or in short; default: the champion.",
-            autocompletion=complete_version,
-        ),
-    ] = "",
+    version: VersionOrChampion = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
 ) -> None:

@@ -20,6 +20,13 @@ def require_finite(value: float) -> float:
 
 
 Force = Annotated[bool, typer.Option("--force", help="Replace existing files.")]
+VersionOrChampion = Annotated[
+    str,
+    typer.Argument(
+        help="A version, in full or in short; default: the champion.",
+        autocompletion=completion.complete_version,
+    ),
+]
 ProblemName = Annotated[
     str,
     typer.Option(

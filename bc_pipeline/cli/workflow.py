@@ -11,7 +11,7 @@ from bc_pipeline import steps
 from bc_pipeline.cli import output, releases, scores
 from bc_pipeline.cli.caller import load_settings, new_run
 from bc_pipeline.cli.completion import complete_dataset, complete_version
-from bc_pipeline.cli.options import AsJson, AsOf, ProblemName
+from bc_pipeline.cli.options import AsJson, AsOf, ProblemName, VersionOrChampion
 from bc_pipeline.cli.whole_run import evaluate_challengers, run_all, train_candidates
 from bc_pipeline.clock import checked_time
 from bc_pipeline.conclusion import Conclusion
@@ -196,13 +196,7 @@ def run(
 
 
 def verify_repro(
-    version: Annotated[
-        str,
-        typer.Argument(
-            help="A published version, in full or in short; default: the champion.",
-            autocompletion=complete_version,
-        ),
-    ] = "",
+    version: VersionOrChampion = "",
     problem: ProblemName = "wdbc",
     as_json: AsJson = False,
 ) -> None:

@@ -15,7 +15,7 @@ from bc_pipeline.serving.airflow_calls import AirflowCalls
 from bc_pipeline.serving.headers import Headers
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.model.model_watcher import ModelWatcher
-from bc_pipeline.serving.request_context import RequestContext
+from bc_pipeline.serving.request_context import RequestContext, context_of
 from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.serving.telemetry.exposition import Exposition
 from bc_pipeline.serving.telemetry.metrics import Metrics
@@ -108,3 +108,15 @@ class Services:
 def services_of(request: Request) -> Services:
     services: Services = request.app.state.services
     return services
+
+
+def require_ready(request: Request) -> None:
+    """Require a model and a log that can be written; the model becomes that of the request.
+
+    Raises
+    ------
+    NoChampion, RecordsAway
+    """
+    services = services_of(request)
+    services.require_writable_log()
+    context_of(request).model = services.loaded_model.version

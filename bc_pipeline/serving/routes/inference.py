@@ -40,7 +40,7 @@ from bc_pipeline.serving.request_parsing.inference_request import (
 from bc_pipeline.serving.request_parsing.rows import ROW_LIMIT
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
-from bc_pipeline.serving.services import services_of
+from bc_pipeline.serving.services import require_ready, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["open inference protocol"])
 # Clients that add tensors as bytes declare either type, or none.
@@ -96,9 +96,7 @@ async def live() -> Response:
 )
 async def ready(request: Request) -> Response:
     """The same as /readyz: a verified model, and a log to record answers in."""
-    services = services_of(request)
-    services.require_writable_log()
-    context_of(request).model = services.loaded_model.version
+    require_ready(request)
     return json_response(ServerReady())
 
 

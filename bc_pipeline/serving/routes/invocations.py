@@ -27,7 +27,7 @@ from bc_pipeline.serving.request_parsing.mlflow_request import FORMATS, read_csv
 from bc_pipeline.serving.request_parsing.rows import ROW_LIMIT
 from bc_pipeline.serving.responses import json_response
 from bc_pipeline.serving.scoped_route import ScopedRoute
-from bc_pipeline.serving.services import services_of
+from bc_pipeline.serving.services import require_ready, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["mlflow"])
 
@@ -134,9 +134,7 @@ def _require_utf8(declared: str) -> None:
 )
 async def ping(request: Request) -> Response:
     """The same as /readyz."""
-    services = services_of(request)
-    services.require_writable_log()
-    context_of(request).model = services.loaded_model.version
+    require_ready(request)
     return json_response(Pong())
 
 
