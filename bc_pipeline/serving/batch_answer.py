@@ -12,7 +12,7 @@ from bc_pipeline.schema import Labels
 from bc_pipeline.serving.prediction import Prediction
 from bc_pipeline.serving.request_parsing.batch import Row
 from bc_pipeline.serving.request_parsing.fast_record import Sample
-from bc_pipeline.tables.writer import neutral_cell
+from bc_pipeline.tables.writer import neutral_cell, probability_text
 
 CSV_HEADER = (
     "row,id,prediction_id,prediction,label,probability,positive_probability,threshold,"
@@ -109,9 +109,9 @@ def csv_text(lines: Sequence[BatchRow], labels: Labels) -> bytes:
                 prediction.prediction_id,
                 str(prediction.prediction),
                 prediction.label,
-                repr(prediction.probability),
-                repr(prediction.probabilities[labels.positive.name]),
-                repr(prediction.threshold),
+                probability_text(prediction.probability),
+                probability_text(prediction.probabilities[labels.positive.name]),
+                probability_text(prediction.threshold),
                 prediction.model_version,
                 prediction.manifest_sha256,
                 "; ".join(f"{notice.feature} {notice.reason}" for notice in prediction.warnings),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -52,6 +53,17 @@ def _legible(name: str) -> str:
 def neutral_cell(text: str) -> str:
     """The cell's text, with an apostrophe in front where a spreadsheet would evaluate it."""
     return f"'{text}" if re.match(_FORMULA, text) and not is_number(text) else text
+
+
+def probability_text(probability: float) -> str:
+    """A number from 0 to 1 as `TableWriter` writes it in CSV, without Arrow.
+
+    The fewest digits that read back as the same number; with an exponent only below 0.000001.
+    """
+    text = repr(probability)
+    if "e" not in text:
+        return text.removesuffix(".0")
+    return format(Decimal(text), "f") if probability >= 1e-6 else text.replace("e-0", "e-")
 
 
 class TableWriter:

@@ -23,6 +23,7 @@ from bc_pipeline.errors import RecordsAway
 from bc_pipeline.serving.request_parsing.batch import json_rows
 from bc_pipeline.serving.routes import batches
 from bc_pipeline.settings import Settings
+from bc_pipeline.tables.writer import probability_text
 from tests.contract.hostile_csv import FILES, LIMIT
 from tests.cpu_time import within_loops
 from tests.unit.serving.conftest import KEY, Service
@@ -220,6 +221,7 @@ def test_csv_and_json_answers_agree(service: Service, table: str) -> None:
         assert float(cells["threshold"]) == told["threshold"] == 0.4
         for name in ("label", "model_version", "manifest_sha256"):
             assert cells[name] == told[name]
+        assert cells["probability"] == probability_text(told["probability"])
         called = float(cells["positive_probability"]) > float(cells["threshold"])
         assert cells["label"] == ("malignant" if called else "benign")
 

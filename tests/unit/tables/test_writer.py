@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from pyarrow import parquet
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.tables.writer import Kind, Layout, TableWriter, defect_columns, neutral_cell
+from bc_pipeline.tables.writer import (
+    Kind,
+    Layout,
+    TableWriter,
+    defect_columns,
+    neutral_cell,
+    probability_text,
+)
 
 COLUMNS: dict[str, Kind] = {"id": "text", "code": "integer", "p": "number"}
 
@@ -51,6 +58,24 @@ def test_rows_read_back_exactly(
             writer.write({"id": names, "code": np.array(codes, dtype=int), "p": numbers})
 
     assert read(path, layout) == [list(row) for row in rows]
+
+
+@given(number=st.floats(0, 1) | st.floats(0, 1e-5))
+def test_a_probability_has_the_same_digits_without_arrow(
+    tmp_path_factory: pytest.TempPathFactory, number: float
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "number.csv"
+    with TableWriter(path, {"p": "number"}, "csv") as writer:
+        writer.write({"p": [abs(number)]})
+    assert path.read_text() == f"p\n{probability_text(abs(number))}\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(8.72e-05, "0.0000872"), (1e-6, "0.000001"), (1.5e-07, "1.5e-7"), (1.0, "1")],
+)
+def test_a_probability_has_an_exponent_only_below_a_millionth(number: float, text: str) -> None:
+    assert probability_text(number) == text
 
 
 @pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "\n", "\uff1d"])
