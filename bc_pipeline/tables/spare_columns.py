@@ -8,6 +8,10 @@ import numpy as np
 
 # Only these rows decide; the first block of every reader has them.
 _FIRST_ROWS = 100
+# Of numbers that skip: how often they may start again, and how far they may step on average. Ids of
+# patients step further.
+_RESTARTS = 0.1
+_MEAN_STEP = 1000
 _WHOLE = r"^[0-9]{1,15}(\.0*)?$"
 
 
@@ -51,7 +55,8 @@ def numbers_rows(cells: Any, rows: np.ndarray) -> bool | None:
     Returns
     -------
     bool or None
-        None where most of the cells are neither nothing nor the next number.
+        None where most of the cells are neither nothing nor the next number, and they do not rise
+        as the index of rows that were filtered does.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -63,8 +68,12 @@ def numbers_rows(cells: Any, rows: np.ndarray) -> bool | None:
     if not pc.all(pc.match_substring_regex(text, _WHOLE)).as_py():
         return None
     steps = np.diff(pc.cast(text, pa.float64()).to_numpy(zero_copy_only=False))
-    jumps = (steps < 1) | (steps > np.diff(rows[:_FIRST_ROWS]))
-    return True if jumps.sum() <= few else None
+    rising = steps >= 1
+    jumps = ~rising | (steps > np.diff(rows[:_FIRST_ROWS]))
+    if jumps.sum() <= few:
+        return True
+    skips = (~rising).mean() <= _RESTARTS and steps[rising].mean() <= _MEAN_STEP
+    return True if skips else None
 
 
 def spare_defect(position: int) -> str:

@@ -57,6 +57,22 @@ def test_an_empty_or_running_column_is_passed_over_with_a_word(
             assert reader.notices == (said,)
 
 
+@pytest.mark.parametrize("name", UNNAMED)
+@pytest.mark.parametrize(
+    "cells",
+    [
+        [3, 17, 150, 151, 1200, 1999],
+        [0, 400, 900, 901, 950, 1000.0],
+        # Filtered exports, joined.
+        [*range(10, 190, 9), *range(5, 205, 11)],
+    ],
+)
+def test_the_index_of_filtered_rows_is_passed_over(path: Path, name: str, cells: list[Any]) -> None:
+    with table(path, name, cells) as reader:
+        assert [len(block.defects) for block in reader] == [0]
+        assert len(reader.notices) == 1
+
+
 @pytest.mark.parametrize("name", ["", "Unnamed: 32", "X"])
 @pytest.mark.parametrize(
     "cells",
@@ -64,7 +80,9 @@ def test_an_empty_or_running_column_is_passed_over_with_a_word(
         ["a", "b", "c", "d", "e", "f"],
         [0.5, 1.5, 2.5, 3.5, 4.5, 5.5],
         [842302, 842517, 84300903, 84348301, 84358402, 843786],
+        [842302, 842517, 843786, 84300903, 84348301, 84358402],
         [6, 5, 4, 3, 2, 1],
+        [17, 3, 21, 12, 19, 11],
         ["a", None, "c", "d", "e", None],
     ],
 )
