@@ -11,6 +11,7 @@ import numpy as np
 from bc_pipeline.artifacts.coefficients import COEFFICIENTS_FORMAT, Coefficients
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.signed_bundle import COEFFICIENTS, MODEL, VersionFiles
+from bc_pipeline.artifacts.similar_rows import similar_order
 from bc_pipeline.errors import ModelError, SchemaMismatch
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
 
 INPUT = "features"
 OUTPUT = "probability"
+# A graph that has this operator runs faster where similar rows follow each other; see `similar_rows`.
+TREES = b"TreeEnsemble"
+# For fewer rows, to order them takes longer than it saves.
+_ORDERED_ROWS = 500
 # Rows on which coefficients are compared with the graph, and the largest allowed difference.
 _PROBES = 65
 _TOLERANCE = 1e-12
@@ -30,6 +35,8 @@ class Predictor:
     ----------
     coefficients : Coefficients or None
         The same model, where it is a logistic regression; ONNX Runtime then runs only to check it.
+    has_trees : bool
+        Whether the model is an ensemble of trees.
 
     Attributes
     ----------
@@ -47,10 +54,13 @@ class Predictor:
         manifest: Manifest,
         session: InferenceSession,
         coefficients: Coefficients | None = None,
+        *,
+        has_trees: bool = False,
     ) -> None:
         self.manifest = manifest
         self._session = session
         self.coefficients = coefficients
+        self._has_trees = has_trees
         self._width = len(manifest.feature_schema.features)
         self._pack = struct.Struct(f"<{self._width}d").pack
         # Buffers from which ONNX Runtime reads a single row and to which it writes its
@@ -93,6 +103,14 @@ class Predictor:
             return np.empty(0)
         if self.coefficients is not None:
             return self.coefficients.positive_each(values)
+        if self._has_trees and len(values) >= _ORDERED_ROWS:
+            order = similar_order(values)
+            answer = np.empty(len(values))
+            answer[order] = self._run(values[order])
+            return answer
+        return self._run(values)
+
+    def _run(self, values: np.ndarray) -> np.ndarray:
         rows = np.ascontiguousarray(values)
         answer: np.ndarray = self._session.run([OUTPUT], {INPUT: rows})[0]
         return answer
@@ -131,13 +149,14 @@ def load_predictor(files: VersionFiles, threads: int = 1) -> Predictor:
         the coefficients do not agree with it.
     """
     manifest = files.manifest
-    session = make_session(files.read(MODEL), threads)
+    graph = files.read(MODEL)
+    session = make_session(graph, threads)
     require_fit(session, manifest)
     coefficients = None
     if COEFFICIENTS in manifest.files:
         coefficients = files.read_document(COEFFICIENTS, Coefficients, COEFFICIENTS_FORMAT)
         require_agreement(session, coefficients, manifest)
-    return Predictor(manifest, session, coefficients)
+    return Predictor(manifest, session, coefficients, has_trees=TREES in graph)
 
 
 def require_fit(session: InferenceSession, manifest: Manifest) -> None:
