@@ -12,7 +12,7 @@ import httpx
 
 from bc_pipeline.airflow_api import FINAL_RUN_STATES, AirflowApi
 from bc_pipeline.clock import format_time, now, poll
-from bc_pipeline.errors import AirflowRefused, ConfigError, StackError
+from bc_pipeline.errors import AirflowRefused, ConfigError, NothingAsOf, StackError
 from bc_pipeline.settings import Settings
 
 START_SECONDS = 60.0
@@ -69,7 +69,10 @@ def run_backfill(
     Raises
     ------
     ConfigError
-        Where no complete week starts between the dates, or no row had arrived at the end of one.
+        Where no complete week starts between the dates, or the first ends before the first rows
+        arrived.
+    NothingAsOf
+        Where no rows have arrived at all.
     StackError
         Where Airflow rejects the backfill.
     """
@@ -155,17 +158,21 @@ def _require_data(first: datetime, last: datetime, data_since: datetime | None) 
     """Require rows at the end of the first week, which is the time that its run trains as of."""
     if data_since is not None and data_since <= _next_sunday(first) + timedelta(weeks=1):
         return
+    backfill = f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d}"
     if data_since is None:
-        reason, remedy = "has no data: no rows have arrived", "Land a labelled file first."
-    else:
-        # The first week whose end is not before the arrival of the rows.
-        day = data_since.replace(hour=0, minute=0, second=0, microsecond=0)
-        end = _next_sunday(day if day == data_since else day + timedelta(days=1))
-        start = end - timedelta(weeks=1)
-        reason = f"starts before the data: the first rows arrived on {data_since:%Y-%m-%d}"
-        remedy = f"Start with the week of {start:%Y-%m-%d}: --from {start:%Y-%m-%d}."
+        raise NothingAsOf(
+            f"{backfill} has no data: no rows have arrived.",
+            "Land a labelled file and ingest it.",
+            as_of=format_time(last),
+        )
+    # The first week whose end is not before the arrival of the rows.
+    day = data_since.replace(hour=0, minute=0, second=0, microsecond=0)
+    end = _next_sunday(day if day == data_since else day + timedelta(days=1))
+    start = end - timedelta(weeks=1)
     raise ConfigError(
-        f"The backfill from {first:%Y-%m-%d} to {last:%Y-%m-%d} {reason}.", remedy, setting="--from"
+        f"{backfill} starts before the data: the first rows arrived on {data_since:%Y-%m-%d}.",
+        f"Start with the week of {start:%Y-%m-%d}: --from {start:%Y-%m-%d}.",
+        setting="--from",
     )
 
 

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
-from bc_pipeline.errors import AirflowAway, ConfigError, StackError
+from bc_pipeline.cli.failures import exit_code
+from bc_pipeline.errors import AirflowAway, ConfigError, NothingAsOf, StackError
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack import backfill
 from bc_pipeline.stack.backfill import run_backfill
@@ -37,7 +38,6 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
 @pytest.mark.parametrize(
     ("data_since", "message", "remedy"),
     [
-        (None, "no rows have arrived", "Land a labelled file first"),
         (
             datetime(2026, 3, 11, tzinfo=UTC),
             "the first rows arrived on 2026-03-11",
@@ -51,13 +51,20 @@ def test_dates_without_a_complete_week_are_refused_before_airflow_is_asked(
     ],
 )
 def test_weeks_before_the_data_are_refused_before_airflow_is_asked(
-    settings: Settings, data_since: datetime | None, message: str, remedy: str
+    settings: Settings, data_since: datetime, message: str, remedy: str
 ) -> None:
     dates = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC))
     with pytest.raises(ConfigError) as refused:
         start(settings, *dates, data_since=data_since)
     assert message in refused.value.message
     assert remedy in refused.value.remedy
+
+
+def test_without_any_data_the_data_are_at_fault_and_no_argument(settings: Settings) -> None:
+    dates = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 21, tzinfo=UTC))
+    with pytest.raises(NothingAsOf, match="Land a labelled file and ingest it") as refused:
+        start(settings, *dates, data_since=None)
+    assert exit_code(refused.value) == 4
 
 
 def test_the_first_week_may_end_when_the_first_rows_arrive(
