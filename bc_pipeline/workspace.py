@@ -14,7 +14,12 @@ from bc_pipeline.artifacts.leftovers import remove_leftovers
 from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.store_format import claim_store, is_unused, require_store
+from bc_pipeline.artifacts.store_format import (
+    claim_store,
+    is_unused,
+    require_store,
+    require_volume,
+)
 from bc_pipeline.artifacts.versions import open_champion
 from bc_pipeline.code_version import code_version
 from bc_pipeline.errors import TransientError
@@ -94,11 +99,13 @@ def open_workspace(settings: Settings, problem: str) -> Workspace:
     Raises
     ------
     ConfigError
+        Also where there is no volume.
     StoreUnfit
         Where the volume is not of this release's format, or was restored in part only.
     """
-    require_store(settings.home)
-    return Workspace(settings, get_problem(problem), Store.of(settings, problem))
+    get_problem(problem)
+    require_volume(settings.home)
+    return _open(settings, problem)
 
 
 def open_first_workspace(settings: Settings, problem: str) -> Workspace:
@@ -106,12 +113,17 @@ def open_first_workspace(settings: Settings, problem: str) -> Workspace:
 
     Where a setting names a key, none is made.
     """
-    workspace = open_workspace(settings, problem)
+    workspace = _open(settings, problem)
     if is_unused(settings.home) and not (settings.signing_key_file or settings.verify_key_file):
         signing.make_keys(settings.signing_key, settings.verify_key)
     _remove_leftovers(workspace.store)
     claim_store(settings.home)
     return workspace
+
+
+def _open(settings: Settings, problem: str) -> Workspace:
+    require_store(settings.home)
+    return Workspace(settings, get_problem(problem), Store.of(settings, problem))
 
 
 def _remove_leftovers(store: Store) -> None:

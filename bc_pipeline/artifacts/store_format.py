@@ -10,7 +10,7 @@ from pathlib import Path
 
 from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.files import decode_format, locked, write_document
-from bc_pipeline.errors import StoreUnfit
+from bc_pipeline.errors import ConfigError, StoreUnfit
 
 STORE_FORMAT = 2
 # The first format with a signature beside each document.
@@ -106,6 +106,27 @@ def require_store(home: Path, known: int = STORE_FORMAT) -> None:
             found=number,
             known=known,
         )
+
+
+def require_volume(home: Path) -> None:
+    """Refuse a folder that no step ever wrote to, such as that of a mistyped ``BC_HOME``.
+
+    Raises
+    ------
+    ConfigError
+    """
+    if is_unused(home):
+        raise no_volume(home)
+
+
+def no_volume(home: Path) -> ConfigError:
+    """The error for a folder that is no volume."""
+    found = "it has no file of one" if home.exists() else "the folder does not exist"
+    return ConfigError(
+        f"There is no volume in {home}: {found}.",
+        "Correct BC_HOME, or make a volume there with `bc-pipeline up` or `bc-pipeline run`.",
+        setting="BC_HOME",
+    )
 
 
 def claim_store(home: Path, known: int = STORE_FORMAT) -> None:

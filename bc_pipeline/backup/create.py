@@ -33,7 +33,7 @@ from bc_pipeline import __version__
 from bc_pipeline.artifacts.files import locked, make_directory
 from bc_pipeline.artifacts.registry import read_unsigned_registry
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.store_format import require_not_newer
+from bc_pipeline.artifacts.store_format import require_not_newer, require_volume
 from bc_pipeline.artifacts.versions import list_versions
 from bc_pipeline.backup import contents
 from bc_pipeline.backup.age import encrypting, load_recipients
@@ -46,7 +46,7 @@ from bc_pipeline.backup.verify import (
     verify_backup,
 )
 from bc_pipeline.clock import format_time, now
-from bc_pipeline.errors import ConfigError, NotStored
+from bc_pipeline.errors import ConfigError
 from bc_pipeline.prediction_log import segments
 from bc_pipeline.prediction_log.database import FILE_NAME
 from bc_pipeline.prediction_log.database_copy import copy_database, copy_sqlite, database_file
@@ -86,15 +86,12 @@ def create_backup(
     Raises
     ------
     ConfigError
-        Where no recipient is set, or the file exists.
-    NotStored
-        Where there is no volume.
+        Where there is no volume, no recipient is set, or the file exists.
     BackupInvalid
         Where files on the volume are damaged; it names all of them.
     RecordsAway, TransientError, StoreUnfit
     """
-    if not settings.home.is_dir():
-        raise NotStored(f"There is no volume in {settings.home}.", "Let BC_HOME name it.")
+    require_volume(settings.home)
     store_format = require_not_newer(settings.home)
     recipients = load_recipients(settings)
     started = now()

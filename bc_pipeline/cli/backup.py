@@ -12,7 +12,7 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.caller import load_settings, load_volume_settings
 from bc_pipeline.cli.options import AsJson, Force
 from bc_pipeline.cli.output_file import OutputFile, output_file, require_parent
 from bc_pipeline.tables.input_file import require_file
@@ -113,7 +113,7 @@ def upgrade(
     """
     from bc_pipeline.stack.upgrade import upgrade as run
 
-    settings = load_settings()
+    settings = load_volume_settings() if dry_run else load_settings()
     if not dry_run:
         steps.require_signing(settings)
     result = asdict(run(settings, dry_run=dry_run))

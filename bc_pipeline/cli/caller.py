@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import pwd
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -19,6 +20,36 @@ def load_settings(**overrides: Any) -> Settings:
     from bc_pipeline import settings
 
     return settings.load_settings(**overrides)
+
+
+def load_volume_settings() -> Settings:
+    """Read the settings of a command that needs a volume.
+
+    Raises
+    ------
+    ConfigError
+        Also where there is no volume.
+    """
+    from bc_pipeline.artifacts.store_format import require_volume
+
+    settings = load_settings()
+    require_volume(settings.home)
+    return settings
+
+
+def require_folder(folder: Path, setting: str) -> None:
+    """Refuse a folder that a setting names and that does not exist.
+
+    Raises
+    ------
+    ConfigError
+    """
+    from bc_pipeline.errors import ConfigError
+
+    if not folder.is_dir():
+        raise ConfigError(
+            f"The folder {folder} does not exist.", f"Correct {setting}.", setting=setting
+        )
 
 
 def actor() -> str:

@@ -13,7 +13,7 @@ import typer
 from bc_pipeline import clock
 from bc_pipeline.auth.callers import SCOPES
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.caller import load_settings, require_folder
 from bc_pipeline.cli.options import AsJson, require_finite
 from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.errors import ConfigError
@@ -122,7 +122,10 @@ def list_(as_json: AsJson = False) -> None:
     """
     from bc_pipeline.auth.key_store import list_keys
 
-    entries = [_describe(entry) for entry in list_keys(load_settings().service_keys)]
+    settings = load_settings()
+    if settings.service_keys_file is None:
+        require_folder(settings.home, "BC_HOME")
+    entries = [_describe(entry) for entry in list_keys(settings.service_keys)]
     columns = ("id", "name", "state", "scopes", "created_at", "expires_at", "rotated_to")
     rows = ([entry[column] for column in columns] for entry in entries)
     output.show({"keys": entries}, output.table("Keys", columns, rows), as_json=as_json)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.caller import load_settings, load_volume_settings, require_folder
 from bc_pipeline.cli.options import AsJson, Force, ProblemName
 from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.clock import checked_time, format_time, now
@@ -30,7 +30,7 @@ def records_status(as_json: AsJson = False) -> None:
     """
     from bc_pipeline.prediction_log.status import RECENT_DAYS, OutcomeCounts, RecentOutcomes
 
-    result = _status(load_settings())
+    result = _status(_load_settings())
     fields = {name: value for name, value in result.items() if not name.endswith("outcomes")}
     tables = [
         output.table(
@@ -46,6 +46,16 @@ def records_status(as_json: AsJson = False) -> None:
     output.show(result, output.fields("Records", fields), *tables, as_json=as_json)
     if result["database"] != "ok" or not result["drainer_runs"]:
         raise typer.Exit(output.UNHEALTHY)
+
+
+def _load_settings() -> Settings:
+    """Settings of a command that reads the log; a mistyped folder is refused, and not made."""
+    settings = load_settings()
+    if settings.records_url is None and not settings.records.is_dir():
+        if settings.records_dir is None:
+            return load_volume_settings()
+        require_folder(settings.records_dir, "BC_RECORDS_DIR")
+    return settings
 
 
 def _status(settings: Settings) -> dict[str, Any]:
@@ -107,10 +117,10 @@ def records_export(
     from bc_pipeline.prediction_log.export import export_predictions
     from bc_pipeline.problems import get_problem
 
-    settings = load_settings()
-    problem = get_problem(settings.service_problem)
     first = checked_time(start, "--from") if start else None
     last = checked_time(end, "--to") if end else None
+    settings = _load_settings()
+    problem = get_problem(settings.service_problem)
     if last is not None and len(end) == len("2026-10-31"):
         last += timedelta(days=1)
     with (
@@ -152,7 +162,7 @@ def records_land(
 
     moment = checked_time(as_of, "--as-of") if as_of else now()
     run = steps.Run(problem, "command", format_time(moment))
-    result = steps.land_outcomes(load_settings(), run, again=again)
+    result = steps.land_outcomes(_load_settings(), run, again=again)
     output.report("Landed outcomes", result, as_json=as_json)
 
 
@@ -177,7 +187,7 @@ def records_purge(
     )
 
     moment = checked_time(before, "--before")
-    settings = load_settings()
+    settings = _load_settings()
     with closing(open_database(settings)) as database:
         database.migrate()
         if not yes:

@@ -15,7 +15,7 @@ import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
-from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.caller import load_settings, load_volume_settings
 from bc_pipeline.cli.live_status import live_status, show_first_cycle
 from bc_pipeline.cli.options import AsJson
 from bc_pipeline.clock import now
@@ -108,11 +108,14 @@ def down(as_json: AsJson = False) -> None:
     """
     from bc_pipeline.stack import control
 
-    stopped = control.stop(load_settings())
+    settings = load_settings()
+    stopped = control.stop(settings)
     if as_json:
         output.show_json({"stopped": stopped})
     else:
-        output.say("The stack is stopped." if stopped else "No stack was running.")
+        output.say(
+            "The stack is stopped." if stopped else f"No stack was running in {settings.home}."
+        )
 
 
 def status(as_json: AsJson = False) -> None:
@@ -120,10 +123,12 @@ def status(as_json: AsJson = False) -> None:
 
     Example: `bc-pipeline status --json`
     """
+    from bc_pipeline.artifacts.store_format import no_volume
     from bc_pipeline.stack import control
     from bc_pipeline.stack.state import with_running_ports
 
-    report = control.status(with_running_ports(load_settings()))
+    settings = load_settings()
+    report = control.status(with_running_ports(settings))
     champion = report["champion"]
     columns = ("name", "phase", "pid", "restarts", "log")
     rows = ([process[column] for column in columns] for process in report["processes"])
@@ -150,6 +155,9 @@ def status(as_json: AsJson = False) -> None:
     if champion["fault"]:
         output.say(champion["fault"])
         raise typer.Exit(output.UNHEALTHY)
+    if not report["volume"]:
+        output.say(str(no_volume(settings.home)))
+        raise typer.Exit(output.UNHEALTHY)
     if not report["ready"]:
         output.say(
             "Not everything works. Run 'make up' to start or repair it."
@@ -174,7 +182,7 @@ def logs(
 
     Examples: `bc-pipeline logs service -n 50`, `bc-pipeline logs --follow`
     """
-    folder = load_settings().home / "logs"
+    folder = load_volume_settings().home / "logs"
     logs = {path.stem: path for path in sorted(folder.glob("*.log"))}
     paths = [path for stem, path in logs.items() if name in ("", stem)]
     if not paths:

@@ -11,6 +11,7 @@ from bc_pipeline.artifacts.files import locked, make_directory
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import is_unused
 from bc_pipeline.clock import poll
 from bc_pipeline.errors import PipelineError, StackError, StoreError
 from bc_pipeline.settings import Settings
@@ -144,6 +145,7 @@ def status(settings: Settings) -> dict[str, Any]:
         "running": running,
         "ready": running and fault is None and _all_answer(settings),
         "home": str(settings.home),
+        "volume": not is_unused(settings.home),
         "service": {"url": service_url(settings), "api_key_file": str(settings.api_key)},
         "airflow": {
             "url": airflow_url(settings),

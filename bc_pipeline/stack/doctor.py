@@ -20,7 +20,7 @@ from bc_pipeline.artifacts.remembered_tip import FILE as TIP_FILE
 from bc_pipeline.artifacts.remembered_tip import read_remembered_tip, require_remembered
 from bc_pipeline.artifacts.signed_bundle import required_key_id
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.store_format import read_format, require_store
+from bc_pipeline.artifacts.store_format import read_format, require_store, require_volume
 from bc_pipeline.artifacts.versions import list_versions, open_champion
 from bc_pipeline.errors import ConfigError, NoChampion, PipelineError, counted
 from bc_pipeline.promotion import audit
@@ -159,6 +159,7 @@ def _check(name: str, remedy: str, check: Callable[..., str], *arguments: object
 
 
 def _store(settings: Settings) -> str:
+    require_volume(settings.home)
     require_store(settings.home)
     return f"format {read_format(settings.home)}"
 

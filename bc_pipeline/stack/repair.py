@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.artifacts.store_format import require_not_newer
+from bc_pipeline.artifacts.store_format import require_not_newer, require_volume
 from bc_pipeline.errors import ArtifactCorrupt, SignatureInvalid
 from bc_pipeline.promotion.repair import repair_registry
 from bc_pipeline.serving.model.replay_guard import FILE, read_last_served
@@ -22,8 +22,10 @@ def repair(settings: Settings, problem: str) -> dict[str, Any]:
 
     Raises
     ------
-    StoreUnfit, AuditBroken, VersionNotFound, SignatureInvalid, ArtifactCorrupt, NotReleasable
+    ConfigError, StoreUnfit
+    AuditBroken, VersionNotFound, SignatureInvalid, ArtifactCorrupt, NotReleasable
     """
+    require_volume(settings.home)
     require_not_newer(settings.home)
     store = Store.of(settings, problem)
     result = repair_registry(store)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bc_pipeline.artifacts import version_names
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.settings import Settings
+from bc_pipeline.workspace import open_workspace
 
 
 def resolve_version(settings: Settings, problem: str, text: str) -> str:
@@ -12,9 +13,10 @@ def resolve_version(settings: Settings, problem: str, text: str) -> str:
 
     Raises
     ------
+    ConfigError, StoreUnfit
     VersionAmbiguous
     """
-    return version_names.resolve_name(Store.of(settings, problem), text)
+    return version_names.resolve_name(open_workspace(settings, problem).store, text)
 
 
 def short_names(settings: Settings, problem: str) -> dict[str, str]:

@@ -95,6 +95,7 @@ def test_a_time_that_cannot_be_is_named_with_its_option(
     assert f"{option} is {time}T00:00:00Z, which lies" in result.stderr
 
 
+@pytest.mark.usefixtures("store")
 def test_without_a_champion_commands_name_the_remedy(run: Callable[..., Result]) -> None:
     for words in (
         ["verdict"],
@@ -107,6 +108,7 @@ def test_without_a_champion_commands_name_the_remedy(run: Callable[..., Result])
         assert "promoted" in result.stderr
 
 
+@pytest.mark.usefixtures("store")
 def test_status_of_a_stack_that_was_never_started(answer: Call, tmp_path: Path) -> None:
     status = answer("status", code=11)
     assert status["champion"] == {
@@ -128,6 +130,7 @@ def test_status_of_a_stack_that_was_never_started(answer: Call, tmp_path: Path) 
     assert answer("down") == {"stopped": False}
 
 
+@pytest.mark.usefixtures("store")
 def test_a_stack_without_a_champion_is_not_called_healthy(
     run: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -245,12 +248,14 @@ def test_every_command_takes_the_short_names_of_the_registry(
     assert error["fields"]["candidates"] == [first, second]
 
 
+@pytest.mark.usefixtures("store")
 def test_a_stopped_stack_is_called_stopped(run: Callable[..., Result]) -> None:
     result = run("status")
     assert result.exit_code == 11
     assert "The stack is stopped. Start it with `make up`" in result.stderr
 
 
+@pytest.mark.usefixtures("store")
 def test_an_erasure_names_its_options_as_they_are_typed(run: Callable[..., Result]) -> None:
     assert "Give --id ID or --values FILE" in run("erase", "--reason", "letter").stderr
     assert "--reason is missing" in run("erase", "--id", "1", "--dry-run").stderr

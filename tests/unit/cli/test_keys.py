@@ -150,9 +150,10 @@ def test_an_imported_key_is_accepted_once_and_replaces_the_former(
     assert len(answer("list")["keys"]) == 2
 
 
-def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+def test_a_key_that_cannot_be_read_is_refused(tmp_path: Path, settings: Settings) -> None:
     missing = ("import", "--name", "a", "--scope", "read", "--key-file", str(tmp_path / "none"))
     assert answer(*missing, code=3)["error"]["fields"]["setting"] == "key-file"
+    settings.home.mkdir(exist_ok=True)
     assert answer("list")["keys"] == []
 
 

@@ -55,6 +55,7 @@ def test_under_sudo_the_caller_is_named_and_only_root_is_believed(
     assert caller.actor() == "cli:uid 54322"
 
 
+@pytest.mark.usefixtures("store")
 def test_without_a_version_there_is_nothing_to_promote() -> None:
     result = run_command("promote", VERSION, "--reason", "r", "--json", code=6)
     assert json.loads(result.stdout)["error"]["code"] == "version-not-found"

@@ -12,6 +12,7 @@ import pytest
 
 from bc_pipeline import steps
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.errors import NoChampion
 from bc_pipeline.problems.base import Margin, Problem
 from bc_pipeline.settings import Settings
@@ -53,6 +54,7 @@ def anchor_checks(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def test_every_challenger_meets_the_first_champion_until_another_anchor_is_set(
     bounded: Problem, land: Land
 ) -> None:
+    claim_store(Settings().home)
     with pytest.raises(NoChampion):
         steps.anchor(Settings(), "toy")
     land("base.csv", 1, "2026-02-01")
