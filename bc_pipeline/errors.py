@@ -6,7 +6,7 @@ The tree, which each mapping (Airflow retry or fail, CLI exit code, HTTP problem
     ├── ConfigError             a setting, argument or machine is not as needed
     ├── DataError               the data is not fit for the step
     │   ├── FileRefused         a file as a whole cannot be read
-    │   ├── SchemaMismatch      names or values break the feature schema
+    │   ├── SchemaMismatch      names, values or options are not valid
     │   ├── LabelsRefused       labels contradict the class profile, or codes are not declared
     │   ├── RowsRejected        too few rows were left
     │   ├── ExpectationsFailed  an expectation suite failed
@@ -186,7 +186,7 @@ class FileRefused(_DefectiveInput, code="file-refused"):
 
 
 class SchemaMismatch(_DefectiveInput, code="schema-mismatch"):
-    """Names or values break the feature schema; ``defects`` lists all of them."""
+    """Names, values or options are not valid; ``defects`` lists all of them."""
 
 
 class LabelsRefused(DataError, code="labels-refused"):

@@ -57,7 +57,7 @@ ERROR_TYPES = {
         (errors.MediaTypeRefused, 415, "The body is of another type"),
         (errors.RateLimited, 429, "Too many requests"),
         (errors.RequestRefused, 400, "The request is not taken"),
-        (errors.SchemaMismatch, 422, "The input does not fit the features"),
+        (errors.SchemaMismatch, 422, "The input is not valid"),
         (errors.DataError, 422, "The input is not fit"),
         (errors.NoChampion, 503, "No model is live"),
         (errors.AirflowRefused, 502, "Airflow refused"),

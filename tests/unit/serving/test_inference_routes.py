@@ -282,3 +282,10 @@ def test_large_bodies_are_refused_before_they_are_read(
     assert (answer.status_code, answer.json()["code"]) == (413, "body-too-large")
     assert answer.json()["error"]
     assert infer(service, ask(rows)).status_code == 200
+
+
+def test_an_unknown_output_is_not_called_a_feature(service: Any, rows: np.ndarray) -> None:
+    answer = infer(service, ask(rows) | {"outputs": [{"name": "risk"}]})
+    assert (answer.status_code, answer.json()["code"]) == (422, "schema-mismatch")
+    assert answer.json()["title"] == "The input is not valid"
+    assert "outputs[0].name is not an output" in answer.json()["error"]

@@ -387,6 +387,12 @@ def test_an_invalid_body_starts_no_run(
     assert airflow.runs == {}
 
 
+def test_an_invalid_option_is_not_called_a_feature(retrainer: Service) -> None:
+    answer = order(retrainer, body={"as_of": "yesterday"}).json()
+    assert answer["title"] == "The input is not valid"
+    assert answer["defects"] == [{"feature": "as_of", "reason": "is no ISO 8601 date or time"}]
+
+
 def test_concurrent_requests_with_one_key_start_one_run(
     retrainer: Service, airflow: Airflow
 ) -> None:
