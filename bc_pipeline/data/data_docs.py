@@ -2,7 +2,8 @@
 
 Great Expectations renders suites and results; the pages around them are written here. Its own
 pages load scripts and styles from half a dozen hosts and its index is blank without them,
-but this site is read on networks that often have no access to the internet.
+but this site is read on networks that often have no access to the internet. Every page is signed;
+the plugin of Airflow verifies it, and a browser that opens the file does not.
 """
 
 from __future__ import annotations
@@ -14,8 +15,12 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from bc_pipeline.artifacts.files import locked, write_atomic
-from bc_pipeline.artifacts.signed_document import read_signed_document
+from bc_pipeline.artifacts.files import locked
+from bc_pipeline.artifacts.signed_document import (
+    read_signed_document,
+    remove_signatures,
+    write_signed,
+)
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time
 from bc_pipeline.data.suite_result import ValidationDocument
@@ -69,12 +74,14 @@ def publish_validation(
     ]
     with locked(store.lock(store.data_docs)):
         _write_page(
+            store,
             store.validation_page(validation.validation),
             f"Validation {validation.validation}",
             head,
             results,
         )
         _write_page(
+            store,
             store.suite_page(validation.purpose),
             f"Expectation suite {name}",
             [_listing("", suite_notes)],
@@ -117,7 +124,7 @@ def _write_index(store: Store) -> None:
         listing,
         f"<h2>Expectation suites</h2><ul>{''.join(suites)}</ul>",
     ]
-    _write_page(store.data_docs / "index.html", f"Data Docs of {store.problem}", body, ())
+    _write_page(store, store.data_docs / "index.html", f"Data Docs of {store.problem}", body, ())
 
 
 def _fields(*pairs: tuple[str, str]) -> str:
@@ -133,7 +140,9 @@ def _listing(title: str, lines: Sequence[str]) -> str:
     return f"{heading}<ul>{items}</ul>"
 
 
-def _write_page(path: Path, title: str, head: Sequence[str], sections: Sequence[Section]) -> None:
+def _write_page(
+    store: Store, path: Path, title: str, head: Sequence[str], sections: Sequence[Section]
+) -> None:
     home = "" if path.name == "index.html" else '<a href="../index.html">All validations</a>'
     links = "".join(
         f'<a href="#section-{number}">{escape(section.title)}</a>'
@@ -147,7 +156,10 @@ def _write_page(path: Path, title: str, head: Sequence[str], sections: Sequence[
         f"<header>{home}<h1>{escape(title)}</h1></header><main>{''.join(head)}{contents}"
         f"{''.join(section.html for section in sections)}</main></body></html>\n"
     )
-    write_atomic(path, page.encode())
+    before = path.read_bytes() if path.is_file() else b""
+    write_signed(store, path, page.encode())
+    # Who has just read the page before looks for its signature.
+    remove_signatures(path, keep=(before, page.encode()))
 
 
 # Colours by the page's colour scheme: that of the system or, inside Airflow, of its theme.

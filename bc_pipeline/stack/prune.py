@@ -135,7 +135,8 @@ def _items(
         why = "rows or scores that stay were validated" if path.stem in needed else ""
         parts = (path, *_signatures(path), details, *_signatures(details))
         page = store.validation_page(path.stem)
-        yield _Item("validation", path.stem, (*parts, page), why or _young(path, oldest))
+        parts = (*parts, page, *_signatures(page))
+        yield _Item("validation", path.stem, parts, why or _young(path, oldest))
     for path in sorted(store.quarantine.glob("[!.]*.csv")):
         yield _Item("quarantine", path.stem, (path, *_signatures(path)), _young(path, oldest))
 

@@ -159,6 +159,7 @@ def signed_files(store: Store) -> Iterator[Path]:
     yield from sorted(store.datasets.glob("[!.]*.json"))
     yield from sorted(store.validations.glob("[!.]*.json"))
     yield from sorted(store.validation_details.glob("[!.]*.json"))
+    yield from sorted(store.data_docs.rglob("[!.]*.html"))
     yield from sorted(store.candidates.glob(f"[!.]*/{RESULT_FILE}"))
     yield from sorted(store.scores.glob(f"[!.]*/[!.]*/{MANIFEST}"))
     if store.registry.is_file():

@@ -14,6 +14,7 @@ from bc_pipeline.artifacts.evaluated_rows import EvaluatedRows, evaluated_rows, 
 from bc_pipeline.artifacts.evidence import Evaluation, Score
 from bc_pipeline.artifacts.manifest import Manifest, Registry
 from bc_pipeline.artifacts.registry import read_registry
+from bc_pipeline.artifacts.signed_document import read_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import StoreError, VersionNotFound
@@ -23,6 +24,7 @@ from bc_pipeline.settings import Settings
 
 _DAGS = ("retrain", "approval", "batch_score")
 _AUDIT_LINE_BYTES = 4096
+_PAGE_REMEDY = "Validating the same rows makes it again; the signed result is in validations/."
 # Files that may be downloaded, by suffix; models and rows are not among them.
 _CONTENT_TYPES = {
     ".md": "text/plain; charset=utf-8",
@@ -194,12 +196,14 @@ class Volume:
         ------
         VersionNotFound
             Where there is no such page.
+        SignatureInvalid
         """
-        root = self.store.data_docs.resolve()
-        path = (root / name).resolve()
-        if path.suffix != ".html" or not path.is_relative_to(root) or not path.is_file():
+        root = self.store.data_docs
+        path = root / name
+        is_below = path.is_relative_to(root) and ".." not in Path(name).parts
+        if not is_below or path.suffix != ".html" or not path.is_file():
             raise VersionNotFound(f"The Data Docs have no page {name!r}.", version=name)
-        return path.read_bytes()
+        return read_signed(self.store, path, _PAGE_REMEDY)
 
 
 def volume_of(settings: Settings, problem: str) -> Volume:

@@ -22,6 +22,7 @@ from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.registry import write_registry
+from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.settings import Settings
 
@@ -372,9 +373,8 @@ def test_the_audit_tail_is_bounded(store: Store, settings: Any) -> None:
 
 
 def test_data_docs_are_shown_and_nothing_beside_them(client: TestClient, store: Store) -> None:
-    page = store.data_docs / "validations" / "v1.html"
-    page.parent.mkdir(parents=True)
-    page.write_text("<html><head></head><body>111 expectations</body></html>")
+    page = store.validation_page("v1")
+    write_signed(store, page, b"<html><head></head><body>111 expectations</body></html>")
     (store.data_docs / "notes.txt").write_text("not a page")
     (store.data / "secret.html").write_text("outside")
 
@@ -385,6 +385,20 @@ def test_data_docs_are_shown_and_nothing_beside_them(client: TestClient, store: 
     assert shown.headers["Content-Security-Policy"].startswith("default-src 'none'")
     for name in ("validations/v2.html", "notes.txt", "..%2Fsecret.html", "%2E%2E/secret.html"):
         assert client.get(f"{BASE}/data-docs/{name}").status_code == 404, name
+
+
+def test_a_page_of_the_data_docs_that_was_changed_or_is_not_signed_is_not_shown(
+    client: TestClient, store: Store
+) -> None:
+    changed, unsigned = store.validation_page("v1"), store.validation_page("v2")
+    write_signed(store, changed, b"<html>2 failed</html>")
+    changed.write_bytes(b"<html>none failed</html>")
+    unsigned.write_bytes(b"<html>none failed</html>")
+    for name, why in (("v1", "was changed after it was signed"), ("v2", "is not signed")):
+        shown = client.get(f"{BASE}/data-docs/validations/{name}.html")
+        assert shown.status_code == 500
+        assert why in shown.text
+        assert "none failed" not in shown.text
 
 
 def test_a_verdict_leads_to_the_validation_of_its_rows(client: TestClient, publish: Any) -> None:

@@ -23,7 +23,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.backup.create import CreatedBackup, create_backup
 from bc_pipeline.backup.restore import restore_backup
 from bc_pipeline.backup.verify import verify_backup
-from bc_pipeline.errors import BackupInvalid, ConfigError, NotStored
+from bc_pipeline.errors import BackupInvalid, ConfigError
 from bc_pipeline.prediction_log import segments
 from bc_pipeline.prediction_log.drain import Drainer
 from bc_pipeline.prediction_log.spool import Spool
@@ -113,7 +113,7 @@ def test_an_existing_file_is_replaced_only_with_force(volume: Settings, backups:
 def test_unusable_targets_and_settings_are_refused(volume: Settings, backups: Path) -> None:
     with pytest.raises(ConfigError, match="on the volume itself"):
         create_backup(volume, volume.home / "data")
-    with pytest.raises(NotStored):
+    with pytest.raises(ConfigError, match="There is no volume in"):
         create_backup(new_machine(volume), backups)
     with pytest.raises(ConfigError, match="BC_BACKUP_RECIPIENTS"):
         create_backup(volume.model_copy(update={"backup_recipients": ()}), backups)

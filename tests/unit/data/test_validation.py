@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from bc_pipeline.artifacts.files import read_document
+from bc_pipeline.artifacts.signed_document import require_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data import validation
 from bc_pipeline.data.data_docs import ValidationDocument
@@ -24,6 +25,7 @@ from bc_pipeline.errors import ExpectationsFailed, SuiteBroken
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.settings import Settings
+from bc_pipeline.stack.resigning import list_signed_files
 from tests.volumes import new_store
 
 pytestmark = pytest.mark.integration
@@ -285,6 +287,9 @@ def test_data_docs_show_every_validation_and_load_nothing_from_the_network(
     pages = list(toy_store.data_docs.rglob("*.html"))
     assert len(pages) == 6
     for page in pages:
+        require_signed(toy_store, page)
+        assert page in list_signed_files(toy_store)
+        assert len(list(page.parent.glob(f"{page.name}.*.sig"))) <= 2
         text = page.read_text()
         assert "//" not in text
         assert "<script" not in text

@@ -91,11 +91,13 @@ def test_data_of_kept_versions_and_the_newest_stay(old: Settings) -> None:
         os.utime(path, (1e9 + age, 1e9 + age))
     for name in (lineage.validation, "other"):
         write_old(store, store.validation_document(name))
+        write_old(store, store.validation_page(name))
     table = write_old(store, store.quarantined("b" * 16), b"line,id\n")
     assert kept(old, "dataset", dry_run=False) == {names[0]: True, names[1]: False, names[2]: True}
     assert not [path for path in store.datasets.iterdir() if path.name.startswith("1")]
     assert store.validation_document(lineage.validation).exists()
     assert not store.validation_document("other").exists()
+    assert not list(store.data_docs.rglob("other*"))
     assert not table.exists()
     assert list(store.quarantine.glob("[!.]*")) == []
 
