@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import numpy as np
 
 ID_COLUMN = "id"
+MISSING = "is missing"
 MAX_ID_LENGTH = 200
 # Longer names are no features, and appear in no message.
 MAX_NAME_LENGTH = 80
@@ -413,7 +414,7 @@ class FeatureSchema:
 
     def missing_names(self, names: Container[str]) -> list[Defect]:
         """Defects of the features that are not among some canonical names."""
-        return [Defect("is missing", column=name) for name in self.names if name not in names]
+        return [Defect(MISSING, column=name) for name in self.names if name not in names]
 
     def has_valid_rows(self, values: np.ndarray) -> bool:
         """Whether no row has a defect; much faster than to find the defects.

@@ -113,7 +113,7 @@ def announce(settings: Settings, problem: str, release: dict[str, Any]) -> dict[
 def warn_of_mirror(mirrored: dict[str, Any]) -> None:
     """Say in one line that MLflow lacks something; the volume has it all."""
     if mirrored["failed"]:
-        reason = textwrap.shorten(mirrored["reason"], _REASON, placeholder=" ...").rstrip(".")
+        reason = textwrap.shorten(mirrored["reason"].rstrip("."), _REASON, placeholder=" ...")
         output.say(
             f"MLflow is {counted(mirrored['failed'], 'entry', 'entries')} behind ({reason}). "
             "The next run or release catches up; see `bc-pipeline status`."

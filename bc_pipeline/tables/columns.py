@@ -8,13 +8,23 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bc_pipeline.errors import Defect, SchemaMismatch, counted
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels, fold, is_number, match_names
+from bc_pipeline.schema import (
+    ID_COLUMN,
+    MISSING,
+    FeatureSchema,
+    Labels,
+    fold,
+    is_number,
+    match_names,
+)
 from bc_pipeline.tables.lines import refusal
 
 Dialect = Literal["canonical", "sklearn", "kaggle", "uci", "mixed", "headerless", "parquet"]
 MAX_COLUMNS = 1000
 # Unknown names that are compared with those of the features, which takes time.
 _EXAMINED = 60
+# Names of features that a remedy gives.
+_NAMES_SHOWN = 3
 # The names of columns without one: in pandas, Arrow (an index of pandas), R and readr.
 _SPARE = re.compile(
     r"(unnamed: ?[0-9]+(\.[0-9]+)?|__index_level_[0-9]+__|level_[0-9]+|index|x(\.[0-9]+)?"
@@ -119,7 +129,7 @@ class ColumnFinder:
         spare = tuple(position for position, name in enumerate(names) if is_spare(name))
         defects = []
         if self.labels and self.read_labels and label is None:
-            defects.append(Defect("is missing", column=self.labels.column))
+            defects.append(Defect(MISSING, column=self.labels.column))
         unknown = [
             position
             for position, name in enumerate(names)
@@ -189,7 +199,7 @@ class ColumnFinder:
             )
             raise self._mismatch(Defect(reason, line=1))
         if self.read_labels and self.labels and named == count:
-            raise self._mismatch(Defect("is missing", column=self.labels.column))
+            raise self._mismatch(Defect(MISSING, column=self.labels.column))
         with_id = named == count + 2
         first = 2 if with_id else 0
         label = 1 if with_id else count
@@ -211,8 +221,17 @@ class ColumnFinder:
         return self.schema.unknown_name(name, hint)
 
     def _mismatch(self, *defects: Defect) -> SchemaMismatch:
+        missing = {defect.column for defect in defects if defect.reason == MISSING}
+        remedies = []
+        if self.labels and self.labels.column in missing:
+            remedies.append("Rows without labels can be scored, and not ingested.")
+        names = self.schema.names
+        if len(missing.intersection(names)) > 1:
+            first, others = ", ".join(names[:_NAMES_SHOWN]), len(names) > _NAMES_SHOWN
+            remedies.append(f"Expected: {first}{f' and so on, to {names[-1]}' if others else ''}.")
         return SchemaMismatch(
             f"{self.source} does not have the expected columns.",
+            " ".join(remedies),
             source=self.source,
             defects=defects,
         )

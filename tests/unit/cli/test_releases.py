@@ -105,4 +105,4 @@ def test_a_mirror_that_is_behind_is_one_short_line(capsys: pytest.CaptureFixture
     (line,) = capsys.readouterr().err.splitlines()
     assert len(line) < 220
     assert line.startswith("MLflow is 1 entry behind (The model mirrors a volume. The")
-    assert line.endswith("The next run or release catches up; see `bc-pipeline status`.")
+    assert line.endswith(" ...). The next run or release catches up; see `bc-pipeline status`.")

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.schema import Feature, FeatureSchema, Labels
 from bc_pipeline.tables.blocks import NO_CODE
 from bc_pipeline.tables.reader import open_table
@@ -155,3 +156,23 @@ def test_a_file_that_cannot_be_opened_is_refused(
         open_table(tmp_path / name, pair)
 
     assert ("is a folder" if name == "." else "cannot be opened") in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("header", "remedy"),
+    [
+        (
+            [name.removeprefix("mean_") for name in WDBC.schema.names] + ["diagnosis"],
+            f"Expected: {', '.join(WDBC.schema.names[:3])} and so on, to worst_fractal_dimension.",
+        ),
+        (list(WDBC.schema.names), "Rows without labels can be scored, and not ingested."),
+    ],
+)
+def test_missing_columns_come_with_the_names_that_are_expected(
+    header: list[str], remedy: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(",".join(header) + "\n" + ",".join("1" for _ in header) + "\n")
+    with pytest.raises(SchemaMismatch) as refused:
+        open_table(path, WDBC.schema, WDBC.labels, read_labels=True)
+    assert refused.value.remedy == remedy
