@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 INPUT = "features"
 OUTPUT = "probability"
-# A graph that has this operator runs faster where similar rows follow each other; see `similar_rows`.
+# A graph with this operator runs faster where similar rows follow each other: `similar_rows`.
 TREES = b"TreeEnsemble"
 # For fewer rows, to order them takes longer than it saves.
 _ORDERED_ROWS = 500

@@ -1,7 +1,8 @@
 """An order of rows in which similar ones stand side by side.
 
-A row's way through a tree is a chain of comparisons, each of which a processor guesses before it is
-made. Where the row before went the same way, it guesses right: a forest takes two thirds of the time.
+A row's way through a tree is a chain of comparisons, each of which a processor guesses before it
+is made. Where the row before went the same way, it guesses right: a forest takes two thirds of the
+time.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ from bc_pipeline.artifacts.files import staged_file
 from bc_pipeline.artifacts.manifest import Manifest
 from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.schema import row_key
-from bc_pipeline.tables.arrow_arrays import number_array, text_array
+from bc_pipeline.tables.arrow_arrays import chosen_texts, number_array, text_array
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.text_column import TextColumn
 from bc_pipeline.tables.writer import DEFECT_COLUMNS, Kind, TableWriter, defect_columns
@@ -90,13 +90,18 @@ class RangeCheck:
         if not outside:
             return pa.nulls(len(values), pa.string())
         table = np.array(outside)
-        marked = table.any(axis=0)
+        marked = np.flatnonzero(table.any(axis=0))
+        self.rows += len(marked)
+        self._counts[columns] += np.count_nonzero(table, axis=1)
+        # Many rows are outside in the same features.
         names = [self._names[column] for column in columns]
-        texts = ["; ".join(compress(names, row)) for row in table[:, marked].T.tolist()]
-        self.rows += len(texts)
-        self._counts[columns] += table.sum(axis=1)
-        position = np.where(marked, np.cumsum(marked), 0)
-        return text_array([None, *texts]).take(number_array(position))
+        packed = np.packbits(table[:, marked], axis=0).T
+        sets = {row.tobytes(): place for place, row in zip(marked.tolist(), packed, strict=True)}
+        number = {marks: position for position, marks in enumerate(sets)}
+        index = np.full(len(values), -1)
+        index[marked] = [number[row.tobytes()] for row in packed]
+        texts = ["; ".join(compress(names, table[:, place])) for place in sets.values()]
+        return chosen_texts(texts, index)
 
     @property
     def by_feature(self) -> dict[str, int]:
@@ -146,12 +151,11 @@ class RowScorer:
         called = manifest.decision_rule.are_positive(probability, len(values))
         self.rows += len(values)
         self.positive += int(called.sum())
-        names = text_array([labels.name(False), labels.name(True)])
         version = text_array([manifest.version])[0]
         return {
             "id": _ids(block, accepted, values),
             "prediction": np.where(called, labels.code(True), labels.code(False)),
-            "label": names.take(number_array(called.astype(np.int8))),
+            "label": chosen_texts([labels.name(False), labels.name(True)], called.astype(np.int8)),
             "probability": np.where(called, probability, 1 - probability),
             self._positive_column: probability,
             "model_version": pa.repeat(version, len(values)),

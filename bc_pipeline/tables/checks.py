@@ -87,11 +87,11 @@ def read_ids(cells: Any, rows: np.ndarray, defects: RowDefects) -> TextColumn:
     rows : array of int64, shape (n,)
         Index in the block of each cell's row.
     """
-    import pyarrow.compute as pc
-
     ids = TextColumn(cells)
     if ids.is_plain(MAX_ID_LENGTH):
         return ids
+    import pyarrow.compute as pc
+
     text = pc.utf8_trim_whitespace(cells.fill_null(""))
     length = pc.utf8_length(text).to_numpy(zero_copy_only=False)
     printable = pc.utf8_is_printable(text).to_numpy(zero_copy_only=False)

@@ -140,16 +140,18 @@ def _array(cells: Any, kind: Any) -> Any:
 
     if isinstance(cells, np.ndarray) and cells.dtype in _NUMBERS:
         cells = number_array(cells)
-    return cells.cast(kind) if isinstance(cells, pa.Array) else pa.array(cells, type=kind)
+    if not isinstance(cells, pa.Array):
+        return pa.array(cells, type=kind)
+    return cells if cells.type == kind else cells.cast(kind)
 
 
 def _neutral_cells(cells: Any) -> Any:
     """`neutral_cell` of every cell of an array of text."""
-    import pyarrow.compute as pc
-
     text, starts = TextColumn(cells).utf8()
     if not _MAY_START[text[starts[:-1][np.diff(starts) > 0]]].any():
         return cells
+    import pyarrow.compute as pc
+
     risky = pc.match_substring_regex(cells, _FORMULA)
     number = pc.match_substring_regex(cells, rf"^[ \t]*{NUMBER}[ \t]*$")
     quoted = pc.binary_join_element_wise("'", cells, "")

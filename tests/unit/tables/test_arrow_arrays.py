@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.problems import get_problem
-from bc_pipeline.tables.arrow_arrays import number_array, numbers_of, text_array
+from bc_pipeline.tables.arrow_arrays import chosen_texts, number_array, numbers_of, text_array
 from bc_pipeline.tables.writer import Kind, Layout, TableWriter
 
 
@@ -20,6 +20,15 @@ def test_texts_become_the_array_that_arrow_makes(texts: list[str | None]) -> Non
     array = text_array(texts)
     array.validate(full=True)
     assert array.equals(pa.array(texts, pa.string()))
+
+
+@given(st.lists(st.text(max_size=9), max_size=4), st.lists(st.integers(-1, 3), max_size=20))
+def test_chosen_texts_become_the_array_that_arrow_makes(texts: list[str], index: list[int]) -> None:
+    index = [min(place, len(texts) - 1) for place in index]
+    array = chosen_texts(texts, np.array(index, np.int64))
+    array.validate(full=True)
+    expected = [None if place < 0 else texts[place] for place in index]
+    assert array.equals(pa.array(expected, pa.string()))
 
 
 @pytest.mark.parametrize("kind", [np.float64, np.int64, np.int8])
@@ -61,6 +70,7 @@ with open_table(Path({str(source)!r}), schema, read_labels=False) as reader:
 with TableWriter(Path({str(copy)!r}), {kinds!r}, {layout!r}) as writer:
     writer.write({{"id": block.ids.array}} | dict(zip(schema.names, block.values.T)))
 assert "pandas" not in sys.modules, "loaded"
+assert {layout!r} == "parquet" or "pyarrow.compute" not in sys.modules, "loaded"
 """
     subprocess.run([sys.executable, "-c", code], check=True)
     assert copy.read_bytes() == source.read_bytes()
