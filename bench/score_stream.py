@@ -38,7 +38,7 @@ GENERATED_ROWS = 50_000
 SEED = 20240229
 SAMPLE_SECONDS = 0.01
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-# What somebody writes who needs scores and no more; the threshold is that of the volume's model.
+# The shortest script that scores; the threshold is that of the volume's model.
 PANDAS = """
 import sys
 import joblib

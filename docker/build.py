@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 BASE = "python:3.11-slim-bookworm"
 NAMES = tuple(sorted(path.stem for path in (ROOT / "docker").glob("*.Dockerfile")))
-# What tells pip and uv where packages are, and how to get there.
+# Settings of pip and uv: addresses of indexes, certificates and proxies.
 _REGISTRY = (
     *("PIP_INDEX_URL", "PIP_EXTRA_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT"),
     *("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INSECURE_HOST", "UV_HTTP_TIMEOUT"),

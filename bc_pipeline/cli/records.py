@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import load_settings, load_volume_settings, require_folder
 from bc_pipeline.cli.options import AsJson, Force, ProblemName
@@ -158,8 +159,6 @@ def records_land(
     not encrypted in the landed file. Examples: `bc-pipeline records land`,
     `bc-pipeline records land --again` after a batch of corrected outcomes was withdrawn
     """
-    from bc_pipeline import steps
-
     moment = checked_time(as_of, "--as-of") if as_of else now()
     run = steps.Run(problem, "command", format_time(moment))
     result = steps.land_outcomes(_load_settings(), run, again=again)

@@ -9,6 +9,7 @@ import msgspec
 from bc_pipeline.artifacts import signed_bundle, training_log, versions
 from bc_pipeline.artifacts.evidence import Evaluation
 from bc_pipeline.artifacts.files import encode_document
+from bc_pipeline.artifacts.model_files import load_estimator
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.promotion import gate
 from bc_pipeline.promotion.smoke import smoke_test
@@ -30,8 +31,6 @@ def judge(
     golden_values : array of float64, shape (m, n_features)
         Rows for the smoke test, which compares the service with the fitted estimator.
     """
-    from bc_pipeline.artifacts.model_files import load_estimator
-
     settings, policy = workspace.settings, workspace.problem.gate
     evaluation = challenger.read_document(signed_bundle.EVALUATION, Evaluation)
     smoke = smoke_test(

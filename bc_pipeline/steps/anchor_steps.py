@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from bc_pipeline.errors import NoChampion, StoreError
+from bc_pipeline.promotion import anchor as anchors
+from bc_pipeline.promotion.anchor import read_anchor
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, open_workspace
 
@@ -18,8 +20,6 @@ def anchor(settings: Settings, problem: str) -> Result:
         Where nothing was promoted yet.
     AuditBroken
     """
-    from bc_pipeline.promotion.anchor import read_anchor
-
     store = open_workspace(settings, problem).store
     current = read_anchor(store)
     if current is None:
@@ -46,8 +46,6 @@ def set_anchor(
         Where there is no reason.
     VersionNotFound, SignatureInvalid, ArtifactCorrupt, AuditBroken, NotReleasable
     """
-    from bc_pipeline.promotion import anchor as anchors
-
     store = open_workspace(settings, problem).store
     made, changed = anchors.set_anchor(store, version, actor=actor, reason=reason)
     return asdict(made) | {"changed": changed}

@@ -8,8 +8,9 @@ import msgspec
 
 from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.registry import read_registry
-from bc_pipeline.clock import format_time, now
+from bc_pipeline.clock import format_time, now, time_defect
 from bc_pipeline.errors import NotStored, StoreError
+from bc_pipeline.promotion import audit
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, Workspace, open_workspace
 
@@ -109,7 +110,6 @@ def decide_batch(
 
 
 def _append_audit_line(workspace: Workspace, batch: str, event: BatchEvent) -> None:
-    from bc_pipeline.promotion import audit
 
     audit.append(
         workspace.store,
@@ -123,8 +123,6 @@ def _append_audit_line(workspace: Workspace, batch: str, event: BatchEvent) -> N
 
 def append_hold(store: Store, batch: str, check: BatchCheck) -> None:
     """The audit line of a batch that is held."""
-    from bc_pipeline.promotion import audit
-
     audit.append(
         store,
         "batch_held",
@@ -136,7 +134,6 @@ def append_hold(store: Store, batch: str, check: BatchCheck) -> None:
 
 
 def _summary(workspace: Workspace, batch: BatchDocument) -> Result:
-    from bc_pipeline.clock import time_defect
     from bc_pipeline.data.batch_history import batch_state, read_history
 
     history = read_history(workspace.store, batch.batch)

@@ -14,7 +14,9 @@ from bc_pipeline.artifacts.signed_document import require_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, now
 from bc_pipeline.errors import ConfigError, DataError, RowsErased, StoreError
+from bc_pipeline.label_codes import read_label_codes
 from bc_pipeline.settings import Settings
+from bc_pipeline.steps.batch_steps import append_hold
 from bc_pipeline.workspace import Result, Run, Workspace, open_first_workspace, open_workspace
 
 if TYPE_CHECKING:
@@ -48,7 +50,6 @@ def ingest_one(
     """
     from bc_pipeline.data.batches import read_batch
     from bc_pipeline.data.ingest import ingest_file
-    from bc_pipeline.label_codes import read_label_codes
     from bc_pipeline.steps.hold_notes import hold_notes
 
     workspace = open_first_workspace(settings, problem)
@@ -135,7 +136,6 @@ def _check_batches(workspace: Workspace) -> list[tuple[BatchDocument, BatchHisto
     from bc_pipeline.data.batch_history import held_batches
     from bc_pipeline.data.batch_holds import check_new_batches
     from bc_pipeline.data.snapshot import load_dataset
-    from bc_pipeline.steps.batch_steps import append_hold
 
     problem, store = workspace.problem, workspace.store
     if problem.batch_check is None:

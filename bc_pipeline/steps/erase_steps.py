@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -16,15 +16,18 @@ from bc_pipeline.artifacts.files import locked
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_time, now
+from bc_pipeline.data import erasure, erasure_notes
+from bc_pipeline.data.batch_decisions import checked_reason
+from bc_pipeline.data.erasure import UserFiles
+from bc_pipeline.data.erasure_notes import ErasedRows, ErasureNote
+from bc_pipeline.data.sample_match import SampleMatcher, canonical_sample_id
 from bc_pipeline.errors import ConfigError, StoreError
+from bc_pipeline.prediction_log.erasure import LoggedSample, erase_logged, find_logged
+from bc_pipeline.promotion import audit
+from bc_pipeline.scoring.erasure import erase_scores
 from bc_pipeline.settings import Settings
+from bc_pipeline.training.erasure import remove_results
 from bc_pipeline.workspace import Result, Workspace, open_workspace
-
-if TYPE_CHECKING:
-    from bc_pipeline.data.erasure import UserFiles
-    from bc_pipeline.data.erasure_notes import ErasedRows, ErasureNote
-    from bc_pipeline.data.sample_match import SampleMatcher
-    from bc_pipeline.prediction_log.erasure import LoggedSample
 
 
 @dataclass(frozen=True)
@@ -77,9 +80,6 @@ def erase(
         Where the table of values cannot be used.
     ArtifactCorrupt, SignatureInvalid, AuditBroken, RecordsAway
     """
-    from bc_pipeline.data import erasure
-    from bc_pipeline.data.batch_decisions import checked_reason
-
     settings = settings.model_copy(update={"service_problem": problem})
     workspace = open_workspace(settings, problem)
     store = workspace.store
@@ -99,14 +99,11 @@ def erase(
 
 def erasures(settings: Settings, problem: str) -> list[Result]:
     """All notes of erasures, the earliest first."""
-    from bc_pipeline.data.erasure_notes import list_notes
-
     store = open_workspace(settings, problem).store
-    return [msgspec.to_builtins(note) for note in list_notes(store)]
+    return [msgspec.to_builtins(note) for note in erasure_notes.list_notes(store)]
 
 
 def _ids(sample_id: str | None, reason: str) -> frozenset[str]:
-    from bc_pipeline.data.sample_match import canonical_sample_id
 
     if sample_id is None:
         return frozenset()
@@ -132,8 +129,6 @@ def _locks(store: Store) -> Iterator[None]:
 
 
 def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> SampleMatches:
-    from bc_pipeline.data import erasure
-    from bc_pipeline.prediction_log.erasure import find_logged
 
     settings, problem, store = workspace.settings, workspace.problem, workspace.store
     features = len(problem.schema.names)
@@ -157,9 +152,6 @@ def _find(workspace: Workspace, ids: frozenset[str], values: np.ndarray) -> Samp
 
 
 def _count(workspace: Workspace, matches: SampleMatches) -> Result:
-    from bc_pipeline.data.erasure import erase_quarantined
-    from bc_pipeline.scoring.erasure import erase_scores
-    from bc_pipeline.training.erasure import remove_results
 
     store, matcher = workspace.store, matches.matcher
     names = {kind: _stems(matches.rows, kind) for kind in ("batches", "datasets")}
@@ -168,7 +160,9 @@ def _count(workspace: Workspace, matches: SampleMatches) -> Result:
         "batches": names["batches"],
         "datasets": names["datasets"],
         "versions": _trained_on(store, names["datasets"]),
-        "quarantined": erase_quarantined(store, matcher, matches.landed.files, dry_run=True),
+        "quarantined": erasure.erase_quarantined(
+            store, matcher, matches.landed.files, dry_run=True
+        ),
         "scores": erase_scores(store, matcher.by_name, dry_run=True),
         "predictions": len(matches.logged.ids),
         "candidates": remove_results(store, names["datasets"], dry_run=True),
@@ -194,11 +188,6 @@ def _erase(
     reason: str,
 ) -> str | None:
     """Erase what was found; returns the name of the note, or None where there is nothing new."""
-    from bc_pipeline.data import erasure, erasure_notes
-    from bc_pipeline.prediction_log.erasure import erase_logged
-    from bc_pipeline.scoring.erasure import erase_scores
-    from bc_pipeline.training.erasure import remove_results
-
     store, matcher = workspace.store, matches.matcher
     note = _new_note(store, matches, counts, requested_by, actor, reason)
     if note is not None:
@@ -233,8 +222,6 @@ def _new_note(
     reason: str,
 ) -> ErasureNote | None:
     """The note of what starts; None where nothing is new."""
-    from bc_pipeline.data import erasure_notes
-
     landed = tuple(
         file
         for file in matches.landed.files
@@ -258,7 +245,6 @@ def _new_note(
 
 
 def _record(store: Store, note: ErasureNote, counts: Result) -> None:
-    from bc_pipeline.promotion import audit
 
     audit.append(
         store,

@@ -19,6 +19,7 @@ from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.errors import NoChampion, StoreError
 from bc_pipeline.problems.base import Candidate
+from bc_pipeline.promotion.anchor import read_anchor
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps.data_steps import split_dataset
 from bc_pipeline.workspace import Result, Run, Workspace, open_workspace
@@ -180,7 +181,6 @@ def _compare_with_anchor(
     from bc_pipeline.artifacts.predictors import load_predictor
     from bc_pipeline.data.split import require_same_split
     from bc_pipeline.evaluation.anchor import compare_with_anchor
-    from bc_pipeline.promotion.anchor import read_anchor
 
     problem, settings = workspace.problem, workspace.settings
     anchor = read_anchor(workspace.store)

@@ -12,6 +12,8 @@ from bc_pipeline.artifacts.signed_bundle import VersionFiles
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.errors import EvidenceMismatch
+from bc_pipeline.promotion import decisions as recorded
+from bc_pipeline.promotion.recomputation import require_recomputed
 from bc_pipeline.settings import Settings
 from bc_pipeline.steps.data_steps import split_dataset
 from bc_pipeline.steps.evaluation_steps import measure
@@ -87,8 +89,6 @@ def choose(settings: Settings, run: Run, decisions: Sequence[Result]) -> Result:
         The winner's decision; under ``challengers`` the version, kind and result of each, and
         under ``conclusion`` how the run ends where none passed.
     """
-    from bc_pipeline.promotion import decisions as recorded
-
     passed = [decision for decision in decisions if decision["passed"]]
     winner = passed[0] if passed else decisions[0]
     if len(passed) > 1:
@@ -130,8 +130,6 @@ def _require_evidence(workspace: Workspace, challenger: VersionFiles, parts: Spl
     ------
     EvidenceMismatch
     """
-    from bc_pipeline.promotion.recomputation import require_recomputed
-
     stored = challenger.read_document(signed_bundle.EVALUATION, Evaluation)
     settings, registry = workspace.settings, read_registry(workspace.store)
     production = registry.production.version if registry.production else None

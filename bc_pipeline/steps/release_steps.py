@@ -6,10 +6,17 @@ import msgspec
 import structlog
 
 from bc_pipeline.artifacts import signed_bundle, versions
+from bc_pipeline.artifacts.audit_log import read_audit_log
+from bc_pipeline.artifacts.audit_tip import decode_tip
 from bc_pipeline.artifacts.evaluated_rows import read_evaluated_rows
 from bc_pipeline.artifacts.registry import read_registry
+from bc_pipeline.artifacts.remembered_tip import FILE as REMEMBERED_TIP
+from bc_pipeline.artifacts.remembered_tip import require_remembered
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import NoChampion, NotStored
+from bc_pipeline.promotion import audit as log
+from bc_pipeline.promotion import decisions, release
+from bc_pipeline.promotion.approvals import approver, is_approval_required
 from bc_pipeline.settings import Settings
 from bc_pipeline.workspace import Result, Run, open_workspace
 
@@ -43,8 +50,6 @@ def approve(
     ArtifactCorrupt
         Where the version has another manifest by now.
     """
-    from bc_pipeline.promotion import decisions
-
     workspace = open_workspace(settings, run.problem)
     decisions.record_approval(
         workspace.store,
@@ -66,9 +71,6 @@ def needs_approval(settings: Settings, run: Run, version: str) -> Result:
     It must be where the problem, this run or an earlier one that judged the version requires it,
     and nobody has approved these very bytes. A champion needs none.
     """
-    from bc_pipeline.artifacts.audit_log import read_audit_log
-    from bc_pipeline.promotion.approvals import approver, is_approval_required
-
     workspace = open_workspace(settings, run.problem)
     production = read_registry(workspace.store).production
     if production is not None and production.version == version:
@@ -104,8 +106,6 @@ def promote(
     VersionConflict
         Where the champion is no longer the one it was compared with.
     """
-    from bc_pipeline.promotion import release
-
     workspace = open_workspace(settings, run.problem)
     result = release.promote(
         workspace.store,
@@ -127,8 +127,6 @@ def rollback(
     settings: Settings, problem: str, version: str | None, actor: str, reason: str = ""
 ) -> Result:
     """Release an earlier champion again: the named version, or the previous champion."""
-    from bc_pipeline.promotion import release
-
     workspace = open_workspace(settings, problem)
     result = release.rollback(
         workspace.store,
@@ -219,15 +217,11 @@ def audit(settings: Settings, problem: str, tip: bytes | None = None) -> Result:
     ArtifactCorrupt, SignatureInvalid
         Where the tip is none, or was changed.
     """
-    from bc_pipeline.artifacts.audit_tip import decode_tip
-    from bc_pipeline.artifacts.remembered_tip import FILE, require_remembered
-    from bc_pipeline.promotion import audit as log
-
     workspace = open_workspace(settings, problem)
     known = None if tip is None else decode_tip(tip, "The tip")
     report = log.verify(workspace.store, known)
     if problem == settings.service_problem:
-        require_remembered(workspace.store, settings.records / FILE)
+        require_remembered(workspace.store, settings.records / REMEMBERED_TIP)
     return {
         "problem": problem,
         "lines": report.lines,
@@ -248,8 +242,6 @@ def audit_tip(settings: Settings, problem: str) -> Result:
     NotStored
         Where the log has no line.
     """
-    from bc_pipeline.promotion import audit as log
-
     workspace = open_workspace(settings, problem)
     report = log.verify(workspace.store)
     if report.tip is None:

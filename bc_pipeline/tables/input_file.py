@@ -78,7 +78,7 @@ def input_file(path: Path, setting: str = "file") -> Iterator[Path]:
         kind = kind_of(os.stat(path).st_mode)
     except OSError as error:
         if error.errno in (errno.ENOENT, errno.ENOTDIR, errno.EACCES):
-            # Whoever reads the file reports the error, with its name.
+            # The reader reports the error, with the file's name.
             kind = ""
         else:
             raise ConfigError(

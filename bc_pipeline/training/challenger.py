@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from bc_pipeline.artifacts.export import export_onnx
 from bc_pipeline.artifacts.manifest import Lineage, Manifest, Recipe
 from bc_pipeline.artifacts.versions import version_name
 from bc_pipeline.code_version import code_version
+from bc_pipeline.training.fit import fit
 from bc_pipeline.workspace import Run, Workspace
 
 if TYPE_CHECKING:
@@ -29,9 +31,6 @@ def fit_and_export(
     workspace: Workspace, candidate: Candidate, train: SplitSide
 ) -> tuple[Any, bytes]:
     """The fitted estimator and its ONNX graph."""
-    from bc_pipeline.artifacts.export import export_onnx
-    from bc_pipeline.training.fit import fit
-
     estimator = fit(
         candidate,
         workspace.problem.selection.seed,

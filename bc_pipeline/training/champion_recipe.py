@@ -13,8 +13,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from bc_pipeline.artifacts.evidence import RecipeIdentity
+from bc_pipeline.artifacts.predictors import load_predictor
+from bc_pipeline.data.snapshot import load_dataset
+from bc_pipeline.data.split import split
 from bc_pipeline.errors import DataError, ModelError, StoreError
 from bc_pipeline.training.challenger import library_versions
+from bc_pipeline.training.fit import fit, positive_probability
 from bc_pipeline.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -73,11 +77,6 @@ def _changed_libraries(manifest: Manifest) -> dict[str, tuple[str, str]]:
 def _refit_difference(workspace: Workspace, champion: VersionFiles, candidate: Candidate) -> float:
     """Largest difference of the probabilities on all rows of the champion's dataset."""
     import numpy as np
-
-    from bc_pipeline.artifacts.predictors import load_predictor
-    from bc_pipeline.data.snapshot import load_dataset
-    from bc_pipeline.data.split import split
-    from bc_pipeline.training.fit import fit, positive_probability
 
     problem, threads = workspace.problem, workspace.settings.threads
     manifest = champion.manifest

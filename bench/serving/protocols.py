@@ -16,7 +16,7 @@ from serving.volume import KEY, PROBLEM, SEED
 
 MANY = 100
 WARM_UP = 100
-# Of one record by each protocol in a round.
+# Requests of one record by each protocol in a round.
 REQUESTS = 1600
 # Goals: microseconds of one record and of a hundred, where bare uvicorn takes so many.
 ONE_RECORD, MANY_RECORDS, BARE = 250.0, 1200.0, 40.0

@@ -16,7 +16,7 @@ from bc_pipeline.run_note import Concluded, add_lines
 
 INGEST_TASK = "ingest"
 CONCLUSION_KEY = "conclusion"
-# What a task says before its last step, which can still fail.
+# Conclusions that a task pushes before its last step, which can still fail.
 _DONE = {Conclusion.PROMOTED, Conclusion.AWAITING_APPROVAL, Conclusion.SCORED}
 
 

@@ -1,10 +1,10 @@
-"""A scrape of a service that has seen everything it counts."""
+"""An issuer of tokens, and a scrape of a service that has seen everything it counts."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,17 @@ import pytest
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.prediction_log.status import OutcomeCounts, RecentOutcomes, Status, write_status
 from bc_pipeline.serving.app import create_app
+from tests.unit.auth.conftest import Issuer, PrivateKeys
 
 SCRAPE_KEY = "canary-key-that-must-not-be-told"
 CANARY = "canary-value"
+
+
+@pytest.fixture(scope="module")
+def issuer() -> Iterator[Issuer]:
+    issuer = Issuer(PrivateKeys.generate())
+    yield issuer
+    issuer.close()
 
 
 @pytest.fixture(scope="session")

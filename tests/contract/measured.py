@@ -16,7 +16,7 @@ from tests.e2e.service_process import KEY, Service, running_service
 from tests.waiting import PATIENCE, wait_until
 
 MEBI = 1024 * 1024
-# What one request may cost, whatever it holds: CPU time in loops of `tests.cpu_time`, and memory.
+# Bounds for one request with any content: CPU time in loops of `tests.cpu_time`, and memory.
 LOOPS = 40
 MEMORY = 100 * MEBI
 MEMBERS = {"type", "title", "status", "detail", "code"}

@@ -29,7 +29,7 @@ from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.routes import ROUTERS
 from bc_pipeline.serving.scoped_route import ScopedRoute
 from bc_pipeline.settings import Settings
-from tests.unit.auth.conftest import Issuer, PrivateKeys
+from tests.unit.auth.conftest import Issuer
 from tests.unit.serving.conftest import Service
 
 NOBODY = "01900000-0000-7000-8000-000000000000"
@@ -92,13 +92,6 @@ def outcome(status: int) -> str:
 
 def address(route: ScopedRoute) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: PARAMETERS[found[1]], route.path)
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer(PrivateKeys.generate())
-    yield issuer
-    issuer.close()
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from bc_pipeline.serving.scoped_route import ScopedRoute
 from tests.contract.hostile_json import filled
 from tests.contract.test_access_matrix import address
 from tests.e2e.service_process import KEY, Service, running_service
-from tests.unit.auth.conftest import AUDIENCE, ISSUER, Issuer, PrivateKeys
+from tests.unit.auth.conftest import AUDIENCE, ISSUER, Issuer
 from tests.unit.serving.conftest import Service as InProcess
 from tests.unit.serving.telemetry.test_tracing import Collector
 from tests.waiting import PATIENCE, wait_until
@@ -43,13 +43,6 @@ class Seen:
     tokens: list[bytes] = field(default_factory=list)
     keys: list[bytes] = field(default_factory=list)
     prediction: str = ""
-
-
-@pytest.fixture(scope="module")
-def issuer() -> Iterator[Issuer]:
-    issuer = Issuer(PrivateKeys.generate())
-    yield issuer
-    issuer.close()
 
 
 @pytest.fixture(scope="module")

@@ -253,7 +253,7 @@ def test_the_script_of_the_databases_is_sound() -> None:
     subprocess.run(["bash", "-n", str(script)], check=True, timeout=PATIENCE)
 
 
-# What is open -------------------------------------------------------------------------
+# Open ports -------------------------------------------------------------------------
 
 
 @each_service
@@ -342,7 +342,7 @@ def test_whoever_reads_the_volume_reads_the_same_landing_folder() -> None:
     for name in SERVICES:
         if name.startswith("airflow-") or name == "flower":
             places = mounts(name)
-            # What only shows or hands out work could otherwise let keys in, or move the pointer.
+            # Pages and schedulers must not write, so that they cannot add keys or move the pointer.
             writes = name in {"airflow-init", "airflow-worker", "airflow-cli"}
             assert places["/var/lib/bc_pipeline"] == ("home", writes)
             assert places["/var/lib/bc_pipeline/data/wdbc/landing"] == ("landing", writes)

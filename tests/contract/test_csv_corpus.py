@@ -59,7 +59,7 @@ def service(
     folder = tmp_path_factory.mktemp("csv")
     with measured_service(folder, releases_in, fitted[0], TMPDIR=str(uploads)) as service:
         service.wait_for_database()
-        # What is loaded at first use is no growth.
+        # Modules that the first request loads do not count as growth.
         for path in ROUTES:
             for body in (GOOD, HEADER.replace(b"\n", b",diagnosis\n") + ROW[:-1] + b",M\n"):
                 service.ask("POST", path, body, CSV)
@@ -78,7 +78,7 @@ def test_hostile_files(service: Measured, path: str) -> None:
         if case.name not in WORST:
             continue
         body = case.make()
-        # What is more is refused with 413, which the corpus of JSON sees to.
+        # Larger bodies are refused with 413; the corpus of JSON tests that.
         reply = service.ask("POST", path, body[:MEBI] if path == OUTCOMES else body, CSV)
         loops = ANSWERED_LOOPS if reply.status in (200, 201) else LOOPS
         if reply.status >= 500:

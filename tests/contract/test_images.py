@@ -272,7 +272,7 @@ def test_the_default_base_is_that_of_the_files() -> None:
     assert f"ARG BASE={runpy.run_path(str(BUILD))['BASE']}\n" in FILES[0].read_text()
 
 
-# What asks a container for its health ----------------------------------------------------
+# Health checks of containers ----------------------------------------------------
 
 
 class Answers(BaseHTTPRequestHandler):
@@ -334,7 +334,7 @@ def test_the_health_check_of_the_service_follows_its_settings(
     assert subprocess.run(command, env=environment).returncode == 0
 
 
-# What the images are made of -------------------------------------------------------------
+# Contents of the images -------------------------------------------------------------
 
 
 def test_a_bill_of_materials_names_every_pin_with_its_hashes() -> None:

@@ -21,6 +21,7 @@ import pytest
 
 from bc_pipeline.auth.api_keys import import_key
 from tests.cpu_time import within_loops
+from tests.server_process import server_process
 from tests.waiting import PATIENCE
 
 KEY = "key-of-the-contract-tests-of-tensors"
@@ -94,19 +95,9 @@ def service(
     releases.promote("v1")
     import_key(releases.settings.service_keys, "tests", ["predict", "read"], KEY)
     environment = {name: value for name, value in os.environ.items() if name[:3] != "BC_"}
-    with (home / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bc_pipeline.server", "--port", "0", "--until-eof"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-            env=environment | {"BC_HOME": str(home), "BC_WORKERS": "1"},
-        )
-    with process:
-        assert process.stdout is not None
-        yield Service(process, json.loads(process.stdout.readline())["port"])
-        process.terminate()
+    environment |= {"BC_HOME": str(home), "BC_WORKERS": "1"}
+    with server_process(home / "log", environment=environment) as (process, port):
+        yield Service(process, port)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def _outcome(**changes: Any) -> dict[str, Any]:
     return {"prediction_id": NOBODY, "diagnosis": "malignant"} | changes
 
 
-# Where a value may stand: the route, and its body around the hole. In the record that is
+# Positions of a value: the route, and its body with a gap for the value. In the record that is
 # given, the area is the hole.
 PLACES: list[tuple[str, str, Shape]] = [
     ("/predict", "named", lambda r: r),
@@ -109,7 +109,7 @@ def service(
     slow = {"BC_SLOW_CLIENT_SECONDS": str(SLOW_SECONDS)}
     with measured_service(folder, releases_in, fitted[0], **slow) as service:
         service.wait_for_database()
-        # What is loaded at first use is no growth.
+        # Modules that the first request loads do not count as growth.
         for path, _, shape in PLACES:
             service.ask("POST", path, filled(shape(record), b"1001.0"), headers(path))
         service.warm()

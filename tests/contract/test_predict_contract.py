@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from http.client import HTTPConnection
 from pathlib import Path
@@ -18,6 +16,7 @@ import pytest
 
 from bc_pipeline.auth.api_keys import import_key
 from tests.contract.hostile_json import BODIES, DIGITS, VALUES
+from tests.server_process import server_process
 from tests.waiting import PATIENCE
 
 KEY = "key-of-the-contract-tests"
@@ -32,20 +31,10 @@ def port(
     home = tmp_path_factory.mktemp("contract")
     releases = releases_in(home)
     import_key(releases.settings.service_keys, "tests", ["admin"], KEY)
-    command = [sys.executable, "-m", "bc_pipeline.server", "--port", "0", "--until-eof"]
-    command += ["--folder", str(releases.challenger("v1", fitted[0]))]
-    with (home / "log").open("wb") as log:
-        process = subprocess.Popen(
-            command,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            env=os.environ | {"BC_HOME": str(home)},
-        )
-    with process:
-        assert process.stdout is not None
-        yield json.loads(process.stdout.readline())["port"]
-        process.terminate()
+    folder = str(releases.challenger("v1", fitted[0]))
+    environment = os.environ | {"BC_HOME": str(home)}
+    with server_process(home / "log", "--folder", folder, environment=environment) as (_, port):
+        yield port
 
 
 def ask(
@@ -188,7 +177,7 @@ def test_one_connection_survives_every_error(port: int, record: dict[str, float]
     try:
         for _, body, status, _ in CASES:
             if status == 413:
-                # What would come after it is not waited for.
+                # The server does not wait for bytes after it.
                 continue
             connection.request("POST", "/predict", body(record), JSON)
             response = connection.getresponse()

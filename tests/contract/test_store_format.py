@@ -122,7 +122,7 @@ def _paths(plain: Any, prefix: str = "") -> Iterator[str]:
             yield from _paths(value, f"{prefix}{key}.")
 
 
-# What stands where
+# Paths and contents
 
 
 def test_the_layout_of_the_volume(volume: Volume) -> None:
@@ -245,7 +245,7 @@ def test_a_signature_beside_a_file_is_ed25519_over_its_path_and_digest(volume: V
     key.verify(signature.read_bytes(), message)
 
 
-# What is refused
+# Refusals
 
 
 def _refused(volume: Volume, key: Path | None = None) -> type[PipelineError]:

@@ -12,7 +12,7 @@ from typing import Any
 
 PLUGINS = os.environ["AIRFLOW__CORE__PLUGINS_FOLDER"]
 BEGAN = time.process_time()
-# What every DAG file of any project would load.
+# Loaded first: modules that every DAG file loads, in any project.
 from airflow.sdk import DAG
 from airflow.sdk.definitions._internal.types import is_arg_set
 

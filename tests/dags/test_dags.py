@@ -173,7 +173,7 @@ def test_tasks_stand_in_groups(retrain: dict[str, Any]) -> None:
     assert groups == {"data", "model", "release", None}
 
 
-# What parsing costs ---------------------------------------------------------------------
+# Cost of parsing ---------------------------------------------------------------------
 
 HEAVY = {
     "fastapi",

@@ -49,7 +49,7 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "triggered with a date": {"dag": RETRAIN, "logical_date": "2026-01-14T00:00:00+00:00"},
     "no date": {"dag": RETRAIN},
     "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
-    # Of the form that Airflow may check, and before the first moment that there is in UTC.
+    # Matches the pattern that Airflow checks; in UTC it is before the calendar's first time.
     "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "0001-01-01T00:00:00+05:00"}},
     "as of a time to come": {"dag": RETRAIN, "conf": {"as_of": "2099-01-01T00:00:00Z"}},
     "outcomes": {"dag": RETRAIN, "conf": {"land_outcomes": True}},
@@ -265,7 +265,7 @@ def test_as_of_is_the_end_of_the_interval(played: dict[str, Played]) -> None:
 def test_a_run_says_which_code_of_the_dag_it_runs(played: dict[str, Played]) -> None:
     retrain, score = (played[name].run["dag"] for name in ("passed", "scored"))
     assert (retrain["dag_id"], score["dag_id"]) == ("wdbc_retrain", "wdbc_batch_score")
-    # Where the file came from is for a real run to say: `dag.test()` takes it from no bundle.
+    # `dag.test()` has no bundle, so the origin of the file is tested in a real run.
     assert retrain["bundle"] is retrain["bundle_version"] is None
     assert UUID(retrain["version_id"])
     # The plugin's code is the same, the file of the DAG is another.

@@ -13,8 +13,8 @@ _HEAD = f"POST /predict HTTP/1.1\r\nHost: s\r\nX-API-Key: {KEY}\r\n"
 _JSON = "Content-Type: application/json\r\n"
 # Answers that nobody reads: more than the system's buffers take.
 _UNREAD = b"GET /docs/assets/swagger-ui-bundle.js HTTP/1.1\r\nHost: s\r\n\r\n" * 8
-# What each kind of slow client begins with, and sends now and then: headers that never end,
-# a body that never ends, nothing at all, and requests whose answers it does not read.
+# First bytes of each kind of slow client, and bytes that it sends now and then: headers that never
+# end, a body that never ends, nothing at all, and requests whose answers it does not read.
 KINDS = (
     (b"GET /livez HTTP/1.1\r\nHost: s\r\nX-Slow: ", b"x"),
     (f"{_HEAD}{_JSON}Content-Length: 5000\r\n\r\n{{".encode(), b" "),
@@ -53,7 +53,7 @@ class SlowClients:
         self._open = still
 
     def _is_open(self, sock: socket.socket, kind: int) -> bool:
-        # Where nothing is read, only a reset tells that the other end is gone.
+        # A client that reads nothing notices the closed connection only by a reset.
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             return False
         try:

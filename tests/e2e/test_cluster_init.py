@@ -30,7 +30,7 @@ PROGRAM = Path(sys.executable).with_name("bc-pipeline")
 PASSWORD = "correct horse battery staple"
 SERVICE_PASSWORD = "lesser horse"
 RUN = "dags/wdbc_retrain/dagRuns/api__1"
-# What the service's user is not to have of Airflow.
+# Rights of Airflow that the service's user must not have.
 FORBIDDEN: list[tuple[str, str, Any]] = [
     ("POST", "dags/wdbc_batch_score/dagRuns", {"logical_date": None, "conf": {}}),
     ("PATCH", RUN, {"state": "success"}),

@@ -33,7 +33,7 @@ pytestmark = pytest.mark.slow
 
 HOME = "/var/lib/bc_pipeline"
 LANDING = f"{HOME}/data/wdbc/landing"
-# What a promotion does on the volume: files are written whole, the pointer last.
+# As a promotion writes the volume: whole files, the pointer last.
 PUBLISH = f"""
 from pathlib import Path
 from bc_pipeline.artifacts.files import write_atomic
@@ -209,5 +209,5 @@ def test_the_service_can_do_what_it_must_and_nothing_else(deployment: Deployment
     held = inside("ls", "/run/secrets").stdout.split()
     assert set(held) == {"airflow_service_password", "records_url", "verify_key"}
     limits = inside("cat", "/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/memory.max", check=False)
-    # Of the first version of control groups there are other files.
+    # The first version of control groups has other file names.
     assert limits.returncode or limits.stdout.split() == ["128", str(2**30)]

@@ -187,7 +187,7 @@ def test_the_scheduler_is_killed_and_started(
     task = run.until_runs("validate")
     cluster.parts["scheduler"].kill()
     killed = time.time()
-    # What runs needs no scheduler.
+    # Running tasks need no scheduler.
     run.until_ended("validate")
     cluster.parts["scheduler"].start()
     started = time.time()
@@ -219,7 +219,7 @@ def test_a_server_is_stopped_and_started(
     waited = seconds_since(started, tasks["snapshot", -1])
     again = {key: task["try_number"] for key, task in tasks.items() if task["try_number"] > 1}
     if server == "redis":
-        # What could not be sent waited, and used up no try.
+        # Tasks that could not be sent waited, and used up no try.
         assert not again
     log.info("%s: the run went on after %.1f s; tried again: %s", server, waited, again)
     run.promoted_once()

@@ -6,7 +6,6 @@ import json
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -19,7 +18,7 @@ import pytest
 
 from bc_pipeline.auth.api_keys import import_key
 from bc_pipeline.settings import Settings
-from tests.waiting import PATIENCE
+from tests.server_process import server_process
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = pytest.mark.skipif(
@@ -91,20 +90,8 @@ def address(
     import_key(settings.service_keys, "tests", ["admin"], "key-of-the-browser-tests")
     releases.publish("v1", fitted[0])
     releases.promote("v1")
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "bc_pipeline.server", "--port", "0", "--until-eof"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log,
-            text=True,
-        )
-    try:
-        assert process.stdout is not None
-        line = json.loads(process.stdout.readline())
-        yield f"http://127.0.0.1:{line['port']}"
-    finally:
-        process.communicate(timeout=PATIENCE)
+    with server_process(tmp_path / "log") as (_, port):
+        yield f"http://127.0.0.1:{port}"
 
 
 def browse(url: str, folder: Path) -> tuple[str, list[str], list[str]]:
@@ -155,7 +142,7 @@ def test_the_pages_work_below_a_prefix_that_a_proxy_strips(
     (server,) = document["servers"]
     assert server["url"] == PREFIX
     assert PREFIX in rendered
-    # Where Swagger sends what somebody tries.
+    # Target of the requests that Swagger's "Try it out" sends.
     assert httpx.get(f"{proxy}{server['url']}/livez").json() == {"status": "ok"}
 
 

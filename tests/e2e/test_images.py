@@ -231,7 +231,7 @@ def test_airflow_and_the_commands_run_and_the_dags_parse(podman: Podman) -> None
     printed = podman.once(image, "sh", "-ec", script, options=options)
     dags = json.loads(next(line for line in printed.splitlines() if line.startswith("[{")))
     assert {"wdbc_retrain", "wdbc_batch_score"} <= {dag["dag_id"] for dag in dags}
-    # What could not be imported.
+    # Modules that could not be imported.
     assert printed.splitlines()[-1] == "[]"
 
 

@@ -44,7 +44,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.skipif(bool(why_not()), reason=why_n
 
 BOUND = 1e-12
 NAMES = get_problem("wdbc").schema.names
-# Of each kind of trouble one: what refuses a file, what rejects a row, what only looks odd.
+# One defect of each kind: one refuses a file, one rejects a row, one is only noted.
 NASTY = {
     "a name twice",
     "header alone",
@@ -273,7 +273,7 @@ def test_rows_of_repeated_ids_are_rejected_as_on_one_machine(
     assert rejected["all.csv"] == 2_000
     assert (rejected["ids.parquet"], rejected["empty.csv"]) == (4, 1_002)
     assert rejected["sound.csv"] == 0
-    # What was written before the repeats were known is gone.
+    # Output that was written before the repeats were known is removed.
     named = {
         part["name"]
         for report in there["reports"]

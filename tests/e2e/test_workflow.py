@@ -302,7 +302,7 @@ def test_a_bad_challenger_is_rejected_and_the_champion_goes_on(
     assert tasks["record"] == "success"
     assert stack.champion() == champion
     verdicts = [stack.command("verdict", name) for name in stack.command("registry")["versions"]]
-    # Where another recipe is selected, the champion's is a second challenger.
+    # If another recipe is selected, the champion's is a second challenger.
     rejected = [verdict for verdict in verdicts if verdict["run_id"] == run_id]
     assert rejected
     assert all(verdict["reasons"] and not verdict["passed"] for verdict in rejected)

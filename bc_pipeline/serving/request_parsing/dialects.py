@@ -16,7 +16,7 @@ import msgspec
 from bc_pipeline.schema import FeatureSchema
 
 Values = tuple[float, ...]
-# What a decoder raises for content that is not of its type, not JSON, or nested too deeply.
+# Errors of a decoder: the content is not of its type, not JSON, or nested too deeply.
 NOT_DECODED = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 
 

@@ -263,7 +263,7 @@ def _start(words: list[str], **streams: Any) -> subprocess.Popen[str]:
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-        # What a shell starts in the background ignores interrupts, and so would this child.
+        # Background processes of a shell ignore interrupts, and this child would inherit that.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         **streams,
     )

@@ -313,7 +313,7 @@ def test_a_nonlinear_additive_model_is_exact_and_not_linear() -> None:
     assert found.standard_errors == pytest.approx({"f0": 0.0, "f1": 0.0}, abs=1e-9)
 
 
-# What may be called linear ----------------------------------------------------------------------
+# Models that count as linear ----------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("strength", [1e-4, 1.0, 1e6])

@@ -167,7 +167,7 @@ def test_a_reader_of_another_process_takes_no_log_away(
     database.migrate()
     for expected in (1, 2, 3):
         insert_durably(open_database(settings), [entry()])
-        # What every look-up does beside the connection that is kept.
+        # Every look-up opens the database like this; the pooled connection stays.
         open_database(settings)
         assert counted() == expected
     database.close()

@@ -186,7 +186,7 @@ def test_a_long_copy_sees_one_moment(
     database.migrate()
     insert_durably(database, [entry() for _ in range(20)])
     stop = threading.Event()
-    # Of the writer alone: a copy ends the connections of its own.
+    # Counts the writer's connections alone: a copy ends its own.
     address = sa.make_url(postgres.url()).set(drivername="postgresql+psycopg")
     own = Database(address, "bc_wdbc")
 

@@ -119,7 +119,7 @@ def test_a_dead_workers_segment_is_taken_over_and_removed(
     assert len(stored(database)) == 31
     status = read_status(kept.records)
     assert status is not None
-    # What a killed worker had not finished it had not answered: that is no damage.
+    # A killed worker did not answer the entry that it had not finished: that is no damage.
     assert (status.drained, status.damaged, status.backlog) == (31, 0, 0)
 
 

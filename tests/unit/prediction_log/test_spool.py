@@ -71,7 +71,7 @@ def test_segments_change_by_size(
         spool.append([one])
     folder = spool_folder(settings.records)
     assert len(segments.list_segments(folder)) >= 3
-    # Of segments that were begun in one millisecond any may be the first.
+    # Segments that were begun in one millisecond have no order.
     assert sorted(logged(folder), key=repr) == sorted(entries, key=repr)
 
 

@@ -92,7 +92,7 @@ def refused(kind: type[PipelineError], act: Any, *arguments: Any, **options: Any
     return words | {"fields": fields}
 
 
-# What is written
+# Written lines
 
 
 def test_a_recorded_verdict(challengers: Any) -> None:
@@ -302,7 +302,7 @@ def test_the_default_actor_of_a_promotion_is_the_pipeline(challengers: Any) -> N
     assert (line["actor"], line["run_id"]) == ("pipeline", None)
 
 
-# What is refused
+# Refusals
 
 
 def test_a_conflict_names_both_champions(challengers: Any) -> None:

@@ -10,6 +10,8 @@ import httpx
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
+from bc_pipeline.artifacts.importance import FeatureImportance, Importance
+from bc_pipeline.serving import prediction, request_context
 from bc_pipeline.serving.app import Application, create_app
 from bc_pipeline.serving.fast_path import BODY_LIMIT, PREDICT_PATHS
 from bc_pipeline.settings import Settings
@@ -18,6 +20,14 @@ from tests.unit.conftest import KEY
 from tests.waiting import PATIENCE
 
 T = TypeVar("T")
+FIXED_ID = "01900000-0000-7000-8000-000000000000"
+RANKING = Importance(
+    rows=114,
+    shuffles=2,
+    seed=0,
+    brier=0.02,
+    features=(FeatureImportance("worst_area", 0.05, 0.01),),
+)
 
 
 class ServedApplication:
@@ -112,6 +122,18 @@ class Service:
         self._loop.run_until_complete(self._client.aclose())
         self._loop.run_until_complete(self._lifespan.__aexit__(None, None, None))
         self._loop.close()
+
+
+@pytest.fixture
+def same_ids(
+    settings: Settings, api_key: str, releases: Any, fitted: Any, monkeypatch: pytest.MonkeyPatch
+) -> Settings:
+    """Settings of services with the version ``v1`` live, which all give the same ids."""
+    releases.publish("v1", fitted[0])
+    releases.promote("v1")
+    monkeypatch.setattr(prediction, "new_ids", lambda count: [FIXED_ID] * count)
+    monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
+    return settings
 
 
 @pytest.fixture

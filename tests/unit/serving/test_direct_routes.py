@@ -11,7 +11,7 @@ import pytest
 from fastapi import APIRouter, Request, Response
 
 from bc_pipeline.errors import DecryptionFailed, RecordsAway
-from bc_pipeline.serving import direct_routes, prediction, request_context
+from bc_pipeline.serving import direct_routes
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.direct_routes import DirectRoutes
 from bc_pipeline.serving.scoped_route import ScopedRoute, needs
@@ -19,7 +19,6 @@ from bc_pipeline.serving.telemetry.access_log import AccessLog
 from bc_pipeline.settings import Settings
 from tests.unit.serving.conftest import KEY, Service
 
-NOBODY = "01900000-0000-7000-8000-000000000000"
 GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
 PATHS = (
     "/predict",
@@ -33,22 +32,12 @@ PATHS = (
 
 
 @pytest.fixture
-def ways(
-    settings: Settings,
-    api_key: str,
-    releases: Any,
-    fitted: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Service, Service]]:
+def ways(same_ids: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Service, Service]]:
     """The service with direct routes and without; both make the same ids."""
-    releases.publish("v1", fitted[0])
-    releases.promote("v1")
-    monkeypatch.setattr(prediction, "new_ids", lambda count: [NOBODY] * count)
-    monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
-    direct = Service(create_app(settings, worker="w1", use_fast_path=False))
+    direct = Service(create_app(same_ids, worker="w1", use_fast_path=False))
     direct.get("/livez")
     monkeypatch.setattr(direct_routes, "_PREDICTIONS", "none")
-    both = direct, Service(create_app(settings, worker="w2", use_fast_path=False))
+    both = direct, Service(create_app(same_ids, worker="w2", use_fast_path=False))
     both[1].get("/livez")
     yield both
     for service in both:

@@ -13,7 +13,6 @@ from structlog.testing import capture_logs
 
 from bc_pipeline.auth.api_keys import create_key
 from bc_pipeline.errors import DecryptionFailed, RecordsAway
-from bc_pipeline.serving import prediction, request_context
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.fast_path import PREDICT_PATHS
 from bc_pipeline.serving.telemetry.access_log import AccessLog
@@ -22,25 +21,14 @@ from tests.redis_server import Redis
 from tests.unit.serving.conftest import KEY, Service
 from tests.waiting import wait_until
 
-NOBODY = "01900000-0000-7000-8000-000000000000"
 GOOD = {"Content-Type": "application/json", "X-API-Key": KEY}
 
 
 @pytest.fixture
-def ways(
-    settings: Settings,
-    api_key: str,
-    releases: Any,
-    fitted: Any,
-    monkeypatch: pytest.MonkeyPatch,
-) -> Iterator[tuple[Service, Service]]:
+def ways(same_ids: Settings) -> Iterator[tuple[Service, Service]]:
     """The service with and without the fast path; both make the same ids."""
-    releases.publish("v1", fitted[0])
-    releases.promote("v1")
-    monkeypatch.setattr(prediction, "new_ids", lambda count: [NOBODY] * count)
-    monkeypatch.setattr(request_context, "new_id", lambda: "01900000-0000-7000-8000-000000000001")
     both = tuple(
-        Service(create_app(settings, worker=f"w{int(quick)}", use_fast_path=quick))
+        Service(create_app(same_ids, worker=f"w{int(quick)}", use_fast_path=quick))
         for quick in (True, False)
     )
     yield both
@@ -117,7 +105,7 @@ def test_an_internal_error_is_logged_without_its_message(
         assert line["code"] == "decryption-failed"
         assert "DecryptionFailed at " in line["error"]
         assert "canary" not in str(line) + answer.text
-        # What is the client's fault is not a line of the service's.
+        # A fault of the client is not an error line of the service.
         with capture_logs() as lines:
             assert service.predict({"features": []}).status_code == 422
         assert [line for line in lines if line["event"] == "request_failed"] == []

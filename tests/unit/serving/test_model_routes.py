@@ -8,7 +8,6 @@ import pytest
 
 from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.files import write_document
-from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_bundle import CARD, IMPORTANCE
 from bc_pipeline.artifacts.verdict import Check
@@ -16,15 +15,8 @@ from bc_pipeline.promotion import audit
 from bc_pipeline.serving.app import create_app
 from bc_pipeline.serving.model.loaded_model import load_folder
 from bc_pipeline.settings import Settings
-from tests.unit.serving.conftest import KEY, Service
+from tests.unit.serving.conftest import KEY, RANKING, Service
 
-RANKING = Importance(
-    rows=114,
-    shuffles=2,
-    seed=0,
-    brier=0.02,
-    features=(FeatureImportance("worst_area", 0.05, 0.01),),
-)
 AUTHORISED = {"X-API-Key": KEY}
 
 

@@ -35,7 +35,7 @@ def test_the_service_lets_the_local_key_in(settings: Settings) -> None:
     make_secrets(settings)
     raw = read_secret(settings.api_key)
     assert accepted(settings, raw)
-    # What others read holds no key.
+    # Files that other users can read hold no key.
     assert raw not in settings.service_keys.read_text()
 
 

@@ -88,7 +88,7 @@ def server(tmp_path: Path) -> Iterator[Server]:
 
 
 def test_a_start_that_was_cut_short_is_made_good_by_the_next(server: Server) -> None:
-    # What a first try left: a user without a database, and a database without its rights.
+    # Left by an interrupted first try: a user without a database, a database without its rights.
     server.say("CREATE ROLE mlflow")
     server.say("CREATE ROLE airflow LOGIN PASSWORD 'another'")
     server.say("CREATE DATABASE airflow OWNER airflow")

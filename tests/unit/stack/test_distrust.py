@@ -158,7 +158,7 @@ def test_a_backdated_line_is_found_by_a_tip(releases: Any) -> None:
     made = Challengers(releases)
     made.crown("a")
     tip = audit.verify(made.store).tip
-    # Whoever has the key writes times as they like.
+    # The holder of a compromised key can write any time.
     made.publish("b")
     assert made.promote("b").changed
     settings = releases.settings

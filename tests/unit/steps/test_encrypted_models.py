@@ -22,7 +22,7 @@ from bc_pipeline.steps import Run
 pytestmark = pytest.mark.integration
 
 Land = Callable[..., Path]
-# What an ONNX graph of ours, and a pickled estimator, hold in plain.
+# Plaintext parts of our ONNX graphs and of a pickled estimator.
 TRACES = (
     b"ai.onnx",
     b"bc_pipeline\x12",

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from bc_pipeline.problems.base import Problem
 
-# What the reader may take beside Python, NumPy and Arrow.
+# Memory that the reader may use beside Python, NumPy and Arrow.
 _MOST_MB = 250
 _READ = """
 import json, resource, sys

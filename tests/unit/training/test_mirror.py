@@ -276,7 +276,7 @@ def test_a_version_becomes_a_run_with_all_its_evidence(volume: Volume) -> None:
     assert run.data.tags["bc.code_version"] == code_version()
     assert run.data.params["candidate"] == "logistic"
     assert run.data.params["model.C"] == "1.0"
-    # What could not be computed is left out.
+    # Figures that could not be computed are left out.
     assert run.data.metrics == {
         "nested/sensitivity": 0.75,
         "cv/f1": 0.9,

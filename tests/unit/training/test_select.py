@@ -99,7 +99,7 @@ def test_results_of_other_rows_folds_or_code_are_not_compared(
 def test_the_threshold_reaches_the_target_with_the_fewest_calls(
     quick: Problem, result_of: MakeResult
 ) -> None:
-    # Of 39 malignant rows, .95 of 40 asks for 38: all but the one at .05.
+    # A target of .95 needs 38 of the 39 malignant rows: all but the one at .05.
     malignant = [0.05, 0.4, *np.linspace(0.6, 0.99, 37)]
     benign = [0.01, 0.1, 0.3, 0.5]
     result = result_of(

@@ -424,7 +424,7 @@ def test_a_service_that_does_not_answer_well_blocks(evidence, smoke, names) -> N
         assert check_of(verdict, "smoke_answers").note == smoke.reason
 
 
-# What a reviewer sees -------------------------------------------------------------------
+# Texts for reviewers -------------------------------------------------------------------
 
 
 def test_every_check_explains_itself(evidence) -> None:

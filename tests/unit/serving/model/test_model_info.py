@@ -10,7 +10,6 @@ import pytest
 
 from bc_pipeline.artifacts import versions
 from bc_pipeline.artifacts.files import write_document
-from bc_pipeline.artifacts.importance import FeatureImportance, Importance
 from bc_pipeline.artifacts.manifest import Registry
 from bc_pipeline.artifacts.registry import read_registry, write_registry
 from bc_pipeline.artifacts.signed_bundle import CARD, EVALUATION, IMPORTANCE
@@ -28,17 +27,11 @@ from bc_pipeline.serving.model.model_info import (
 from bc_pipeline.serving.model.model_watcher import ModelWatcher
 from bc_pipeline.settings import Settings
 from tests.conftest import pointer_to
+from tests.unit.serving.conftest import RANKING
 
 EVALUATED = (
     Path(__file__).parents[3] / "contract/fixtures/store_1/models/wdbc/versions"
     "/20261121T181639Z-logistic-2a39830e8e/evaluation.json"
-)
-RANKING = Importance(
-    rows=114,
-    shuffles=2,
-    seed=0,
-    brier=0.02,
-    features=(FeatureImportance("worst_area", 0.05, 0.01),),
 )
 
 

@@ -60,7 +60,7 @@ def test_every_hostile_upload_is_read_or_refused_as_listed(
     assert answer.status_code == 422
     content = json.loads(answer.body)
     assert content["detail"].startswith(SOURCE)
-    # What the reader of our own files would take.
+    # The remedy of the reader of local files, which reads Parquet too.
     assert "or Parquet" not in content["detail"]
     assert len(content["defects"]) == len(caught.value.defects) <= 101
     assert PATH not in str(caught.value)
