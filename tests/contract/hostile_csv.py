@@ -71,7 +71,7 @@ def full(start: bytes, piece: bytes) -> Callable[[], bytes]:
     return lambda: start + piece * ((LIMIT - len(start)) // len(piece))
 
 
-def given(content: bytes) -> Callable[[], bytes]:
+def constant(content: bytes) -> Callable[[], bytes]:
     return lambda: content
 
 
@@ -88,14 +88,14 @@ def read(name: str, make: Callable[[], bytes], bad: int, rows: int = 3) -> Hosti
 
 FILES = (
     # Nothing, or nearly nothing
-    Hostile("empty", given(b""), REFUSED),
-    Hostile("byte order mark alone", given(codecs.BOM_UTF8), REFUSED),
-    Hostile("blank lines alone", given(b"\r\n\n\r\n"), REFUSED),
-    Hostile("header alone", given(HEADER), REFUSED),
-    Hostile("header alone without line end", given(HEADER.rstrip()), REFUSED),
-    Hostile("one NUL byte", given(b"\0"), REFUSED),
-    Hostile("one quote", given(b'"'), REFUSED),
-    Hostile("one comma", given(b","), MISMATCH),
+    Hostile("empty", constant(b""), REFUSED),
+    Hostile("byte order mark alone", constant(codecs.BOM_UTF8), REFUSED),
+    Hostile("blank lines alone", constant(b"\r\n\n\r\n"), REFUSED),
+    Hostile("header alone", constant(HEADER), REFUSED),
+    Hostile("header alone without line end", constant(HEADER.rstrip()), REFUSED),
+    Hostile("one NUL byte", constant(b"\0"), REFUSED),
+    Hostile("one quote", constant(b'"'), REFUSED),
+    Hostile("one comma", constant(b","), MISMATCH),
     # Not text, or other text
     Hostile("NUL bytes up to the limit", full(b"", b"\0" * 1024), REFUSED),
     Hostile("NUL in a cell", cell(b"17\x0099"), REFUSED),
@@ -113,12 +113,12 @@ FILES = (
     Hostile("gzip bomb", lambda: gzip.compress(b"0" * (64 << 20)), REFUSED),
     Hostile("bzip2", lambda: bz2.compress(GOOD), REFUSED),
     Hostile("xz", lambda: lzma.compress(GOOD), REFUSED),
-    Hostile("zstd magic", given(b"\x28\xb5\x2f\xfd" + b"x" * 100), REFUSED),
-    Hostile("old Excel magic", given(b"\xd0\xcf\x11\xe0" + b"x" * 100), REFUSED),
-    Hostile("PDF", given(b"%PDF-1.7\n1,2\n"), REFUSED),
-    Hostile("Parquet magic", given(b"PAR1" + b"x" * 100 + b"PAR1"), REFUSED),
-    Hostile("JSON", given(b'{"mean_radius": 17.99}\n[]\n'), REFUSED),
-    Hostile("HTML", given(b"<html>\n<body>\n</body></html>\n"), REFUSED),
+    Hostile("zstd magic", constant(b"\x28\xb5\x2f\xfd" + b"x" * 100), REFUSED),
+    Hostile("old Excel magic", constant(b"\xd0\xcf\x11\xe0" + b"x" * 100), REFUSED),
+    Hostile("PDF", constant(b"%PDF-1.7\n1,2\n"), REFUSED),
+    Hostile("Parquet magic", constant(b"PAR1" + b"x" * 100 + b"PAR1"), REFUSED),
+    Hostile("JSON", constant(b'{"mean_radius": 17.99}\n[]\n'), REFUSED),
+    Hostile("HTML", constant(b"<html>\n<body>\n</body></html>\n"), REFUSED),
     # Columns
     Hostile(
         "200,000 columns",

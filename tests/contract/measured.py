@@ -85,8 +85,8 @@ class Measured:
             content = response.read()
         finally:
             connection.close()
-        given = {name.lower(): value for name, value in response.getheaders()}
-        return Reply(response.status, given, content, self._seconds() - before)
+        received = {name.lower(): value for name, value in response.getheaders()}
+        return Reply(response.status, received, content, self._seconds() - before)
 
     def _seconds(self) -> float:
         times = self.worker.cpu_times()

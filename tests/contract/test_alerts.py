@@ -78,7 +78,9 @@ def test_each_says_how_bad_it_is_and_what_to_do(name: str) -> None:
 def test_each_is_about_metrics_that_the_service_tells(
     name: str, exposition: dict[str, str]
 ) -> None:
-    told = {sample.name for family in parse(exposition["text/plain"]) for sample in family.samples}
+    exported = {
+        sample.name for family in parse(exposition["text/plain"]) for sample in family.samples
+    }
     used = set(re.findall(r"\bbc_[a-z_]+", ALERTS[name]["expr"]))
     assert used
-    assert used <= told
+    assert used <= exported

@@ -190,9 +190,9 @@ def drive(service: Service, found: Seen, record: dict[str, Any]) -> None:
         found.prediction = first.json()["prediction_id"]
         for route in PATHS:
             path = address(route)
-            for given in credentials:
-                ask("GET", f"{path}?q={SOMETHING}", headers=given | strange)
-                ask("POST", path, data=bodies[0], headers=given | strange | JSON)
+            for credential in credentials:
+                ask("GET", f"{path}?q={SOMETHING}", headers=credential | strange)
+                ask("POST", path, data=bodies[0], headers=credential | strange | JSON)
             for body in bodies:
                 ask("POST", path, data=body, headers=credentials[0] | strange | JSON)
             for body in (table, labelled, *damaged):

@@ -183,10 +183,10 @@ def is_setting(key: str) -> bool:
 
 def test_every_setting_of_ours_exists() -> None:
     used = {key for name in SERVICES for key in environment(name) if key.startswith("BC_")}
-    asked = set(re.findall(r"\$\{(BC_[A-Z_]+)", TEXT))
+    variables = set(re.findall(r"\$\{(BC_[A-Z_]+)", TEXT))
     assert used
-    assert asked
-    assert [key for key in used | asked if not is_setting(key)] == []
+    assert variables
+    assert [key for key in used | variables if not is_setting(key)] == []
 
 
 @each_service
@@ -197,8 +197,8 @@ def test_secret_settings_come_from_files_alone(name: str) -> None:
 
 
 def test_what_can_be_set_from_outside_is_documented() -> None:
-    asked = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
-    assert [key for key in sorted(asked) if f"`{key}`" not in PAGE] == []
+    variables = set(re.findall(r"\$\{([A-Z_]+)", TEXT))
+    assert [key for key in sorted(variables) if f"`{key}`" not in PAGE] == []
 
 
 # Secrets ------------------------------------------------------------------------------
@@ -384,9 +384,13 @@ def test_grafana_finds_its_dashboard_and_where_the_figures_are() -> None:
 
 
 def test_the_dashboard_asks_for_metrics_that_the_service_tells(exposition: dict[str, str]) -> None:
-    told = {sample.name for family in parse(exposition["text/plain"]) for sample in family.samples}
-    asked = [target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])]
-    used = set(re.findall(r"\b(?:bc|process)_[a-z_]+", "\n".join(asked)))
+    exported = {
+        sample.name for family in parse(exposition["text/plain"]) for sample in family.samples
+    }
+    queries = [
+        target["expr"] for panel in DASHBOARD["panels"] for target in panel.get("targets", [])
+    ]
+    used = set(re.findall(r"\b(?:bc|process)_[a-z_]+", "\n".join(queries)))
     assert len(used) > 15
-    assert used <= told
+    assert used <= exported
     assert len({panel["id"] for panel in DASHBOARD["panels"]}) == len(DASHBOARD["panels"])

@@ -316,9 +316,9 @@ def test_the_probe_tells_what_the_server_says(server: tuple[str, int, Path]) -> 
 
 
 def test_the_probe_says_that_nobody_listens() -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        assert probe(f"http://127.0.0.1:{taken.getsockname()[1]}/livez") == 1
+    with socket.socket() as occupied:
+        occupied.bind(("127.0.0.1", 0))
+        assert probe(f"http://127.0.0.1:{occupied.getsockname()[1]}/livez") == 1
 
 
 def test_the_health_check_of_the_service_follows_its_settings(

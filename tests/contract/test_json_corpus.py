@@ -129,8 +129,8 @@ def fault(path: str, reply: Reply) -> str:
     if not within_loops(reply.seconds, LOOPS):
         return f"{reply.seconds:.2f} s of CPU time"
     if reply.status >= 400:
-        told = reply.problem
-        if told["code"] == "schema-mismatch" and not told["defects"]:
+        response = reply.problem
+        if response["code"] == "schema-mismatch" and not response["defects"]:
             return "no defects"
         if DIGITS in reply.body:
             return "a value is repeated"
@@ -241,7 +241,7 @@ def test_a_body_beyond_the_limit_is_refused_before_it_is_read(service: Measured,
 def test_a_body_of_another_type_is_refused(
     service: Measured, record: dict[str, Any], path: str
 ) -> None:
-    _, _, shape = next(place for place in PLACES if place[0] == path)
+    _, _, shape = next(position for position in PLACES if position[0] == path)
     body = filled(shape(record), b"1001.0")
     bomb = gzip.compress(b" " * (64 * MEBI))
     for kind in ("text/plain", "application/xml", "application/x-www-form-urlencoded",

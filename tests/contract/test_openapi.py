@@ -165,9 +165,13 @@ def test_every_operation_is_described(document: dict[str, Any]) -> None:
         assert operation["summary"], path
         assert operation["tags"], path
         for name in re.findall(r"{(\w+)}", path):
-            declared = [given for given in operation["parameters"] if given["name"] == name]
-            assert [(given["in"], given["required"]) for given in declared] == [("path", True)]
-        assert all(given["description"] for given in operation.get("parameters", ()))
+            declared = [
+                parameter for parameter in operation["parameters"] if parameter["name"] == name
+            ]
+            assert [(parameter["in"], parameter["required"]) for parameter in declared] == [
+                ("path", True)
+            ]
+        assert all(parameter["description"] for parameter in operation.get("parameters", ()))
         assert any(status.startswith("2") for status in operation["responses"]), path
         assert {"403", "429", "500"} <= set(operation["responses"]), path
         assert ("408" in operation["responses"]) == ("requestBody" in operation), path
@@ -184,8 +188,14 @@ def test_every_operation_documents_its_scope(document: dict[str, Any]) -> None:
             assert "401" not in operation["responses"]
         else:
             assert scope in SCOPES, path
-            assert {name for given in operation["security"] for name in given} == schemes
-            assert all([scope] == given[name] for given in operation["security"] for name in given)
+            assert {
+                name for requirement in operation["security"] for name in requirement
+            } == schemes
+            assert all(
+                [scope] == requirement[name]
+                for requirement in operation["security"]
+                for name in requirement
+            )
             assert f"`{scope}`" in operation["description"]
             assert "401" in operation["responses"]
 
@@ -253,10 +263,10 @@ def requests(operation: dict[str, Any]) -> Iterator[tuple[str | None, Any, int |
 
 
 def ask(
-    service: Service, asked: Operation, media: str | None, body: Any, accept: str = "*/*"
+    service: Service, requested: Operation, media: str | None, body: Any, accept: str = "*/*"
 ) -> httpx.Response:
     """Send a request with the examples of an operation's parameters, and a body."""
-    method, path, operation = asked
+    method, path, operation = requested
     headers, query = {"X-API-Key": KEY, "Accept": accept}, {}
     for parameter in operation.get("parameters", ()):
         for example in parameter.get("examples", {}).values():
@@ -272,9 +282,9 @@ def ask(
     return service.request(method.upper(), path, content=sent, headers=headers, params=query)
 
 
-def faults(document: dict[str, Any], asked: Operation, answer: httpx.Response) -> list[str]:
+def faults(document: dict[str, Any], requested: Operation, answer: httpx.Response) -> list[str]:
     """Differences between a response and the document."""
-    response = asked[2]["responses"].get(str(answer.status_code))
+    response = requested[2]["responses"].get(str(answer.status_code))
     if response is None:
         return [f"{answer.status_code} is not documented: {answer.text}"]
     missing = [name for name in response["headers"] if name not in answer.headers]
@@ -299,11 +309,11 @@ def test_every_example_has_a_documented_response(
 ) -> None:
     wrong, sent = [], 0
     for method, path, operation in operations(prepared):
-        asked = (method, path, operation)
+        requested = (method, path, operation)
         for media, body, documented in requests(operation):
-            answer = ask(service, asked, media, body)
+            answer = ask(service, requested, media, body)
             expected = WITHOUT_AIRFLOW.get((method, path), documented)
-            found = faults(document, asked, answer)
+            found = faults(document, requested, answer)
             if answer.status_code != expected and (expected or not answer.is_success):
                 found.append(f"{answer.status_code} in place of {expected}: {answer.text}")
             wrong += [(method, path, media, fault) for fault in found]

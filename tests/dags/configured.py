@@ -19,7 +19,7 @@ from airflow.utils.providers_configuration_loader import providers_configuration
 def main(connection: str, answer: str) -> None:
     description = conf.configuration_description
     found = Connection.get(connection)
-    told = {
+    reported = {
         "options": [
             f"{section}__{option}".upper()
             for section, content in description.items()
@@ -35,7 +35,7 @@ def main(connection: str, answer: str) -> None:
         },
         "fernet_key": conf.get("core", "fernet_key"),
     }
-    Path(answer).write_text(json.dumps(told))
+    Path(answer).write_text(json.dumps(reported))
 
 
 if __name__ == "__main__":

@@ -68,8 +68,8 @@ def _call(step: str, run: Run, **arguments: Any) -> Any:
         earlier = calls.read_text().splitlines() if calls.exists() else []
         tries = sum(json.loads(line)["step"] == step for line in earlier)
         with calls.open("a") as stream:
-            told = vars(run) | {"dag": msgspec.to_builtins(run.dag)}
-            stream.write(json.dumps({"step": step, "run": told} | arguments) + "\n")
+            described = vars(run) | {"dag": msgspec.to_builtins(run.dag)}
+            stream.write(json.dumps({"step": step, "run": described} | arguments) + "\n")
         failures = scenario.get("failures", {}).get(step)
         if failures and tries < failures["times"]:
             raise _ERRORS[failures["error"]]

@@ -54,9 +54,9 @@ def expired(session: Any, runs: dict[str, Any], call: Any, name: str) -> list[st
 def users() -> dict[str, str]:
     found = {}
     for name, options in USERS.items():
-        given = {f"AIRFLOW__CORE__{option}": value for option, value in options.items()}
+        environment = {f"AIRFLOW__CORE__{option}": value for option, value in options.items()}
         before = dict(os.environ)
-        os.environ.update(given)
+        os.environ.update(environment)
         found[name] = one_user()
         os.environ.clear()
         os.environ.update(before)

@@ -105,9 +105,9 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     script.write_text(json.dumps(scenario))
     script.with_suffix(".calls").unlink(missing_ok=True)
     os.environ["FAKE_STEPS"] = str(script)
-    given = scenario.get("environment", {})
-    before = {name: os.environ[name] for name in given}
-    os.environ.update(given)
+    environment = scenario.get("environment", {})
+    before = {name: os.environ[name] for name in environment}
+    os.environ.update(environment)
     asked: dict[str, Any] = {}
     person, ended = None, threading.Event()
     if scenario.get("answer"):

@@ -19,7 +19,7 @@ FERNET_KEY = "MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIzNDU2Nzg5MDE="
 
 
 @pytest.fixture(scope="module")
-def told(
+def configured(
     airflow_environment: dict[str, str],
     run_script: Callable[..., Any],
     tmp_path_factory: pytest.TempPathFactory,
@@ -38,24 +38,24 @@ def told(
     return run_script("configured.py", environment, name)
 
 
-def test_a_connection_comes_from_a_file_without_the_database(told: Any) -> None:
-    assert [told["connection"]] == list(json.loads(CONNECTIONS).values())
+def test_a_connection_comes_from_a_file_without_the_database(configured: Any) -> None:
+    assert [configured["connection"]] == list(json.loads(CONNECTIONS).values())
 
 
-def test_a_secret_comes_from_a_file_by_a_command(told: Any) -> None:
-    assert told["fernet_key"] == FERNET_KEY
+def test_a_secret_comes_from_a_file_by_a_command(configured: Any) -> None:
+    assert configured["fernet_key"] == FERNET_KEY
 
 
-def test_every_option_that_is_named_is_one(told: Any) -> None:
+def test_every_option_that_is_named_is_one(configured: Any) -> None:
     named = set(re.findall(r"AIRFLOW__([A-Z_]+?)(?:_CMD|_SECRET)?(?=[=`])", PAGE))
     assert len(named) > 8
     assert "LOGGING__REMOTE_BASE_LOG_FOLDER" in named
-    assert named <= set(told["options"])
+    assert named <= set(configured["options"])
 
 
-def test_what_is_said_to_come_from_a_command_can(told: Any) -> None:
+def test_what_is_said_to_come_from_a_command_can(configured: Any) -> None:
     (row,) = [line for line in PAGE.splitlines() if "_CMD=cat" in line]
     listed = set(re.findall(r"`([A-Z_]+__[A-Z_]+)`", row))
     shared = {name.removeprefix("AIRFLOW__") for name in SHARED_OPTIONS}
     assert shared <= listed
-    assert listed <= set(told["sensitive"])
+    assert listed <= set(configured["sensitive"])

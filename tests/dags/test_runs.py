@@ -25,7 +25,7 @@ NOT_PASSED = {"passed": False, "reasons": ["F1 too low", "Brier too high"]}
 REJECTED = {"decide": {VERSION: NOT_PASSED}}
 SECOND = [{"candidate": "svm_rbf", "params": {"C": 4.0}, "threshold": 0.3, "refit": True}]
 UNCHANGED = {"promote": {"version": VERSION, "generation": 1, "changed": False}}
-NOT_TAKEN = {
+REFUSED_FILES = {
     "batches": 1,
     "refused": [{"file": "late.csv", "code": "file-refused", "reason": "late.csv is of 2106."}],
     "newly_quarantined": [{"batch": "0a1b", "source": "a.csv", "read": 9, "quarantined": 2}],
@@ -55,11 +55,11 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "outcomes": {"dag": RETRAIN, "conf": {"land_outcomes": True}},
     "not taken": {
         "dag": RETRAIN,
-        "answers": {"ingest": NOT_TAKEN},
+        "answers": {"ingest": REFUSED_FILES},
     },
     "not taken, and failed": {
         "dag": RETRAIN,
-        "answers": {"ingest": NOT_TAKEN},
+        "answers": {"ingest": REFUSED_FILES},
         "failures": {"validate": {"error": "data", "times": 9}},
     },
     "rejected": {"dag": RETRAIN, "answers": REJECTED},
@@ -186,14 +186,14 @@ def played(
     judge_against_champion(home, {REFIT: "ada"})
     for scenario in SCENARIOS.values():
         answers = scenario.setdefault("answers", {})
-        given = answers.get("decide", {})
+        answer = answers.get("decide", {})
         answers["decide"] = {
-            version: {"digest": digest} | given.get(version, {})
+            version: {"digest": digest} | answer.get(version, {})
             for version, digest in digests.items()
         }
-    asked = tmp_path_factory.mktemp("scenarios") / "scenarios.json"
-    asked.write_text(json.dumps(SCENARIOS))
-    reports = run_script("play.py", airflow_environment, str(asked))
+    scenarios = tmp_path_factory.mktemp("scenarios") / "scenarios.json"
+    scenarios.write_text(json.dumps(SCENARIOS))
+    reports = run_script("play.py", airflow_environment, str(scenarios))
     return {name: Played(report) for name, report in reports.items()}
 
 
@@ -654,9 +654,9 @@ def test_the_fake_steps_have_the_signatures_of_the_real_ones(
         ours, theirs = (
             [
                 (p.name, p.default)
-                for p in inspect.signature(getattr(place, name)).parameters.values()
+                for p in inspect.signature(getattr(module, name)).parameters.values()
             ]
-            for place in (fake, steps)
+            for module in (fake, steps)
         )
         assert ours == theirs, name
     assert [f.name for f in fields(fake.Run)] == [f.name for f in fields(steps.Run)]

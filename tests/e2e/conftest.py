@@ -16,9 +16,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     home = tmp_path_factory.mktemp("stack") / "home"
     ports = free_ports(3)
     names = ("BC_AIRFLOW_PORT", "BC_MLFLOW_PORT", "BC_SERVICE_PORT")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("BC_")}
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("BC_")}
     environment = (
-        kept
+        inherited
         | {"BC_HOME": str(home)}
         | {name: str(port) for name, port in zip(names, ports, strict=True)}
     )

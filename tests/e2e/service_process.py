@@ -83,8 +83,8 @@ def exchange(
     body = None if content is None else json.dumps(content)
     connection.request(method, path, body, headers)
     response = connection.getresponse()
-    given = {name.lower(): value for name, value in response.getheaders()}
-    return response.status, given, json.loads(response.read())
+    received = {name.lower(): value for name, value in response.getheaders()}
+    return response.status, received, json.loads(response.read())
 
 
 @contextmanager

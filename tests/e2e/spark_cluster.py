@@ -91,8 +91,8 @@ class SparkCluster:
     def state(self) -> dict[str, Any]:
         """What the master's page says, as JSON."""
         with urllib.request.urlopen(f"http://127.0.0.1:{self._page}/json/", timeout=5) as answer:
-            told: dict[str, Any] = json.load(answer)
-        return told
+            listed: dict[str, Any] = json.load(answer)
+        return listed
 
     def executor_of(self, worker: subprocess.Popen[bytes]) -> int | None:
         """Process of the executor that a worker runs; None where it runs none."""

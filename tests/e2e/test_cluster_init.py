@@ -235,11 +235,11 @@ def test_the_group_reads_what_it_needs_and_no_more(deployment: Deployment) -> No
 
 
 def test_a_right_that_was_given_by_hand_is_taken_back(deployment: Deployment) -> None:
-    given = """
+    query = """
         SELECT count(*) FROM ab_permission_view_role pr JOIN ab_role r ON r.id = pr.role_id
         WHERE r.name = 'Retrain'
     """
-    before = deployment.rows(given)
+    before = deployment.rows(query)
     with psycopg.connect(deployment.database.url()) as connection:
         connection.execute("""
             INSERT INTO ab_permission_view_role (id, permission_view_id, role_id)
@@ -248,9 +248,9 @@ def test_a_right_that_was_given_by_hand_is_taken_back(deployment: Deployment) ->
             JOIN ab_view_menu v ON v.id = pv.view_menu_id, ab_role r
             WHERE p.name = 'can_read' AND v.name = 'Connections' AND r.name = 'Retrain'
         """)
-    assert deployment.rows(given) != before
+    assert deployment.rows(query) != before
     assert answer(deployment.init("one"))["service_user"] == "changed"
-    assert deployment.rows(given) == before
+    assert deployment.rows(query) == before
 
 
 def test_everything_that_is_wrong_is_named_at_once(deployment: Deployment, tmp_path: Path) -> None:

@@ -176,9 +176,9 @@ def test_what_callers_upload_the_other_side_finds(deployment: Deployment) -> Non
     headers = {"X-API-Key": deployment.key, "Content-Type": "text/csv"}
     connection.request("POST", "/v1/labelled-data", text.getvalue(), headers)
     answer = connection.getresponse()
-    told = json.loads(answer.read())
+    answered = json.loads(answer.read())
     connection.close()
-    assert answer.status == 201, told
+    assert answer.status == 201, answered
     listed = deployment.once("writer", "sh", "-c", f"cat {LANDING}/api-*.csv")
     assert listed.replace("\r", "").strip() == text.getvalue().replace("\r", "").strip()
 

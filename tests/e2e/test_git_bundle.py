@@ -136,7 +136,7 @@ def test_a_run_keeps_its_commit_whatever_is_pushed_meanwhile(
     for source in sources:
         with source.open("w", newline="") as stream:
             csv.writer(stream).writerows([wdbc.schema.names, *reference[0].tolist()])
-    asked = [{"logical_date": None, "conf": {"source": str(source)}} for source in sources]
+    runs = [{"logical_date": None, "conf": {"source": str(source)}} for source in sources]
     plugin = ROOT / "plugins" / "bc_airflow"
 
     before = repository.first
@@ -145,14 +145,14 @@ def test_a_run_keeps_its_commit_whatever_is_pushed_meanwhile(
         api.wait_for_dag(DAG, 60)
         assert api.dag(DAG)["bundle_version"] == before
         # The DAG is paused: the run waits, and meanwhile its code changes.
-        early = api.trigger(DAG, asked[0])
+        early = api.trigger(DAG, runs[0])
         text = repository.dag_file.read_text()
         assert CALL in text
         repository.dag_file.write_text(text.replace(CALL, f'{CALL} | {{"changed": True}}'))
         after = repository.push("another one")
         digests[after] = sources_digest(plugin, [repository.dag_file])
         wait_until(lambda: api.dag(DAG)["bundle_version"] == after, what="the push is seen")
-        late = api.trigger(DAG, asked[1])
+        late = api.trigger(DAG, runs[1])
         api.unpause(DAG)
         results = {commit: finished(api, run) for commit, run in ((before, early), (after, late))}
 

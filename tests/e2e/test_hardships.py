@@ -85,9 +85,9 @@ def replaced(service: Service, before: list[Any]) -> bool:
 def test_what_a_worker_prints_is_nothing_it_tells(settings: Settings, tmp_path: Path) -> None:
     with running_service(settings, tmp_path) as service:
         (worker,) = service.workers()
-        with Path(f"/proc/{worker.pid}/fd/1").open("wb", buffering=0) as told:
+        with Path(f"/proc/{worker.pid}/fd/1").open("wb", buffering=0) as output:
             for line in (b"a library says hello\n", b"[]\n", b"{}\n", b'{"event": 1}\n', b"\xff\n"):
-                told.write(line)
+                output.write(line)
         assert service.ask("GET", "/livez")[0] == 200
         worker.kill()
         # Only a launcher that is there does that.

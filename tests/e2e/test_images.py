@@ -144,8 +144,8 @@ def test_it_has_no_training_stack(service: Service) -> None:
 
 def test_nothing_of_the_builder_is_left_in_it(podman: Podman, sizes: str) -> None:
     image = f"bc-pipeline-service:{TAG}"
-    told = podman.call("history", "--no-trunc", "--format", "json", image).stdout
-    told += podman.call("image", "inspect", image).stdout
+    history = podman.call("history", "--no-trunc", "--format", "json", image).stdout
+    history += podman.call("image", "inspect", image).stdout
     root = Path(podman.call("image", "mount", image).stdout.strip())
     try:
         assert (root / "opt" / "venv" / "bin" / "python").is_symlink()
@@ -162,8 +162,8 @@ def test_nothing_of_the_builder_is_left_in_it(podman: Podman, sizes: str) -> Non
         assert (found.returncode, found.stdout) == (1, "")
     finally:
         podman.call("image", "unmount", image)
-    assert MARK not in told
-    assert not re.search(r'"(PIP_|UV_|SSL_|HTTPS?_PROXY)', told, re.IGNORECASE)
+    assert MARK not in history
+    assert not re.search(r'"(PIP_|UV_|SSL_|HTTPS?_PROXY)', history, re.IGNORECASE)
 
 
 def copies(root: Path, content: bytes) -> list[Path]:

@@ -79,13 +79,13 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
     ):
         for swap in range(1, SWAPS + 1):
             releases.promote(names[swap % len(names)])
-            taken = swap * WORKERS
+            loaded = swap * WORKERS
 
-            def taken_by_all(taken: int = taken) -> bool:
+            def loaded_by_all(loaded: int = loaded) -> bool:
                 live = [event for event in service.events() if event["event"] == "model_live"]
-                return len(live) >= taken + WORKERS
+                return len(live) >= loaded + WORKERS
 
-            wait_until(taken_by_all)
+            wait_until(loaded_by_all)
         load.stop()
         health = service.ask("GET", "/health")[1]
     assert load.failures == []
@@ -97,8 +97,8 @@ def test_a_hundred_swaps_under_load_lose_and_mix_nothing(
         version = answer.content["model_version"]
         assert answer.headers["x-model-version"] == version
         assert answer.headers["x-manifest-sha256"] == answer.content["manifest_sha256"]
-        given = answer.content["probabilities"]["malignant"]
-        assert abs(given - expected[version][answer.row]) <= 1e-12
+        answered = answer.content["probabilities"]["malignant"]
+        assert abs(answered - expected[version][answer.row]) <= 1e-12
     assert (health["generation"], health["refused"]["count"]) == (SWAPS + 1, 0)
 
 

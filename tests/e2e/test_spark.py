@@ -145,11 +145,11 @@ def read(path: Path) -> list[dict[str, Any]]:
 def assert_alike(here: dict[str, Any], there: dict[str, Any]) -> None:
     """The batch of one machine and that of Spark say the same of every row."""
     assert there["inputs"] == here["inputs"]
-    told = [
+    events = [
         {name: why.split(" See ")[0] for name, why in batch["refused"].items()}
         for batch in (here, there)
     ]
-    assert told[0] == told[1]
+    assert events[0] == events[1]
     for name in (
         "version",
         "manifest_sha256",
@@ -260,15 +260,15 @@ def test_rows_of_repeated_ids_are_rejected_as_on_one_machine(
     assert "5 x id: stands for several rows of the file" in there["refused"]["one.csv"]
     reports = {report["source"]: report for report in there["reports"]}
     assert len(reports["far.csv"]["parts"]) > 3
-    told = [
+    events = [
         (int(row["line"]), row["id"])
         for row in read(folder / reports["far.csv"]["rejected_file"])
         if row["reason"] == REPEATED_ID
     ]
-    assert [name for _, name in told] == (
+    assert [name for _, name in events] == (
         ["p0", "p997", "p3000", "p2499", "p2499", "p3000", "p997", "p0"]
     )
-    assert told[0][0] < 5 < 4_000 < told[-1][0]
+    assert events[0][0] < 5 < 4_000 < events[-1][0]
     rejected = {name: report["rejected"] for name, report in reports.items()}
     assert rejected["all.csv"] == 2_000
     assert (rejected["ids.parquet"], rejected["empty.csv"]) == (4, 1_002)
@@ -354,9 +354,9 @@ def test_executors_refuse_a_tampered_model_and_other_code(
         env=os.environ | {"PYSPARK_PYTHON": str(PYTHON)},
         check=True,
     )
-    told = done.stdout.decode().splitlines()
-    assert told[-2].startswith("artifact-corrupt model.onnx of version v0 is not the file that")
-    assert told[-1].startswith("config The executor runs bc-pipeline ")
+    printed = done.stdout.decode().splitlines()
+    assert printed[-2].startswith("artifact-corrupt model.onnx of version v0 is not the file that")
+    assert printed[-1].startswith("config The executor runs bc-pipeline ")
     assert not list((home / "scores").rglob("20300105*"))
 
 
@@ -367,9 +367,9 @@ def test_a_killed_worker_changes_nothing_in_the_result(
     source.mkdir()
     write_csv(source / "large.csv", rows_of(30_000), spoilt=997)
     write_csv(source / "unnamed.csv", rows_of(3_000), ids=False)
-    asked = job(home, cluster.master, source, 7, part_bytes=1 << 18)
+    started = job(home, cluster.master, source, 7, part_bytes=1 << 18)
     answers: list[SparkResult] = []
-    driver = threading.Thread(target=lambda: answers.append(run_driver(PYTHON, asked)))
+    driver = threading.Thread(target=lambda: answers.append(run_driver(PYTHON, started)))
     driver.start()
     interval = home / "scores" / "wdbc" / "20300107T000000Z"
     while driver.is_alive() and not list(interval.glob(".*/*/part-*")):

@@ -116,8 +116,11 @@ def test_a_deployment_that_has_a_champion_is_asked_once_and_left_alone(stack: St
 
 
 def test_a_deployment_that_does_not_answer_is_named(stack: Stack) -> None:
-    away = {"BC_SERVICE_URL": "http://127.0.0.1:1", "BC_AIRFLOW_URL": stack.first["airflow"]["url"]}
-    environment = stack.environment | away
+    unreachable = {
+        "BC_SERVICE_URL": "http://127.0.0.1:1",
+        "BC_AIRFLOW_URL": stack.first["airflow"]["url"],
+    }
+    environment = stack.environment | unreachable
     done = run_command(environment, "cluster", "first-cycle", "--wait", "1")
     assert done.returncode == 7
     assert "http://127.0.0.1:1 does not answer" in json.loads(done.stdout)["error"]["message"]
@@ -390,16 +393,16 @@ def test_the_running_stack_is_backed_up_with_its_databases(
     runs = {run["dag_run_id"] for run in airflow.runs("wdbc_retrain")}
     made = run_command(machine, "backup", str(tmp_path))
     assert made.returncode == 0, made.stderr
-    told = json.loads(made.stdout)
+    report = json.loads(made.stdout)
     new = tmp_path / "new"
-    done = run_command(machine, "restore", told["file"], "--home", str(new))
+    done = run_command(machine, "restore", report["file"], "--home", str(new))
     assert done.returncode == 0, done.stderr
     found = {}
     for name, query in (
         ("airflow/airflow.db", "SELECT run_id FROM dag_run"),
         ("mlflow/mlflow.db", "SELECT name FROM experiments"),
     ):
-        assert f"home/{name}" in told["databases"]
+        assert f"home/{name}" in report["databases"]
         with closing(sqlite3.connect(new / name)) as database:
             found[name] = {row[0] for row in database.execute(query)}
     assert runs <= found["airflow/airflow.db"]
@@ -407,7 +410,7 @@ def test_the_running_stack_is_backed_up_with_its_databases(
     restored = machine | {"BC_HOME": str(new)}
     assert run_command(restored, "audit", "verify").returncode == 0
     assert run_command(restored, "registry").stdout == run_command(machine, "registry").stdout
-    refused = run_command(machine, "restore", told["file"], "--replace")
+    refused = run_command(machine, "restore", report["file"], "--replace")
     assert (refused.returncode, json.loads(refused.stdout)["error"]["code"]) == (7, "stack")
 
 

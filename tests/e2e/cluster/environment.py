@@ -85,15 +85,15 @@ def cluster_environment(
         "USAGE_DATA_COLLECTION__ENABLED": "False",
         **_PERIODS,
     }
-    kept = {
+    inherited = {
         name: value
         for name, value in os.environ.items()
         if not name.startswith(("AIRFLOW", "BC_", "PYTHON"))
     }
     return (
-        kept
+        inherited
         | {
-            "PATH": os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]]),
+            "PATH": os.pathsep.join([str(Path(sys.executable).parent), inherited["PATH"]]),
             "BC_HOME": str(settings.home),
             "BC_MLFLOW_PORT": str(settings.mlflow_port),
             "BC_AIRFLOW_PASSWORD_FILE": str(settings.airflow_password),

@@ -73,12 +73,12 @@ class Issuer:
         self.raw: bytes | None = None
         self.status = 200
         self.delay = 0.0
-        self.asked = 0
+        self.fetches = 0
         issuer = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
-                issuer.asked += 1
+                issuer.fetches += 1
                 time.sleep(issuer.delay)
                 body = issuer.raw or json.dumps(issuer.document).encode()
                 self.send_response(issuer.status)

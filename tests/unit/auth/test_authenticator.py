@@ -205,7 +205,7 @@ class TestTokens:
         assert caller.key_id == "token:client-7"
         # From now on nothing waits.
         assert authorize(authenticator, headers, b"", "predict") == caller
-        assert issuer.asked == 1
+        assert issuer.fetches == 1
 
     def test_a_refresh_fetches_keys_before_the_first_token(
         self, authenticator: Authenticator, issuer: Any
@@ -219,7 +219,7 @@ class TestTokens:
     ) -> None:
         for header in ((b"x-api-key", key), (b"authorization", b"Bearer " + key)):
             assert authorize(authenticator, [header], b"", "predict") is not None
-        assert issuer.asked == 0
+        assert issuer.fetches == 0
 
     def test_a_token_is_not_accepted_as_an_api_key(
         self, authenticator: Authenticator, issuer: Any

@@ -65,7 +65,7 @@ def test_keys_from_a_file(issuer: Any, tmp_path: Path) -> None:
     assert keys.can_fetch("rsa-1")
     asyncio.run(keys.fetch("rsa-1"))
     assert keys.key("rsa-1", "RS256") is not None
-    assert issuer.asked == 0
+    assert issuer.fetches == 0
 
 
 def test_a_key_is_used_only_with_algorithms_that_it_fits(issuer: Any) -> None:
@@ -108,19 +108,19 @@ def test_invented_key_ids_cause_one_fetch_per_cooldown(
 
     with asyncio.Runner() as runner:
         runner.run(invent(50))
-        assert issuer.asked == 1
+        assert issuer.fetches == 1
         advance(29)
         assert not keys.can_fetch("invented")
         runner.run(invent(50))
-        assert issuer.asked == 1
+        assert issuer.fetches == 1
         advance(2)
         runner.run(invent(50))
-        assert issuer.asked == 2
+        assert issuer.fetches == 2
         # A cached key never causes a fetch.
         advance(60)
         assert not keys.can_fetch("rsa-1")
         runner.run(keys.fetch("rsa-1"))
-        assert issuer.asked == 2
+        assert issuer.fetches == 2
 
 
 def test_simultaneous_calls_share_one_fetch(issuer: Any) -> None:
@@ -135,7 +135,7 @@ def test_simultaneous_calls_share_one_fetch(issuer: Any) -> None:
         return [keys.key("rsa-1", "RS256") is not None, keys.key("ec-1", "ES256") is not None]
 
     assert asyncio.run(fetch_twice()) == [True, True]
-    assert issuer.asked == 1
+    assert issuer.fetches == 1
 
 
 def test_a_fetch_does_not_block_the_event_loop(issuer: Any) -> None:
@@ -173,7 +173,7 @@ def test_a_withdrawn_key_is_dropped_after_the_lifespan(
     issuer.document["keys"] = issuer.document["keys"][1:]
     advance(590)
     asyncio.run(keys.refresh())
-    assert issuer.asked == 1
+    assert issuer.fetches == 1
     advance(20)
     asyncio.run(keys.refresh())
     assert keys.key("rsa-1", "RS256") is None

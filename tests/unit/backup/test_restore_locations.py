@@ -122,11 +122,11 @@ def test_a_database_that_is_not_empty_is_not_changed(
         restore_backup(other, created.path)
     assert visible_files(other.home) == set()
     assert not (other.home / ".restore").exists()
-    away = other.model_copy(
+    elsewhere = other.model_copy(
         update={"records_url": SecretStr(f"postgresql://bc:canary@/bc?host={tmp_path}")}
     )
     with pytest.raises(RecordsAway) as caught:
-        restore_backup(away, created.path)
+        restore_backup(elsewhere, created.path)
     assert "canary" not in str(caught.value)
     assert visible_files(other.home) == set()
 

@@ -35,7 +35,7 @@ def filled(store: Store) -> Store:
 
 def complete(line: str, home: str) -> list[str]:
     """The completions of a line, as bash requests them; nothing heavy may be imported."""
-    given = {
+    environment = {
         "_BC_PIPELINE_COMPLETE": "complete_bash",
         "COMP_WORDS": line,
         "COMP_CWORD": str(line.count(" ")),
@@ -43,7 +43,7 @@ def complete(line: str, home: str) -> list[str]:
     }
     answer = subprocess.run(
         [sys.executable, "-c", PROGRAM],
-        env=os.environ | given,
+        env=os.environ | environment,
         capture_output=True,
         text=True,
         check=False,

@@ -100,9 +100,9 @@ def test_a_persons_rows_go_from_everything_that_is_derived(
         "a.csv": [5], "b.csv": [2], "c.csv": [2],
     }  # fmt: skip
     assert "P3" not in all_ids(store)
-    kept = np.vstack([read_batch(wdbc, store, one).values for one in list_batches(store)])
-    assert len(kept) == 20 + 7 + 2 - 2
-    assert not (np.abs(kept - person).max(axis=1) < 0.01).any()
+    remaining = np.vstack([read_batch(wdbc, store, one).values for one in list_batches(store)])
+    assert len(remaining) == 20 + 7 + 2 - 2
+    assert not (np.abs(remaining - person).max(axis=1) < 0.01).any()
     assert not any("P3," in path.read_text() for path in store.quarantine.glob("*.csv"))
     assert load_dataset(wdbc, store, before["dataset"]).erasures == ("0001",)
     assert answer("snapshot")["rows"] == before["rows"] - 1

@@ -24,8 +24,8 @@ DOCUMENTED = {0, failures.USAGE, REJECTED, UNHEALTHY, failures.DECLINED, failure
 DOCUMENTED |= {code for _, code, _ in failures.EXIT_CODES}
 # They start processes, or wait for some that are elsewhere.
 STARTING = {"up", "compose up", "compose down", "cluster init", "cluster first-cycle", "backfill"}
-GIVEN = {"from": "2026-01-04", "to": "2026-01-10", "before": "2026-01-01", "since": "2026-01-01"}
-GIVEN |= {"purpose": "records", "scope": "predict"}
+VALUES = {"from": "2026-01-04", "to": "2026-01-10", "before": "2026-01-01", "since": "2026-01-01"}
+VALUES |= {"purpose": "records", "scope": "predict"}
 DATES = {"--as-of", "--arrived-at", "--from", "--to", "--before", "--since"}
 
 
@@ -63,7 +63,7 @@ def _words(command: str, changed: Any = None, value: str = "") -> list[str]:
     words = command.split()
     for parameter in COMMANDS[command].params:
         if parameter is changed or parameter.required:
-            text = value if parameter is changed else GIVEN.get(_name(parameter), "no-such")
+            text = value if parameter is changed else VALUES.get(_name(parameter), "no-such")
             option = [] if parameter.param_type_name == "argument" else [parameter.opts[0]]
             words += [*option, text]
     return words

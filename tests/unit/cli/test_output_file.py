@@ -345,9 +345,9 @@ def test_unusable_paths_end_a_command_with_one_line_and_3(
     folder = tmp_path / "empty"
     folder.mkdir()
     monkeypatch.chdir(folder)
-    given = [word.format(rows=rows, folder=folder) for word in words]
+    arguments = [word.format(rows=rows, folder=folder) for word in words]
     before = rows.read_bytes()
-    result = invoke(*given)
+    result = invoke(*arguments)
     assert result.exit_code == 3, (result.output, result.exception)
     assert isinstance(result.exception, SystemExit)
     assert "Traceback" not in result.output

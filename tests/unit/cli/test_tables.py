@@ -99,7 +99,7 @@ def test_verdicts_have_colours() -> None:
 def on_terminal(words: list[str], **environment: str) -> str:
     """What a command writes to a terminal of 80 columns."""
     program = str(Path(sys.executable).with_name("bc-pipeline"))
-    given = {name: value for name, value in os.environ.items() if "COLOR" not in name}
+    inherited = {name: value for name, value in os.environ.items() if "COLOR" not in name}
     own, its = pty.openpty()
     written = b""
     with subprocess.Popen(
@@ -107,7 +107,7 @@ def on_terminal(words: list[str], **environment: str) -> str:
         stdin=its,
         stdout=its,
         stderr=its,
-        env=given | {"TERM": "xterm-256color", "COLUMNS": "80"} | environment,
+        env=inherited | {"TERM": "xterm-256color", "COLUMNS": "80"} | environment,
     ):
         os.close(its)
         try:

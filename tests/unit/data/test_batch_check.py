@@ -91,9 +91,9 @@ def errors_of_other_rows(batch: Batch) -> None:
 
 def swapped(one: str, other: str) -> Change:
     def change(batch: Batch) -> None:
-        kept = batch.column(one).copy()
+        former = batch.column(one).copy()
         batch.column(one)[:] = batch.column(other)
-        batch.column(other)[:] = kept
+        batch.column(other)[:] = former
 
     return change
 

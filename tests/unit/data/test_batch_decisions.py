@@ -68,14 +68,14 @@ def flipped(rows, codes) -> dict[tuple[int, str], str]:
 def test_snapshots_before_a_withdrawal_stay_and_later_ones_do_without_its_rows(
     wdbc: Problem, store: Store, make_file, withdraw, lines
 ) -> None:
-    kept = ingest_file(make_file("a.csv", range(10)), wdbc, store).document
+    retained = ingest_file(make_file("a.csv", range(10)), wdbc, store).document
     gone = ingest_file(make_file("b.csv", range(5, 30)), wdbc, store).document
     before = make_snapshot(wdbc, store, BEFORE)
     event = withdraw(gone.batch)
 
     assert make_snapshot(wdbc, store, BEFORE) == before
     after = make_snapshot(wdbc, store, AT)
-    assert (after.batches, after.document.rows) == ((kept.batch,), 10)
+    assert (after.batches, after.document.rows) == ((retained.batch,), 10)
     assert lines == [event] == list(read_history(store, gone.batch).events)
     assert (event.at, event.actor, event.reason) == (AT, "cli:ada", "wrong")
     assert withdraw(gone.batch) is None

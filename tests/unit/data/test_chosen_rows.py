@@ -36,8 +36,8 @@ def test_each_row_of_its_own_is_chosen() -> None:
 def test_the_first_row_of_a_group_is_chosen_whatever_the_order_of_the_batches() -> None:
     batches = [batch(2, {"a": 1.0}), batch(1, {"b": 1.005})]
 
-    for given in (batches, batches[::-1]):
-        chosen = choose_rows(POLICY, given)
+    for order in (batches, batches[::-1]):
+        chosen = choose_rows(POLICY, order)
         assert chosen.rows.keys == ("b",)
         assert chosen.rows.groups is None
         assert chosen.near_repeats == 1

@@ -29,18 +29,20 @@ def coded(make_file: Callable[..., Path], reference: tuple[np.ndarray, np.ndarra
     codes = reference[1]
 
     def make(
-        name: str, rows: range = ROWS, *, one: str = "benign", form: str = "{}", **given: object
+        name: str, rows: range = ROWS, *, one: str = "benign", form: str = "{}", **options: object
     ) -> Path:
         # The public rows have 1 for benign.
         texts = [form.format(int(codes[row]) ^ (one == "malignant")) for row in rows]
         cells = {(position, "diagnosis"): text for position, text in enumerate(texts)}
-        return make_file(name, rows, cells=cells, **given)
+        return make_file(name, rows, cells=cells, **options)
 
     return make
 
 
-def stored_codes(wdbc: Problem, store: Store, path: Path, **given: object) -> list[int]:
-    return read_batch(wdbc, store, ingest_file(path, wdbc, store, **given).document).codes.tolist()
+def stored_codes(wdbc: Problem, store: Store, path: Path, **options: object) -> list[int]:
+    return read_batch(
+        wdbc, store, ingest_file(path, wdbc, store, **options).document
+    ).codes.tolist()
 
 
 @pytest.mark.parametrize("form", ["{}", "{}.0", "{}.", " {}", '"{}"'])
@@ -69,12 +71,12 @@ def test_a_declaration_says_what_codes_mean(
     wdbc: Problem, store: Store, coded, public_rows: LabelledRows, how: str
 ) -> None:
     path = coded("clinic.csv", one="malignant")
-    given = {"label_codes": SWAPPED} if how == "option" else {}
+    options = {"label_codes": SWAPPED} if how == "option" else {}
     if how != "option":
         declaration = json.dumps({"format": 1, "label_codes": {"0": "benign", "1": "malignant"}})
         encoding = "utf-8" if how == "beside" else "utf-8-sig"
         path.with_name("clinic.csv.labels.json").write_text(declaration, encoding)
-    assert stored_codes(wdbc, store, path, **given) == public_rows.codes[ROWS].tolist()
+    assert stored_codes(wdbc, store, path, **options) == public_rows.codes[ROWS].tolist()
 
 
 def test_a_declared_code_is_held_against_the_profile(wdbc: Problem, store: Store, coded) -> None:

@@ -64,13 +64,13 @@ def test_metadata_reaches_the_split_and_no_values(
     assert np.array_equal(dataset.values, without.values)
     assert without.metadata == {}
     parts = split(wdbc.split, dataset)
-    told = {
+    counts = {
         key: site
         for part in (parts.train, parts.holdout)
         for key, site in zip(part.keys, part.metadata["site"], strict=True)
     }
-    assert told == dict(zip(dataset.keys, dataset.metadata["site"], strict=True))
-    assert sorted(told.values()) == sorted(sites)
+    assert counts == dict(zip(dataset.keys, dataset.metadata["site"], strict=True))
+    assert sorted(counts.values()) == sorted(sites)
 
 
 def test_known_rows_get_the_metadata_of_a_later_file(

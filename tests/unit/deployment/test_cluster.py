@@ -67,17 +67,17 @@ def test_files_are_looked_at_before_anything_is_done(tmp_path: Path) -> None:
 
 
 def test_a_deployment_that_is_not_as_needed_is_not_touched(settings: Settings) -> None:
-    told: list[str] = []
+    messages: list[str] = []
     with pytest.raises(ConfigError, match="FERNET_KEY is not set"):
         prepare(
             settings,
-            told.append,
+            messages.append,
             owner=Owner(0, 0),
             connections=None,
             service_password=None,
             seconds=0,
         )
-    assert not any("database" in line for line in told)
+    assert not any("database" in line for line in messages)
 
 
 def test_folders_are_for_the_group_whatever_the_umask(settings: Settings) -> None:

@@ -34,7 +34,7 @@ class Machine:
     """What is on the PATH, and what was asked of it."""
 
     folder: Path
-    asked: Path
+    recorded: Path
 
     def install(self, name: str, *cases: str) -> None:
         path = self.folder / name
@@ -42,19 +42,19 @@ class Machine:
         path.chmod(0o755)
 
     def calls(self, word: str = "") -> list[str]:
-        return [line for line in self.asked.read_text().splitlines() if word in line]
+        return [line for line in self.recorded.read_text().splitlines() if word in line]
 
 
 @pytest.fixture
 def machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Machine:
-    folder, asked = tmp_path / "bin", tmp_path / "asked"
+    folder, recorded = tmp_path / "bin", tmp_path / "asked"
     folder.mkdir()
-    asked.touch()
+    recorded.touch()
     monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
-    monkeypatch.setenv("BC_TEST_ASKED", str(asked))
+    monkeypatch.setenv("BC_TEST_ASKED", str(recorded))
     # No engine of the machine that runs the tests: not beside its Python, nor before them.
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
-    found = Machine(folder, asked)
+    found = Machine(folder, recorded)
     for name in ("docker", "podman", "podman-compose"):
         found.install(name, f"'{name}'*) exit 127")
     return found
@@ -195,7 +195,7 @@ def test_podman_is_waited_for_by_its_health_checks(
 
 
 @pytest.mark.parametrize(
-    ("listed", "told"),
+    ("listed", "message"),
     [
         (container("worker"), r"worker \(not healthy yet\)"),
         (container("init", "exited", 3), r"init \(exited, exit code 3\)"),
@@ -207,11 +207,11 @@ def test_what_does_not_become_well_is_named(
     project: Path,
     monkeypatch: pytest.MonkeyPatch,
     listed: dict[str, Any],
-    told: str,
+    message: str,
 ) -> None:
     monkeypatch.setattr(containers, "_PAUSE_SECONDS", 0.05)
     podman(machine, [listed], "'podman healthcheck'*) exit 1")
-    with pytest.raises(StackError, match=told):
+    with pytest.raises(StackError, match=message):
         containers.start(project, (), 0.2, print)
 
 

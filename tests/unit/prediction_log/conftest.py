@@ -20,7 +20,7 @@ SampleEntry = Callable[..., LogEntry]
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgresql)])
-def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
+def log_settings(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
     """Settings whose database is empty, of each kind."""
     found: dict[str, Any] = {"home": tmp_path / "home"}
     if request.param == "postgresql":
@@ -31,8 +31,8 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Settings]:
 
 
 @pytest.fixture
-def database(kept: Settings) -> Database:
-    found = open_database(kept)
+def database(log_settings: Settings) -> Database:
+    found = open_database(log_settings)
     found.migrate()
     return found
 

@@ -28,8 +28,8 @@ def test_migrations_make_the_tables_that_the_code_uses(database: Database) -> No
         assert compare_metadata(MigrationContext.configure(connection), metadata) == []
 
 
-def test_several_migrate_at_once(kept: Settings) -> None:
-    database = open_database(kept)
+def test_several_migrate_at_once(log_settings: Settings) -> None:
+    database = open_database(log_settings)
     failures: list[Exception] = []
 
     def migrate() -> None:
@@ -58,8 +58,8 @@ def test_a_failed_block_writes_nothing(database: Database) -> None:
     assert database.revision() == "0001"
 
 
-def test_a_database_without_tables_is_away(kept: Settings) -> None:
-    database = open_database(kept)
+def test_a_database_without_tables_is_away(log_settings: Settings) -> None:
+    database = open_database(log_settings)
     with pytest.raises(RecordsAway) as caught:
         database.revision()
     assert database.last_error in ("SQLITE_ERROR", "42P01")
@@ -70,15 +70,15 @@ def test_a_database_without_tables_is_away(kept: Settings) -> None:
     assert database.last_error.encode() not in bytes(shown.body)
 
 
-def test_a_database_of_a_newer_release_is_away(kept: Settings, database: Database) -> None:
+def test_a_database_of_a_newer_release_is_away(log_settings: Settings, database: Database) -> None:
     with database.write_transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(RecordsAway, match="newer release"):
         database.migrate()
     assert database.last_error == "newer-release"
     assert database.revision() == "9999"
-    assert not Drainer(kept, threading.Event()).run(once=True)
-    status = read_status(kept.records)
+    assert not Drainer(log_settings, threading.Event()).run(once=True)
+    status = read_status(log_settings.records)
     assert status is not None
     assert (status.database, status.error) == ("away", "newer-release")
 

@@ -35,7 +35,7 @@ def rows_of(database: Database) -> list[list[tuple[object, ...]]]:
 
 
 @pytest.fixture
-def recorded(kept: Settings, database: Database, entry: SampleEntry) -> Settings:
+def recorded(log_settings: Settings, database: Database, entry: SampleEntry) -> Settings:
     """Predictions, plain and encrypted, and outcomes, one of them corrected."""
     made: list[LogEntry] = [
         entry(sample_id="s-\u00e4"),
@@ -44,10 +44,12 @@ def recorded(kept: Settings, database: Database, entry: SampleEntry) -> Settings
     ]
     assert insert_durably(database, [*made, encrypt(entry(), Cipher(bytes(32)))]) == []
     labels = get_problem("wdbc").labels
-    record_outcomes(kept, [OutcomeReport(made[0].id, True, "lab", observed_at=1.5)], labels)
-    record_outcomes(kept, [OutcomeReport(made[0].id, False, "lab", correction=True)], labels)
-    record_outcomes(kept, [OutcomeReport(made[1].id, True, "lab")], labels)
-    return kept
+    record_outcomes(log_settings, [OutcomeReport(made[0].id, True, "lab", observed_at=1.5)], labels)
+    record_outcomes(
+        log_settings, [OutcomeReport(made[0].id, False, "lab", correction=True)], labels
+    )
+    record_outcomes(log_settings, [OutcomeReport(made[1].id, True, "lab")], labels)
+    return log_settings
 
 
 def test_a_copy_that_would_fill_the_volume_is_not_begun(
@@ -127,8 +129,8 @@ def test_rows_are_loaded_with_the_block_or_not_at_all(
         pytest.fail("it was loaded twice")
 
 
-def test_there_may_be_no_database_yet(kept: Settings, tmp_path: Path) -> None:
-    assert copy_database(kept, tmp_path / "copy.sqlite", lambda _: None) is None
+def test_there_may_be_no_database_yet(log_settings: Settings, tmp_path: Path) -> None:
+    assert copy_database(log_settings, tmp_path / "copy.sqlite", lambda _: None) is None
 
 
 def test_a_copy_is_of_one_moment_while_others_write(
@@ -193,10 +195,15 @@ def test_a_long_copy_sees_one_moment(
     def write() -> None:
         while not stop.wait(0.002):
             late = entry(id=new_id())
-            told = {"prediction_id": late.id, "positive": True, "recorded_at": 1.0, "source": "lab"}
+            outcome = {
+                "prediction_id": late.id,
+                "positive": True,
+                "recorded_at": 1.0,
+                "source": "lab",
+            }
             with own.write_transaction() as connection:
                 insert(connection, [late])
-                connection.execute(sa.insert(outcomes), told)
+                connection.execute(sa.insert(outcomes), outcome)
 
     thread = threading.Thread(target=write)
     thread.start()
@@ -207,12 +214,12 @@ def test_a_long_copy_sees_one_moment(
             read = sqlite3.connect(copy)
             # An outcome without its prediction would break the reference.
             assert read.execute("PRAGMA foreign_key_check").fetchall() == []
-            told, known = (
+            reported, known = (
                 read.execute(f"SELECT count(*) FROM {name}").fetchone()[0]
                 for name in ("predictions", "outcomes")
             )
             read.close()
-            assert told - 20 == known
+            assert reported - 20 == known
     finally:
         stop.set()
         thread.join()

@@ -46,14 +46,14 @@ def left_behind(settings: Settings, data: bytes) -> Path:
 
 
 def test_every_field_arrives(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
-    spool = spool_of(kept)
+    spool = spool_of(log_settings)
     one = entry(sample_id="patient-7")
     other = entry(positive=False, sample_id=None)
     spool.append([one])
     spool.append([other])
-    assert drain_once(kept)
+    assert drain_once(log_settings)
     with database.read_transaction() as connection:
         rows = {row.id: row for row in connection.execute(sa.select(predictions))}
     for made in (one, other):
@@ -71,22 +71,22 @@ def test_every_field_arrives(
 
 
 def test_draining_again_changes_nothing(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
-    spool = spool_of(kept)
+    spool = spool_of(log_settings)
     entries = [entry() for _ in range(50)]
     spool.append(entries)
-    assert drain_once(kept)
-    (spool_folder(kept.records) / segments.OFFSETS_FILE).write_bytes(b"")
+    assert drain_once(log_settings)
+    (spool_folder(log_settings.records) / segments.OFFSETS_FILE).write_bytes(b"")
     late = entry()
     spool.append([late])
-    assert drain_once(kept)
+    assert drain_once(log_settings)
     assert stored(database) == sorted(made.id for made in [*entries, late])
 
 
 @pytest.mark.parametrize(("read_bytes", "pauses_made"), [(2 << 20, True), (1 << 14, False)])
 def test_only_a_short_backlog_is_drained_with_pauses(
-    kept: Settings,
+    log_settings: Settings,
     database: Database,
     spool_of: OpenSpool,
     entry: SampleEntry,
@@ -99,73 +99,75 @@ def test_only_a_short_backlog_is_drained_with_pauses(
     monkeypatch.setattr(pauses.time, "sleep", slept.append)
     monkeypatch.setattr(drain, "_READ_BYTES", read_bytes)
     entries = [entry() for _ in range(4 * pauses.INSERTED)]
-    spool_of(kept).append(entries)
-    assert drain_once(kept)
+    spool_of(log_settings).append(entries)
+    assert drain_once(log_settings)
     assert stored(database) == sorted(made.id for made in entries)
     assert (len(slept) > 2) == pauses_made
 
 
 def test_a_dead_workers_segment_is_taken_over_and_removed(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(30)]
     data = b"".join(encode_frame(made) for made in entries)
-    dead = left_behind(kept, data + encode_frame(entry())[:-5])
-    living = spool_of(kept)
+    dead = left_behind(log_settings, data + encode_frame(entry())[:-5])
+    living = spool_of(log_settings)
     living.append([entry()])
-    assert drain_once(kept)
+    assert drain_once(log_settings)
     assert not dead.exists()
-    assert len(segments.list_segments(spool_folder(kept.records))) == 1
+    assert len(segments.list_segments(spool_folder(log_settings.records))) == 1
     assert len(stored(database)) == 31
-    status = read_status(kept.records)
+    status = read_status(log_settings.records)
     assert status is not None
     # A killed worker did not answer the entry that it had not finished: that is no damage.
     assert (status.drained, status.damaged, status.backlog) == (31, 0, 0)
 
 
 def test_damage_is_set_aside_and_counted(
-    kept: Settings, database: Database, entry: SampleEntry
+    log_settings: Settings, database: Database, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(10)]
     frames = [encode_frame(made) for made in entries]
     broken = bytearray(frames[4])
     broken[60] ^= 0x55
-    dead = left_behind(kept, b"".join([*frames[:4], broken, *frames[5:]]))
-    assert drain_once(kept)
+    dead = left_behind(log_settings, b"".join([*frames[:4], broken, *frames[5:]]))
+    assert drain_once(log_settings)
     assert stored(database) == sorted(made.id for made in entries if made is not entries[4])
     assert not dead.exists()
-    (kept_bytes,) = (kept.records / "quarantine").iterdir()
-    assert kept_bytes.read_bytes() == broken
-    status = read_status(kept.records)
+    (quarantined,) = (log_settings.records / "quarantine").iterdir()
+    assert quarantined.read_bytes() == broken
+    status = read_status(log_settings.records)
     assert status is not None
     assert (status.drained, status.damaged) == (9, 1)
 
 
 def test_a_row_that_the_database_refuses_does_not_stop_the_others(
-    kept: Settings, database: Database, entry: SampleEntry
+    log_settings: Settings, database: Database, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(9)]
     # SQLite takes a text of any length.
     refused = entry(manifest_sha256="x" * 100) if not database.is_sqlite else None
     with_zero = entry(sample_id="a\0b")
     rows = [*entries[:5], *([refused] if refused else []), *entries[5:], with_zero]
-    left_behind(kept, b"".join(encode_frame(made) for made in rows))
-    assert drain_once(kept)
+    left_behind(log_settings, b"".join(encode_frame(made) for made in rows))
+    assert drain_once(log_settings)
     assert stored(database) == sorted(made.id for made in [*entries, with_zero])
-    status = read_status(kept.records)
+    status = read_status(log_settings.records)
     assert status is not None
     assert status.refused == (1 if refused else 0)
     if refused:
-        aside = kept.records / "quarantine" / f"{refused.id}.refused"
-        assert aside.read_bytes() == encode_frame(refused)
+        quarantined = log_settings.records / "quarantine" / f"{refused.id}.refused"
+        assert quarantined.read_bytes() == encode_frame(refused)
 
 
-def test_a_second_drainer_waits(kept: Settings, spool_of: OpenSpool, entry: SampleEntry) -> None:
+def test_a_second_drainer_waits(
+    log_settings: Settings, spool_of: OpenSpool, entry: SampleEntry
+) -> None:
     stops = [threading.Event(), threading.Event()]
-    drainers = [Drainer(kept, stop) for stop in stops]
+    drainers = [Drainer(log_settings, stop) for stop in stops]
     threads = [threading.Thread(target=drainer.run) for drainer in drainers]
     threads[0].start()
-    lock = kept.records / segments.DRAIN_LOCK
+    lock = log_settings.records / segments.DRAIN_LOCK
     deadline = time.monotonic() + 10
     while not (lock.exists() and segments.is_locked(lock)):
         assert time.monotonic() < deadline
@@ -175,8 +177,8 @@ def test_a_second_drainer_waits(kept: Settings, spool_of: OpenSpool, entry: Samp
     assert threads[1].is_alive()
     stops[0].set()
     threads[0].join(PATIENCE)
-    spool_of(kept).append([entry()])
-    while not ((status := read_status(kept.records)) and status.drained == 1):
+    spool_of(log_settings).append([entry()])
+    while not ((status := read_status(log_settings.records)) and status.drained == 1):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     stops[1].set()
@@ -185,19 +187,19 @@ def test_a_second_drainer_waits(kept: Settings, spool_of: OpenSpool, entry: Samp
 
 
 def test_what_is_there_when_it_is_stopped_is_drained(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(5)]
-    spool_of(kept).append(entries)
+    spool_of(log_settings).append(entries)
     stop = threading.Event()
     stop.set()
-    drainer = Drainer(kept, stop)
+    drainer = Drainer(log_settings, stop)
     assert drainer.run()
     assert len(stored(database)) == 5
 
 
 def test_old_predictions_are_removed_and_young_ones_stay(
-    kept: Settings, database: Database, entry: SampleEntry, monkeypatch: pytest.MonkeyPatch
+    log_settings: Settings, database: Database, entry: SampleEntry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     numbers = count()
     now = time.time()
@@ -208,11 +210,11 @@ def test_old_predictions_are_removed_and_young_ones_stay(
 
     old = [aged(40), aged(31)]
     young = [aged(29), aged(0)]
-    left_behind(kept, b"".join(encode_frame(made) for made in [*old, *young]))
+    left_behind(log_settings, b"".join(encode_frame(made) for made in [*old, *young]))
     monkeypatch.setattr(drain, "_RETENTION_SECONDS", 0.0)
-    assert drain_once(kept)
+    assert drain_once(log_settings)
     assert len(stored(database)) == 4
-    assert drain_once(kept.model_copy(update={"records_retention_days": 30}))
+    assert drain_once(log_settings.model_copy(update={"records_retention_days": 30}))
     assert stored(database) == sorted(made.id for made in young)
 
 

@@ -39,31 +39,31 @@ def stored_ids(database: Database) -> set[str]:
 
 
 def test_predictions_go_from_database_and_open_segments_with_their_outcomes(
-    kept: Settings, database: Database, entry: Callable[..., LogEntry], spool_of
+    log_settings: Settings, database: Database, entry: Callable[..., LogEntry], spool_of
 ) -> None:
     old, hers, other = entry(sample_id="ada"), entry(sample_id="ada"), entry(sample_id="eve")
     assert insert_durably(database, [old]) == []
-    spool = spool_of(kept)
+    spool = spool_of(log_settings)
     spool.append([hers, other])
-    record_outcomes(kept, [OutcomeReport(old.id, True, "lab")], get_problem("wdbc").labels)
+    record_outcomes(log_settings, [OutcomeReport(old.id, True, "lab")], get_problem("wdbc").labels)
 
-    found = find_logged(kept, 30, is_ada)
+    found = find_logged(log_settings, 30, is_ada)
     assert (found.ids, found.values.shape, found.unread) == ({old.id, hers.id}, (2, 30), ())
-    assert erase_logged(kept, found.ids) == (2, 1)
+    assert erase_logged(log_settings, found.ids) == (2, 1)
     assert stored_ids(database) == {other.id}
     with database.read_transaction() as connection:
         assert connection.execute(sa.select(outcomes)).all() == []
-    folder = segments.spool_folder(kept.records)
+    folder = segments.spool_folder(log_settings.records)
     assert segments.find_entries(folder, {hers.id, other.id}).keys() == {other.id}
     assert not any(b"ada" in path.read_bytes() for path in segments.list_segments(folder))
 
     later = entry(sample_id="bob")
     spool.append([later])
     (folder / segments.OFFSETS_FILE).unlink()
-    drain(kept)
+    drain(log_settings)
     assert stored_ids(database) == {other.id, later.id}
-    assert list(quarantine_folder(kept.records).glob("*")) == []
-    assert erase_logged(kept, find_logged(kept, 30, is_ada).ids) == (0, 0)
+    assert list(quarantine_folder(log_settings.records).glob("*")) == []
+    assert erase_logged(log_settings, find_logged(log_settings, 30, is_ada).ids) == (0, 0)
 
 
 def test_encrypted_predictions_are_found_with_their_key_alone(

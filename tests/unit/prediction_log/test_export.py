@@ -49,11 +49,11 @@ def entries(database: Database, entry: SampleEntry) -> list[LogEntry]:
 
 
 def test_csv_holds_every_record_exactly(
-    kept: Settings, entries: list[LogEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    log_settings: Settings, entries: list[LogEntry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(export, "_PAGE", 7)
     path = tmp_path / "out.csv"
-    assert exported(kept, path) == ExportSummary(rows=20, without_features=0, waiting=0)
+    assert exported(log_settings, path) == ExportSummary(rows=20, without_features=0, waiting=0)
     with path.open(newline="") as stream:
         rows = list(csv.DictReader(stream))
     assert [row["prediction_id"] for row in rows] == [made.id for made in entries]
@@ -67,13 +67,15 @@ def test_csv_holds_every_record_exactly(
     assert path.stat().st_mode & 0o007 == 0
 
 
-def test_parquet_with_outcomes(kept: Settings, entries: list[LogEntry], tmp_path: Path) -> None:
+def test_parquet_with_outcomes(
+    log_settings: Settings, entries: list[LogEntry], tmp_path: Path
+) -> None:
     reports = [OutcomeReport(one.id, False, "lab", 1.8e9) for one in entries[:5]]
-    record_outcomes(kept, reports, WDBC.labels)
+    record_outcomes(log_settings, reports, WDBC.labels)
     corrected = OutcomeReport(entries[0].id, True, "clinic", correction=True)
-    record_outcomes(kept, [corrected], WDBC.labels)
+    record_outcomes(log_settings, [corrected], WDBC.labels)
     path = tmp_path / "out.parquet"
-    assert exported(kept, path, with_outcomes=True).rows == 20
+    assert exported(log_settings, path, with_outcomes=True).rows == 20
     table = pq.read_table(path)
     assert table["outcome_label"].to_pylist() == ["malignant"] + ["benign"] * 4 + [None] * 15
     assert table["outcome"].to_pylist() == [0, 1, 1, 1, 1] + [None] * 15
@@ -81,32 +83,32 @@ def test_parquet_with_outcomes(kept: Settings, entries: list[LogEntry], tmp_path
     assert table["outcome_observed_at"].to_pylist()[1] == "2027-01-15T08:00:00.000Z"
 
 
-def test_a_span_of_time(kept: Settings, entries: list[LogEntry], tmp_path: Path) -> None:
+def test_a_span_of_time(log_settings: Settings, entries: list[LogEntry], tmp_path: Path) -> None:
     start = datetime.fromtimestamp(entries[5].at, UTC)
     end = datetime.fromtimestamp(entries[9].at, UTC)
     path = tmp_path / "out.parquet"
-    assert exported(kept, path, start=start, end=end).rows == 4
+    assert exported(log_settings, path, start=start, end=end).rows == 4
     assert pq.read_table(path)["prediction_id"].to_pylist() == [e.id for e in entries[5:9]]
 
 
 def test_features_of_another_schema_are_left_empty(
-    kept: Settings, database: Database, entry: SampleEntry, tmp_path: Path
+    log_settings: Settings, database: Database, entry: SampleEntry, tmp_path: Path
 ) -> None:
     insert_durably(database, [entry(values=bytes(16))])
     path = tmp_path / "out.parquet"
-    assert exported(kept, path) == ExportSummary(rows=1, without_features=1, waiting=0)
+    assert exported(log_settings, path) == ExportSummary(rows=1, without_features=1, waiting=0)
     assert pq.read_table(path)["mean_radius"].to_pylist() == [None]
 
 
 def test_encrypted_features_need_the_key(
-    kept: Settings, database: Database, entry: SampleEntry, tmp_path: Path, key_file: Path
+    log_settings: Settings, database: Database, entry: SampleEntry, tmp_path: Path, key_file: Path
 ) -> None:
     insert_durably(database, [encrypt(entry(sample_id="s"), load_cipher(key_file, "X"))])
     path = tmp_path / "out.csv"
     with pytest.raises(DecryptionFailed):
-        exported(kept, path)
+        exported(log_settings, path)
     assert list(tmp_path.glob("*out.csv*")) == []
-    exported(kept.model_copy(update={"records_key_file": key_file}), path)
+    exported(log_settings.model_copy(update={"records_key_file": key_file}), path)
     with path.open(newline="") as stream:
         (row,) = csv.DictReader(stream)
     assert (row["sample_id"], float(row["mean_radius"])) == ("s", 1.0)

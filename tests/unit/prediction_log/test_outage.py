@@ -65,15 +65,15 @@ def test_no_entry_is_lost_in_an_outage_and_draining_resumes(
 
         own_postgres.stop()
         wait_until(lambda: database() == "away")
-        while_away = answer(500)
-        found = find_prediction(settings, while_away)
+        during_outage = answer(500)
+        found = find_prediction(settings, during_outage)
         assert not found.drained
         with pytest.raises(RecordsAway):
             record_outcomes(settings, [OutcomeReport(early, True, "lab")], labels)
 
         own_postgres.start()
         wait_until(lambda: database() == "ok")
-        wait_until(lambda: find_prediction(settings, while_away).drained)
+        wait_until(lambda: find_prediction(settings, during_outage).drained)
         answer(50)
     finally:
         drainer.terminate()

@@ -34,7 +34,7 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
 
 
 def test_it_counts_again_only_what_changed(
-    kept: Settings, database: Database, entry: Callable[..., LogEntry], counted: list[Any]
+    log_settings: Settings, database: Database, entry: Callable[..., LogEntry], counted: list[Any]
 ) -> None:
     entries = [entry(version="v", positive=True) for _ in range(3)]
     insert_durably(database, entries)
@@ -46,13 +46,13 @@ def test_it_counts_again_only_what_changed(
         return found.counts.total
 
     assert refreshed() == {}
-    record_outcomes(kept, [OutcomeReport(one.id, True, "lab") for one in entries], LABELS)
+    record_outcomes(log_settings, [OutcomeReport(one.id, True, "lab") for one in entries], LABELS)
     assert refreshed() == {"v": OutcomeCounts(tp=3)}
     assert len(counted) == 2
     for _ in range(3):
         refreshed()
     assert len(counted) == 2
-    record_outcomes(kept, [OutcomeReport(entries[0].id, False, "lab", None, True)], LABELS)
+    record_outcomes(log_settings, [OutcomeReport(entries[0].id, False, "lab", None, True)], LABELS)
     assert refreshed() == {"v": OutcomeCounts(tp=2, fp=1)}
     purge(database, time.time() + 60)
     assert refreshed() == {}
@@ -72,7 +72,7 @@ def test_counting_takes_a_small_share_of_the_time(
 
 
 def test_recent_outcomes_are_those_of_the_window_with_their_probabilities(
-    kept: Settings,
+    log_settings: Settings,
     database: Database,
     entry: Callable[..., LogEntry],
     monkeypatch: pytest.MonkeyPatch,
@@ -83,11 +83,11 @@ def test_recent_outcomes_are_those_of_the_window_with_their_probabilities(
         for version, positive, probability in shown
     ]
     insert_durably(database, entries)
-    record_outcomes(kept, [OutcomeReport(entries[0].id, True, "lab")], LABELS)
+    record_outcomes(log_settings, [OutcomeReport(entries[0].id, True, "lab")], LABELS)
     ahead = time.time() + 20 * 86_400
     monkeypatch.setattr("time.time", lambda: ahead)
     reports = [OutcomeReport(one.id, True, "lab") for one in entries[1:]]
-    record_outcomes(kept, reports, LABELS)
+    record_outcomes(log_settings, reports, LABELS)
     found = OutcomeCounter(database, Counts(), pause=0.0)
     found.refresh()
     assert found.counts.recent == {

@@ -45,13 +45,13 @@ def history(database: Database) -> list[tuple[bool, bool]]:
 
 
 def test_every_answer(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     one = entry(positive=True)
-    spool_of(kept).append([one])
+    spool_of(log_settings).append([one])
 
     def answer(positive: bool, **more: bool) -> OutcomeResult:
-        return record(kept, OutcomeReport(one.id, positive, "lab", **more))[0]
+        return record(log_settings, OutcomeReport(one.id, positive, "lab", **more))[0]
 
     first = answer(False)
     assert (first.result, first.diagnosis, first.held, first.predicted) == (
@@ -69,20 +69,20 @@ def test_every_answer(
     # A retry of the correction finds it done.
     assert answer(True, correction=True).result == "known"
     assert history(database) == [(False, False), (True, True)]
-    assert [made.result for made in record(kept, OutcomeReport(new_id(), True, "lab"))] == [
+    assert [made.result for made in record(log_settings, OutcomeReport(new_id(), True, "lab"))] == [
         "unknown"
     ]
-    assert record(kept, OutcomeReport("nonsense", True, "lab"))[0].result == "unknown"
+    assert record(log_settings, OutcomeReport("nonsense", True, "lab"))[0].result == "unknown"
 
 
 def test_many_at_once_in_their_order(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(1_200)]
-    spool_of(kept).append(entries)
-    assert Drainer(kept, threading.Event()).run(once=True)
+    spool_of(log_settings).append(entries)
+    assert Drainer(log_settings, threading.Event()).run(once=True)
     twice = [entries[7], *reversed(entries), entries[3]]
-    results = record(kept, *(OutcomeReport(one.id, True, "lab") for one in twice))
+    results = record(log_settings, *(OutcomeReport(one.id, True, "lab") for one in twice))
     assert [made.prediction_id for made in results] == [one.id for one in twice]
     assert Counter(made.result for made in results) == {"recorded": 1_200, "known": 2}
     assert results[0].result == "recorded"
@@ -91,12 +91,12 @@ def test_many_at_once_in_their_order(
 
 
 def test_one_list_may_record_and_correct(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     one = entry()
-    spool_of(kept).append([one])
+    spool_of(log_settings).append([one])
     results = record(
-        kept,
+        log_settings,
         OutcomeReport(one.id, True, "lab"),
         OutcomeReport(one.id, False, "lab"),
         OutcomeReport(one.id, False, "lab", correction=True),
@@ -106,47 +106,47 @@ def test_one_list_may_record_and_correct(
 
 
 def test_an_outcome_that_comes_before_the_drainer(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(100)]
-    spool_of(kept).append(entries)
-    few = record(kept, *(OutcomeReport(one.id, True, "lab") for one in entries[:3]))
-    many = record(kept, *(OutcomeReport(one.id, True, "lab") for one in entries[3:]))
+    spool_of(log_settings).append(entries)
+    few = record(log_settings, *(OutcomeReport(one.id, True, "lab") for one in entries[:3]))
+    many = record(log_settings, *(OutcomeReport(one.id, True, "lab") for one in entries[3:]))
     assert {made.result for made in few + many} == {"recorded"}
-    assert Drainer(kept, threading.Event()).run(once=True)
+    assert Drainer(log_settings, threading.Event()).run(once=True)
     assert len(history(database)) == 100
 
 
 def test_late_outcomes_tell_how_late(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     moment = time.time() - 400 * 86_400
     one = entry(id=lowest_id(moment), at=moment)
-    spool_of(kept).append([one])
-    (result,) = record(kept, OutcomeReport(one.id, True, "lab"))
+    spool_of(log_settings).append([one])
+    (result,) = record(log_settings, OutcomeReport(one.id, True, "lab"))
     assert result.days_after == pytest.approx(400, abs=0.01)
     other = entry(id=lowest_id(moment + 1), at=moment)
-    spool_of(kept, "worker-1").append([other])
-    (result,) = record(kept, OutcomeReport(other.id, True, "lab", moment + 86_400 * 2.0001))
+    spool_of(log_settings, "worker-1").append([other])
+    (result,) = record(log_settings, OutcomeReport(other.id, True, "lab", moment + 86_400 * 2.0001))
     assert result.days_after == 2.0
-    expiring = kept.model_copy(update={"records_retention_days": 365})
+    expiring = log_settings.model_copy(update={"records_retention_days": 365})
     assert record(expiring, OutcomeReport(one.id, True, "lab"))[0].result == "expired"
 
 
 def test_the_first_moment_of_1970_is_a_moment(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     one = entry(id=lowest_id(3_600.0), at=3_600.0)
-    spool_of(kept).append([one])
-    (result,) = record(kept, OutcomeReport(one.id, True, "lab", 0.0))
+    spool_of(log_settings).append([one])
+    (result,) = record(log_settings, OutcomeReport(one.id, True, "lab", 0.0))
     assert result.days_after == pytest.approx(-0.042)
 
 
 def test_two_at_once_record_one(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     entries = [entry() for _ in range(40)]
-    spool_of(kept).append(entries)
+    spool_of(log_settings).append(entries)
     answers: list[list[OutcomeResult]] = []
     barrier = threading.Barrier(4)
 
@@ -154,7 +154,9 @@ def test_two_at_once_record_one(
         barrier.wait()
         # Each in an order of its own: they must not wait for each other in a ring.
         ordered = entries if positive else entries[::-1]
-        answers.append(record(kept, *(OutcomeReport(one.id, positive, "lab") for one in ordered)))
+        answers.append(
+            record(log_settings, *(OutcomeReport(one.id, positive, "lab") for one in ordered))
+        )
 
     threads = [threading.Thread(target=report, args=(n % 2 == 0,)) for n in range(4)]
     for thread in threads:
@@ -177,22 +179,22 @@ def test_the_database_away_accepts_nothing(
 
 
 def test_counts_by_version(
-    kept: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, database: Database, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
     kinds = [(True, True), (True, True), (True, False), (False, True), (False, False)]
     entries = [entry(positive=predicted, version="v1") for predicted, _ in kinds]
     other = entry(positive=True, version="v2")
-    spool_of(kept).append([*entries, other])
+    spool_of(log_settings).append([*entries, other])
     reports = [
         OutcomeReport(one.id, true, "lab") for one, (_, true) in zip(entries, kinds, strict=True)
     ]
-    record(kept, *reports, OutcomeReport(other.id, False, "lab"))
+    record(log_settings, *reports, OutcomeReport(other.id, False, "lab"))
     # A corrected diagnosis counts once, as what it is now.
-    record(kept, OutcomeReport(other.id, True, "lab", correction=True))
+    record(log_settings, OutcomeReport(other.id, True, "lab", correction=True))
     expected = {"v1": OutcomeCounts(tp=2, fn=1, fp=1, tn=1), "v2": OutcomeCounts(tp=1)}
     assert count_outcomes(database).total == expected
-    assert Drainer(kept, threading.Event()).run(once=True)
-    status = read_status(kept.records)
+    assert Drainer(log_settings, threading.Event()).run(once=True)
+    status = read_status(log_settings.records)
     assert status is not None
     assert status.outcomes == expected
 

@@ -26,15 +26,15 @@ def drain_once(settings: Settings) -> None:
 
 
 def test_found_in_the_log_and_then_in_the_database(
-    kept: Settings, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
-    spool = spool_of(kept, "worker-0")
-    spool_of(kept, "worker-1").append([entry()])
+    spool = spool_of(log_settings, "worker-0")
+    spool_of(log_settings, "worker-1").append([entry()])
     one = entry(sample_id="s")
     spool.append([entry() for _ in range(10)] + [one])
-    before = find_prediction(kept, one.id)
-    drain_once(kept)
-    after = find_prediction(kept, one.id)
+    before = find_prediction(log_settings, one.id)
+    drain_once(log_settings)
+    after = find_prediction(log_settings, one.id)
     assert (before.drained, after.drained) == (False, True)
     for stored in (before, after):
         for field in LogEntry.__struct_fields__:
@@ -43,41 +43,43 @@ def test_found_in_the_log_and_then_in_the_database(
         assert not stored.sealed
 
 
-def test_its_outcome_is_told(kept: Settings, spool_of: OpenSpool, entry: SampleEntry) -> None:
+def test_its_outcome_is_told(
+    log_settings: Settings, spool_of: OpenSpool, entry: SampleEntry
+) -> None:
     one = entry()
-    spool_of(kept).append([one])
-    drain_once(kept)
+    spool_of(log_settings).append([one])
+    drain_once(log_settings)
     labels = get_problem("wdbc").labels
-    record_outcomes(kept, [OutcomeReport(one.id, False, "lab", time.time())], labels)
-    record_outcomes(kept, [OutcomeReport(one.id, True, "clinic", correction=True)], labels)
-    outcome = find_prediction(kept, one.id).outcome
+    record_outcomes(log_settings, [OutcomeReport(one.id, False, "lab", time.time())], labels)
+    record_outcomes(log_settings, [OutcomeReport(one.id, True, "clinic", correction=True)], labels)
+    outcome = find_prediction(log_settings, one.id).outcome
     assert outcome is not None
     assert (outcome.positive, outcome.source, outcome.corrections) == (True, "clinic", 1)
     assert outcome.observed_at is None
 
 
 @pytest.mark.parametrize("text", ["", "nothing", "' OR 1=1 --", "00000000"])
-def test_what_is_no_id_is_not_there(kept: Settings, text: str) -> None:
+def test_what_is_no_id_is_not_there(log_settings: Settings, text: str) -> None:
     with pytest.raises(NotThere):
-        find_prediction(kept, text)
+        find_prediction(log_settings, text)
 
 
 def test_an_id_that_was_never_answered_is_not_there(
-    kept: Settings, spool_of: OpenSpool, entry: SampleEntry
+    log_settings: Settings, spool_of: OpenSpool, entry: SampleEntry
 ) -> None:
-    spool_of(kept).append([entry()])
-    drain_once(kept)
+    spool_of(log_settings).append([entry()])
+    drain_once(log_settings)
     with pytest.raises(NotThere):
-        find_prediction(kept, new_id())
+        find_prediction(log_settings, new_id())
 
 
-def test_an_id_older_than_the_retention_has_expired(kept: Settings) -> None:
+def test_an_id_older_than_the_retention_has_expired(log_settings: Settings) -> None:
     old = lowest_id(time.time() - 31 * 86_400)
-    drain_once(kept)
+    drain_once(log_settings)
     with pytest.raises(RecordExpired):
-        find_prediction(kept.model_copy(update={"records_retention_days": 30}), old)
+        find_prediction(log_settings.model_copy(update={"records_retention_days": 30}), old)
     with pytest.raises(NotThere):
-        find_prediction(kept, old)
+        find_prediction(log_settings, old)
 
 
 def test_the_database_away(tmp_path: Path, spool_of: OpenSpool, entry: SampleEntry) -> None:
@@ -90,10 +92,10 @@ def test_the_database_away(tmp_path: Path, spool_of: OpenSpool, entry: SampleEnt
 
 
 def test_encrypted_features_open_with_the_key_alone(
-    kept: Settings, spool_of: OpenSpool, entry: SampleEntry, key_file: Path, tmp_path: Path
+    log_settings: Settings, spool_of: OpenSpool, entry: SampleEntry, key_file: Path, tmp_path: Path
 ) -> None:
     one = entry(sample_id="canary-patient")
-    locked = kept.model_copy(update={"records_key_file": key_file})
+    locked = log_settings.model_copy(update={"records_key_file": key_file})
     spool_of(locked).append([one])
     other_key = tmp_path / "other.key"
     other_key.write_text("00" * 32)
@@ -101,13 +103,13 @@ def test_encrypted_features_open_with_the_key_alone(
         opened = find_prediction(locked, one.id)
         assert (opened.values, opened.sample_id) == (one.values, "canary-patient")
         assert opened.sealed
-        other = kept.model_copy(update={"records_key_file": other_key})
-        for closed in (find_prediction(kept, one.id), find_prediction(other, one.id)):
+        other = log_settings.model_copy(update={"records_key_file": other_key})
+        for closed in (find_prediction(log_settings, one.id), find_prediction(other, one.id)):
             assert (closed.values, closed.sample_id) == (None, None)
             assert closed.probability == one.probability
-        drain_once(kept)
-    open_database(kept).close()
-    if kept.records_url is None:
-        for path in kept.records.glob("predictions.sqlite*"):
+        drain_once(log_settings)
+    open_database(log_settings).close()
+    if log_settings.records_url is None:
+        for path in log_settings.records.glob("predictions.sqlite*"):
             assert b"canary" not in path.read_bytes()
             assert one.values[:16] not in path.read_bytes()

@@ -20,17 +20,17 @@ from bc_pipeline.settings import Settings
 
 
 def test_predictions_go_with_their_outcomes(
-    kept: Settings,
+    log_settings: Settings,
     database: Database,
     entry: Callable[..., LogEntry],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     now = time.time()
-    moments = [now - seconds for seconds in (50, 40, 30, 20, 10)]
-    entries = [entry(id=lowest_id(moment), at=moment, version="v") for moment in moments]
+    timestamps = [now - seconds for seconds in (50, 40, 30, 20, 10)]
+    entries = [entry(id=lowest_id(moment), at=moment, version="v") for moment in timestamps]
     assert insert_durably(database, entries) == []
     reports = [OutcomeReport(one.id, True, "lab") for one in entries]
-    record_outcomes(kept, reports, get_problem("wdbc").labels)
+    record_outcomes(log_settings, reports, get_problem("wdbc").labels)
     monkeypatch.setattr(retention, "_AT_ONCE", 2)
     assert count_before(database, now - 15) == 4
     assert purge(database, now - 15) == 4

@@ -89,8 +89,8 @@ def test_a_full_backlog_stops_and_goes_on(
 
     with pytest.raises(RecordsAway, match="too much waits"):
         fill()
-    taken = len(logged(folder))
-    assert taken % 100 == 0
+    logged_count = len(logged(folder))
+    assert logged_count % 100 == 0
     assert segments.backlog_bytes(folder) <= _MIB
     assert not spool.state().writable
     for path in segments.list_segments(folder)[:-1]:
@@ -191,13 +191,13 @@ def test_a_full_disk_takes_whole_records_or_none(
     settings = settings.model_copy(update={"records_dir": small_disk})
     folder = spool_folder(settings.records)
     spool = Spool.open(settings, "worker-0")
-    taken: list[LogEntry] = []
+    drained: list[LogEntry] = []
 
     def fill() -> None:
         while True:
             batch = [entry() for _ in range(7)]
             spool.append(batch)
-            taken.extend(batch)
+            drained.extend(batch)
 
     with pytest.raises(RecordsAway, match="No space"):
         fill()
@@ -205,7 +205,7 @@ def test_a_full_disk_takes_whole_records_or_none(
         with pytest.raises(RecordsAway):
             spool.append([entry(sample_id="x" * 5_000)])
     assert not spool.state().writable
-    assert logged(folder) == taken
+    assert logged(folder) == drained
     # Once the drainer has taken a segment away there is room, and nobody need ask first.
     (full, *_) = segments.list_segments(folder)
     eventually(lambda: not segments.is_locked(full))

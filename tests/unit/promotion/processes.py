@@ -45,7 +45,7 @@ class Countdown:
         for name in STEPS:
             setattr(os, name, self._counted(getattr(os, name)))
         real_fdopen = os.fdopen
-        os.fdopen = lambda *given, **named: Stream(real_fdopen(*given, **named), self)
+        os.fdopen = lambda *args, **named: Stream(real_fdopen(*args, **named), self)
 
         def write_bytes(path: Path, data: bytes) -> None:
             with Stream(path.open("wb"), self) as stream:
@@ -54,9 +54,9 @@ class Countdown:
         Path.write_bytes = write_bytes
 
     def _counted(self, real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(*given: Any, **named: Any) -> Any:
+        def call(*args: Any, **named: Any) -> Any:
             self.step()
-            return real(*given, **named)
+            return real(*args, **named)
 
         return call
 

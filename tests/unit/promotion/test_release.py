@@ -102,7 +102,7 @@ def test_what_its_evidence_does_not_carry_is_not_promoted(
     with pytest.raises(NotReleasable) as caught:
         challengers.promote("v2")
     assert caught.value.version == "v2"
-    assert any(reason in given for given in caught.value.reasons)
+    assert any(reason in text for text in caught.value.reasons)
     assert challengers.champion == "v1"
     assert audit.verify(challengers.store).lines == 2
 
@@ -364,10 +364,10 @@ def _die_at(monkeypatch: pytest.MonkeyPatch, name: str, call: int) -> None:
     """Let the n-th call of one of the release's writes be the end of the process."""
     real, calls = getattr(transition, name), iter(range(1, 100))
 
-    def write(*given: Any, **named: Any) -> Any:
+    def write(*args: Any, **named: Any) -> Any:
         if next(calls) == call:
             raise _Killed
-        return real(*given, **named)
+        return real(*args, **named)
 
     monkeypatch.setattr(transition, name, write)
 

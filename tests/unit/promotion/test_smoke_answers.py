@@ -92,11 +92,13 @@ def test_a_wrong_call_of_a_right_probability_fails(
     assert compare([0.9], *wrong) == Smoke(False, 1, 0.0, 2.0, "1 of 1 calls are wrong")
 
 
-@pytest.mark.parametrize(("golden", "given"), [(0.4, 0.4 + 1e-10), (0.4 + 1e-10, 0.4), (0.4, 0.4)])
+@pytest.mark.parametrize(
+    ("golden", "answered"), [(0.4, 0.4 + 1e-10), (0.4 + 1e-10, 0.4), (0.4, 0.4)]
+)
 def test_near_the_threshold_the_service_may_call_either_way(
-    compare: Callable[..., Smoke], golden: float, given: float
+    compare: Callable[..., Smoke], golden: float, answered: float
 ) -> None:
-    assert compare([golden], answer(0, given)).passed
+    assert compare([golden], answer(0, answered)).passed
 
 
 @pytest.mark.parametrize("golden", [0.4 - 2e-9, 0.4 + 2e-9])

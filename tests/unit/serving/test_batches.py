@@ -87,8 +87,8 @@ def test_a_json_list_is_answered_row_by_row(
     *rows, end = lines(response)
     assert [row["row"] for row in rows] == [1, 2, 3, 4, 5]
     for row, expected in zip(rows[:2], fitted[0].probability, strict=False):
-        given = row["prediction"]["probabilities"]["malignant"]
-        assert abs(given - expected) <= 1e-12
+        answered = row["prediction"]["probabilities"]["malignant"]
+        assert abs(answered - expected) <= 1e-12
     assert rows[0]["prediction"]["id"] == "a"
     assert [row["defects"][0]["feature"] for row in rows[2:]] == ["features", None, None]
     assert end["summary"] == {
@@ -216,12 +216,12 @@ def test_csv_and_json_answers_agree(service: Service, table: str) -> None:
     *rows, _ = lines(send(service, BATCH, table))
     as_csv = send(service, BATCH, table, accept="text/csv").text
     for cells, line in zip(csv.DictReader(io.StringIO(as_csv)), rows, strict=True):
-        told = line["prediction"]
-        assert float(cells["positive_probability"]) == told["probabilities"]["malignant"]
-        assert float(cells["threshold"]) == told["threshold"] == 0.4
+        predicted = line["prediction"]
+        assert float(cells["positive_probability"]) == predicted["probabilities"]["malignant"]
+        assert float(cells["threshold"]) == predicted["threshold"] == 0.4
         for name in ("label", "model_version", "manifest_sha256"):
-            assert cells[name] == told[name]
-        assert cells["probability"] == probability_text(told["probability"])
+            assert cells[name] == predicted[name]
+        assert cells["probability"] == probability_text(predicted["probability"])
         called = float(cells["positive_probability"]) > float(cells["threshold"])
         assert cells["label"] == ("malignant" if called else "benign")
 
@@ -537,9 +537,9 @@ def test_an_explanation_sums_to_the_log_odds(service: Service, reference: Any, w
         return send(service, path, record, "application/json")
 
     explained = ask("/v1/explain").json()
-    asked = ask("/v1/predict?explain=true").json()
+    single = ask("/v1/predict?explain=true").json()
     plain = ask("/v1/predict?explain=false").json()
-    assert explained["explanation"] == asked["explanation"]
+    assert explained["explanation"] == single["explanation"]
     assert "explanation" not in plain
     for key in ("label", "probabilities", "model_version"):
         assert explained[key] == plain[key]
@@ -612,7 +612,7 @@ def test_unfinished_bodies_are_not_held_in_memory(
     async def everybody() -> tuple[int, list[int]]:
         before = tracemalloc.get_traced_memory()[0]
         headers = {"X-API-Key": KEY, "Content-Type": kind}
-        asked = [
+        pending = [
             asyncio.create_task(service.ask("POST", path, content=slowly(), headers=headers))
             for _ in range(several)
         ]
@@ -621,7 +621,7 @@ def test_unfinished_bodies_are_not_held_in_memory(
         grown = tracemalloc.get_traced_memory()[0] - before
         assert list(uploads.iterdir()) == []
         end.set()
-        return grown, [answer.status_code for answer in await asyncio.gather(*asked)]
+        return grown, [answer.status_code for answer in await asyncio.gather(*pending)]
 
     tracemalloc.start()
     try:

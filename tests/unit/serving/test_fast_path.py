@@ -132,7 +132,7 @@ def test_fast_path_and_route_refuse_a_missing_scope_or_model(
 def test_fast_path_and_route_count_and_log_the_same(
     ways: tuple[Service, Service], reference: Any, wdbc: Any
 ) -> None:
-    told = []
+    observed = []
     for service in ways:
         services, stream = service.app.state.services, io.BytesIO()
         object.__setattr__(services, "access_log", AccessLog(stream=stream))
@@ -151,10 +151,10 @@ def test_fast_path_and_route_count_and_log_the_same(
             for sample in family.samples
             if sample.name.startswith("bc_") and sample.name.endswith(("_total", "_count"))
         }
-        told.append((lines, counted))
-    assert told[0] == told[1]
-    assert len(told[0][0]) == len(NAMES)
-    assert ways[0].served.fast_answers == sum(line["status"] == 200 for line in told[0][0]) == 5
+        observed.append((lines, counted))
+    assert observed[0] == observed[1]
+    assert len(observed[0][0]) == len(NAMES)
+    assert ways[0].served.fast_answers == sum(line["status"] == 200 for line in observed[0][0]) == 5
 
 
 def test_a_failure_on_the_fast_path_counts_once(
@@ -168,7 +168,7 @@ def test_a_failure_on_the_fast_path_counts_once(
     service = Service(create_app(changed, worker="limited"))
     services = service.app.state.services
     with monkeypatch.context() as patched:
-        patched.setattr(services.spool, "append", away)
+        patched.setattr(services.spool, "append", fail_to_append)
         assert [service.predict(row).status_code for _ in range(2)] == [503, 503]
     assert [service.predict(row).status_code for _ in range(2)] == [200, 429]
     assert services.metrics.in_flight == 0
@@ -312,7 +312,7 @@ def recorded(settings: Settings, worker: str) -> int:
     return sum(path.read_bytes().count(b"01900000-0000-7000-8000-000000000000") for path in files)
 
 
-def away(entries: Any) -> None:
+def fail_to_append(entries: Any) -> None:
     raise RecordsAway("The log is away.")
 
 

@@ -154,8 +154,8 @@ def test_fp32_values_are_rounded_as_declared(service: Any, rows: np.ndarray) -> 
 
 
 def test_outputs_are_returned_in_the_requested_order(service: Any, rows: np.ndarray) -> None:
-    asked = ask(rows) | {"outputs": [{"name": "label"}, {"name": "probability"}]}
-    assert [one["name"] for one in infer(service, asked).json()["outputs"]] == [
+    body = ask(rows) | {"outputs": [{"name": "label"}, {"name": "probability"}]}
+    assert [one["name"] for one in infer(service, body).json()["outputs"]] == [
         "label",
         "probability",
     ]
@@ -255,10 +255,10 @@ def test_only_the_first_defects_are_listed(service: Any, rows: np.ndarray) -> No
 
 
 def test_shared_memory_is_refused(service: Any, rows: np.ndarray) -> None:
-    asked = ask(rows, data=..., parameters={"shared_memory_region": "r"})
-    assert infer(service, asked).status_code == 422
-    asked = ask(rows) | {"outputs": [{"name": "label", "parameters": {"classification": 1}}]}
-    assert infer(service, asked).status_code == 422
+    body = ask(rows, data=..., parameters={"shared_memory_region": "r"})
+    assert infer(service, body).status_code == 422
+    body = ask(rows) | {"outputs": [{"name": "label", "parameters": {"classification": 1}}]}
+    assert infer(service, body).status_code == 422
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "deflate"])

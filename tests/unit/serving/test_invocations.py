@@ -174,11 +174,11 @@ def test_unknown_names_are_listed_once_with_suggestions(
 
 def test_a_repeated_name_is_a_defect(service: Any, names: Any, rows: Any, records: Any) -> None:
     twice = {"columns": [*names, "mean radius"], "data": [[*row, row[0]] for row in rows]}
-    given = json.dumps(records[0])[:-1] + ', "mean_radius": 5}'
+    repeated = json.dumps(records[0])[:-1] + ', "mean_radius": 5}'
     for body in (
         {"dataframe_split": twice},
-        f'{{"dataframe_records": [{given}]}}',
-        f'{{"dataframe_records": [{given}, {json.dumps(records[1])}]}}',
+        f'{{"dataframe_records": [{repeated}]}}',
+        f'{{"dataframe_records": [{repeated}, {json.dumps(records[1])}]}}',
     ):
         answer = invoke(service, body)
         assert answer.status_code == 422

@@ -40,13 +40,13 @@ def test_the_model_is_described_from_its_manifest(
     ]
     assert "not a medical device" in facts["notice"]
     assert facts["lineage"]["dataset"] == "d"
-    first, given = wdbc.schema.features[0], facts["features"][0]
-    assert given["name"] == first.name
-    assert given["unit"] == first.unit
-    assert given["physical_range"] == {"minimum": first.minimum, "maximum": first.maximum}
+    first, shown = wdbc.schema.features[0], facts["features"][0]
+    assert shown["name"] == first.name
+    assert shown["unit"] == first.unit
+    assert shown["physical_range"] == {"minimum": first.minimum, "maximum": first.maximum}
     low, high = releases.draft("v1").training_range[first.name]
-    assert given["training_range"] == {"minimum": low, "maximum": high}
-    assert set(given["other_names"]) == set(first.aliases)
+    assert shown["training_range"] == {"minimum": low, "maximum": high}
+    assert set(shown["other_names"]) == set(first.aliases)
     assert [feature["name"] for feature in facts["features"]] == list(wdbc.schema.names)
 
 

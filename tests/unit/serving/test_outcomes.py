@@ -83,8 +83,11 @@ def test_an_id_is_found_in_either_case(
     for _ in range(2):
         assert look_up(service, capitals).json()["prediction_id"] == answer["prediction_id"]
         drained(answer["prediction_id"])
-    told = report(service, {"prediction_id": capitals, "diagnosis": "M"})
-    assert (told.status_code, told.json()["prediction_id"]) == (201, answer["prediction_id"])
+    reported = report(service, {"prediction_id": capitals, "diagnosis": "M"})
+    assert (reported.status_code, reported.json()["prediction_id"]) == (
+        201,
+        answer["prediction_id"],
+    )
     again = report(service, f"prediction_id,diagnosis\n{capitals},M\n", "text/csv")
     assert [result["result"] for result in again.json()["results"]] == ["known"]
     assert look_up(service, capitals).json()["outcome"]["diagnosis"] == "malignant"
@@ -136,12 +139,13 @@ def test_each_of_several_reports_has_its_result(
 
 
 @pytest.mark.parametrize(
-    "told", ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1970-01-01T00:00:00Z"]
+    "observed_at",
+    ["0001-01-01T00:00:00+14:00", "9999-12-31T23:59:59-14:00", "1970-01-01T00:00:00Z"],
 )
 def test_an_impossible_time_is_refused(
-    service: Service, answer: dict[str, Any], drained: Drained, told: str
+    service: Service, answer: dict[str, Any], drained: Drained, observed_at: str
 ) -> None:
-    true = {"prediction_id": answer["prediction_id"], "diagnosis": "M", "observed_at": told}
+    true = {"prediction_id": answer["prediction_id"], "diagnosis": "M", "observed_at": observed_at}
     refused = report(service, true)
     assert (refused.status_code, len(refused.json()["defects"])) == (422, 1)
     assert "line" not in refused.json()["defects"][0]

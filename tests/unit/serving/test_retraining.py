@@ -137,13 +137,13 @@ def retrainer(
 
 
 def order(service: Service, key: str | None = "k-1", body: Any = None, **headers: str) -> Any:
-    given = {"X-API-Key": KEY} | headers
+    sent = {"X-API-Key": KEY} | headers
     if key is not None:
-        given["Idempotency-Key"] = key
+        sent["Idempotency-Key"] = key
     if body is not None:
-        given["Content-Type"] = "application/json"
+        sent["Content-Type"] = "application/json"
     content = body if isinstance(body, str | None) else json.dumps(body)
-    return service.request("POST", "/v1/retrain", headers=given, content=content)
+    return service.request("POST", "/v1/retrain", headers=sent, content=content)
 
 
 def test_the_same_key_starts_one_run(retrainer: Service, airflow: Airflow) -> None:
@@ -249,8 +249,10 @@ def test_a_queued_run_says_what_it_waits_for(retrainer: Service, airflow: Airflo
 def test_unreachable_airflow_is_503_and_the_same_key_works_later(
     retrainer: Service, airflow: Airflow, start: Callable[..., Service], tmp_path: Any
 ) -> None:
-    away = start(airflow_url="http://127.0.0.1:9", airflow_password_file=tmp_path / "password")
-    answer = order(away)
+    unreachable = start(
+        airflow_url="http://127.0.0.1:9", airflow_password_file=tmp_path / "password"
+    )
+    answer = order(unreachable)
     assert (answer.status_code, answer.json()["code"]) == (503, "airflow-away")
     assert "retry-after" in answer.headers
     assert order(retrainer).status_code == 202
@@ -322,9 +324,9 @@ def test_connection_errors_show_no_address_or_file(
     unreadable = start(airflow_password_file=tmp_path / "password")
     (tmp_path / "other").write_text(PASSWORD)
     named = {"airflow_password_file": tmp_path / "other"}
-    away = start(airflow_url="http://bob:canary@127.0.0.1:9", **named)
+    unreachable = start(airflow_url="http://bob:canary@127.0.0.1:9", **named)
     wrong = start(airflow_url="http://bob:canary@[::1", **named)
-    for service in (unreadable, away, wrong):
+    for service in (unreadable, unreachable, wrong):
         answer = order(service)
         assert (answer.status_code, answer.json()["code"]) == (503, "airflow-away")
         assert answer.json()["detail"] == (

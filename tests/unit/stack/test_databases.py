@@ -61,13 +61,13 @@ class Server:
     def connect(self, name: str, database: str = "") -> psycopg.Connection:
         """As an application does, with what its secret says, here."""
         user, _, rest = self.read(name).partition("://")[2].partition(":")
-        password, _, place = rest.partition("@")
+        password, _, address = rest.partition("@")
         return psycopg.connect(
             host="127.0.0.1",
             port=self.port,
             user=user,
             password=password,
-            dbname=database or place.partition("/")[2],
+            dbname=database or address.partition("/")[2],
             connect_timeout=int(PATIENCE),
         )
 

@@ -231,9 +231,9 @@ def test_rows_of_trusted_versions_stay_and_others_are_moved(
         assert not list(path.parent.glob(f"{path.stem}.*"))
         moved = store.home / "distrusted" / former / store.relative(path)
         assert moved.read_bytes() == b"{}"
-    kept = store.home / "distrusted" / former
+    distrusted = store.home / "distrusted" / former
     for path in (store.batch_rows("x"), store.dataset_rows("y")):
-        assert (kept / store.relative(path)).read_bytes() == b"rows"
+        assert (distrusted / store.relative(path)).read_bytes() == b"rows"
     assert store.batch_rows("b").read_bytes() == b"rows"
 
 

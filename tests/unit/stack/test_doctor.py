@@ -32,13 +32,13 @@ def test_a_port_in_use_is_named_with_its_holder_and_the_remedy(settings: Setting
         held.bind(("127.0.0.1", 0))
         held.listen()
         port = held.getsockname()[1]
-        taken = Settings(home=settings.home, service_port=port)
-        finding = found(taken)[f"port {port}"]
+        occupied = Settings(home=settings.home, service_port=port)
+        finding = found(occupied)[f"port {port}"]
         assert not finding.ok
         assert "Address already in use" in finding.detail
         assert f"BC_SERVICE_PORT={port + 1}" in finding.remedy
         with pytest.raises(ConfigError, match=f"port {port}"):
-            require_machine(taken)
+            require_machine(occupied)
 
 
 def test_two_settings_with_one_port_are_told_apart(settings: Settings) -> None:

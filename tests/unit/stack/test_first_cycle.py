@@ -59,10 +59,10 @@ def test_servers_that_do_not_answer_are_named(
 ) -> None:
     make_secrets(settings)
     ports = {"airflow_port": free_port, "service_port": free_port}
-    away = settings.model_copy(update=ports)
+    unreachable = settings.model_copy(update=ports)
     with pytest.raises(AirflowAway, match=f"127.0.0.1:{free_port}"):
-        wait_until_reachable(away, 0, lambda _: None)
-    half = away.model_copy(update={"airflow_port": airflow.server_port})
+        wait_until_reachable(unreachable, 0, lambda _: None)
+    half = unreachable.model_copy(update={"airflow_port": airflow.server_port})
     with pytest.raises(StackError, match=f"service at http://127.0.0.1:{free_port}"):
         wait_until_reachable(half, 0, lambda _: None)
 

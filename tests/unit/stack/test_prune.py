@@ -46,7 +46,7 @@ def old(
     return settings.model_copy(update={"retain_days": 365, "retain_versions": 3})
 
 
-def kept(settings: Settings, kind: str, *, dry_run: bool = True) -> dict[str, bool]:
+def retained(settings: Settings, kind: str, *, dry_run: bool = True) -> dict[str, bool]:
     entries = prune(settings, "wdbc", actor="cli:ada", dry_run=dry_run)
     return {entry.name: not entry.pruned for entry in entries if entry.kind == kind}
 
@@ -61,9 +61,9 @@ def test_rollback_targets_anchor_and_what_was_never_judged_are_kept(old: Setting
     store = Store.of(old, "wdbc")
     # v0 is the first champion, so the anchor; v5 has no line in the audit log.
     expected = {"v0": True, "v1": False, "v2": True, "v3": True, "v4": True, "v5": True}
-    assert kept(old, "version") == expected
+    assert retained(old, "version") == expected
     assert len(list_versions(store)) == 6
-    assert kept(old, "version", dry_run=False) == expected
+    assert retained(old, "version", dry_run=False) == expected
     assert list_versions(store) == ["v0", "v2", "v3", "v4", "v5"]
     assert read_audit_log(store).lines[-1].details == {"versions": ["v1"]}
     assert audit.verify(store).generation == 5
@@ -78,7 +78,7 @@ def test_rollback_targets_anchor_and_what_was_never_judged_are_kept(old: Setting
 
 
 def test_what_is_young_stays(old: Settings) -> None:
-    assert all(kept(old.model_copy(update={"retain_days": 1000}), "version").values())
+    assert all(retained(old.model_copy(update={"retain_days": 1000}), "version").values())
 
 
 def test_data_of_kept_versions_and_the_newest_stay(old: Settings) -> None:
@@ -93,7 +93,11 @@ def test_data_of_kept_versions_and_the_newest_stay(old: Settings) -> None:
         write_old(store, store.validation_document(name))
         write_old(store, store.validation_page(name))
     table = write_old(store, store.quarantined("b" * 16), b"line,id\n")
-    assert kept(old, "dataset", dry_run=False) == {names[0]: True, names[1]: False, names[2]: True}
+    assert retained(old, "dataset", dry_run=False) == {
+        names[0]: True,
+        names[1]: False,
+        names[2]: True,
+    }
     assert not [path for path in store.datasets.iterdir() if path.name.startswith("1")]
     assert store.validation_document(lineage.validation).exists()
     assert not store.validation_document("other").exists()

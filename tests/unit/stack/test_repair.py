@@ -48,12 +48,14 @@ def test_doctor_and_status_name_the_remedy(edited: bytes, settings: Settings) ->
 
 
 def test_the_command_makes_it_again(edited: bytes, releases: Any, settings: Settings) -> None:
-    kept = settings.records / FILE
-    kept.write_text(kept.read_text().replace('\\"generation\\": 2', '\\"generation\\": 9'))
+    remembered = settings.records / FILE
+    remembered.write_text(
+        remembered.read_text().replace('\\"generation\\": 2', '\\"generation\\": 9')
+    )
     done = CliRunner().invoke(app, ["registry", "--repair", "--json"])
     assert done.exit_code == 0, done.output
     assert json.loads(done.stdout)["registry"]["generation"] == 2
-    assert not kept.exists()
+    assert not remembered.exists()
     registry = read_registry(releases.store)
     assert registry.production is not None
     assert registry.production.version == "v2"

@@ -63,8 +63,8 @@ def test_each_step_is_done_once_and_in_order(old: Settings) -> None:
 
 
 def test_a_dry_run_tells_and_changes_nothing(old: Settings) -> None:
-    told = upgrade(old, dry_run=True, known=3, steps=LATER)
-    assert told.steps == ("write a", "write b")
+    planned = upgrade(old, dry_run=True, known=3, steps=LATER)
+    assert planned.steps == ("write a", "write b")
     assert {path.name for path in old.home.rglob("*")} == {"models", "wdbc", "versions", "v"}
 
 
@@ -154,8 +154,8 @@ def stored(settings: Settings) -> Iterator[Settings]:
 
 
 def test_a_database_is_upgraded_with_the_volume(stored: Settings, later_migration: None) -> None:
-    told = upgrade(stored, dry_run=True)
-    assert (told.database_found, told.database) == ("0001", "0002")
+    planned = upgrade(stored, dry_run=True)
+    assert (planned.database_found, planned.database) == ("0001", "0002")
     assert open_database(stored).revision() == "0001"
     done = upgrade(stored)
     assert (done.database_found, done.database) == ("0001", "0002")

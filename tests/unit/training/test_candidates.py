@@ -112,8 +112,8 @@ def test_the_second_call_reads_what_the_first_stored(
 
 def test_the_same_inputs_give_the_same_bytes(quick: Problem, rows: SplitSide, store: Store) -> None:
     other = Store(store.home / "other", store.problem, store.signing_key, store.verify_key)
-    for place in (store, other):
-        run(quick, quick.candidate("logistic"), rows, place)
+    for each_store in (store, other):
+        run(quick, quick.candidate("logistic"), rows, each_store)
 
     one, two = only_folder(store), only_folder(other)
     assert one.name == two.name

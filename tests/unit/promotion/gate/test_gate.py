@@ -428,8 +428,8 @@ def test_a_service_that_does_not_answer_well_blocks(evidence, smoke, names) -> N
 
 
 def test_every_check_explains_itself(evidence) -> None:
-    for given in (evidence.but(champion=None), evidence, evidence.switch()):
-        verdict = given.verdict
+    for case in (evidence.but(champion=None), evidence, evidence.switch()):
+        verdict = case.verdict
         names = [check.name for check in verdict.checks]
         assert len(names) == len(set(names))
         for check in verdict.checks:

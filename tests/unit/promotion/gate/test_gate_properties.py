@@ -69,15 +69,15 @@ def test_a_worse_slice_export_or_service_never_helps(
     evidence, never_better, parts, step, parity, latency
 ):
     def with_all(lower: float, difference: float, milliseconds: float) -> Verdict:
-        given = evidence.but(
+        case = evidence.but(
             parity=Parity(10, difference, 0), smoke=Smoke(True, 5, difference, milliseconds)
         )
         slices = tuple(
             SliceScore(f"s{i}", rows, rows, share - lower, None)
             for i, (rows, share) in enumerate(parts)
         )
-        changed = replace_at(given.evaluation, "challenger.holdout.slices", slices)
-        return decide(evidence.policy, changed, given.smoke)
+        changed = replace_at(case.evaluation, "challenger.holdout.slices", slices)
+        return decide(evidence.policy, changed, case.smoke)
 
     better = with_all(0.0, min(parity), min(latency))
     assert never_better(with_all(step, max(parity), max(latency)), better)

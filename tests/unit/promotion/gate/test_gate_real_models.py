@@ -128,8 +128,8 @@ def test_an_identical_model_passes_as_equal(world: Wdbc, champion: Model) -> Non
 @SEEDED
 @given(st.integers(0, 2**32 - 1))
 def test_an_equal_refresh_passes(world: Wdbc, champion: Model, seed: int) -> None:
-    kept = np.random.default_rng(seed).permutation(len(world.train.keys))[:-8]
-    before = world.fit(world.train.take(np.sort(kept)))
+    chosen = np.random.default_rng(seed).permutation(len(world.train.keys))[:-8]
+    before = world.fit(world.train.take(np.sort(chosen)))
     verdict = world.judge(before, champion)
     assert verdict.passed, verdict.reasons
 
@@ -158,15 +158,15 @@ def test_a_lost_important_feature_never_passes(world: Wdbc, champion: Model, spo
         world.problem.schema.names,
         seed=1,
     )
-    for place, entry in enumerate(ranked.features[:3]):
+    for rank, entry in enumerate(ranked.features[:3]):
         column = world.problem.schema.names.index(entry.feature)
 
-        def change(predict: Predict, values: np.ndarray, column=column, place=place) -> np.ndarray:
+        def change(predict: Predict, values: np.ndarray, column=column, rank=rank) -> np.ndarray:
             spoilt = values.copy()
             if spoil == "zeroed":
                 spoilt[:, column] = 0.0
             else:
-                spoilt[:, column] = np.random.default_rng(place).permutation(spoilt[:, column])
+                spoilt[:, column] = np.random.default_rng(rank).permutation(spoilt[:, column])
             return predict(spoilt)
 
         verdict = world.judge(champion, answering(champion, change))

@@ -36,8 +36,8 @@ def _append(store: Store, version: str) -> None:
 
 
 def _cut(store: Store, lines: int) -> None:
-    kept = store.audit.read_bytes().splitlines(keepends=True)[:lines]
-    store.audit.write_bytes(b"".join(kept))
+    first_lines = store.audit.read_bytes().splitlines(keepends=True)[:lines]
+    store.audit.write_bytes(b"".join(first_lines))
 
 
 def test_the_newest_tip_is_remembered(store: Store, records: Path) -> None:

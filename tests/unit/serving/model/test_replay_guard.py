@@ -90,7 +90,7 @@ def test_a_registry_with_an_edited_generation_locks_nothing_out(
 ) -> None:
     model = ModelWatcher(settings)
     assert serving(model) == "v2"
-    kept = (settings.records / FILE).read_bytes()
+    remembered = (settings.records / FILE).read_bytes()
     path = releases.store.registry
     sound = path.read_bytes()
     path.write_bytes(sound.replace(b'"generation": 2', b'"generation": 1000000000'))
@@ -98,7 +98,7 @@ def test_a_registry_with_an_edited_generation_locks_nothing_out(
         assert (serving(watcher), code(watcher)) == (version, "signature-invalid")
         assert watcher.last_refusal is not None
         assert "bc-pipeline registry --repair" in watcher.last_refusal.reason
-    assert (settings.records / FILE).read_bytes() == kept
+    assert (settings.records / FILE).read_bytes() == remembered
     path.write_bytes(sound)
     releases.promote("v1")
     assert (serving(model), serving(ModelWatcher(settings))) == ("v1", "v1")
@@ -107,7 +107,7 @@ def test_a_registry_with_an_edited_generation_locks_nothing_out(
 def test_a_registry_without_a_release_in_the_audit_log_is_not_remembered(
     store: Store, rolled: bytes, releases: Any, settings: Settings
 ) -> None:
-    kept = (settings.records / FILE).read_bytes()
+    remembered = (settings.records / FILE).read_bytes()
     for event in ("release_started", "promotion"):
         append(
             releases.store, event, version="v2", generation=2, actor="a", at="t",
@@ -118,7 +118,7 @@ def test_a_registry_without_a_release_in_the_audit_log_is_not_remembered(
     ahead = msgspec.structs.replace(read_registry(releases.store), generation=1_000_000_000)
     write_registry(releases.store, ahead)
     assert (serving(model), code(model)) == ("v2", "audit-broken")
-    assert (settings.records / FILE).read_bytes() == kept
+    assert (settings.records / FILE).read_bytes() == remembered
     # An older one that the service does not remember is known from the log.
     (settings.records / FILE).unlink()
     write_registry(releases.store, decode_registry(releases.store, rolled))
@@ -130,9 +130,11 @@ def test_a_kept_registry_that_was_edited_counts_as_none(
     store: Store, rolled: bytes, releases: Any, settings: Settings
 ) -> None:
     path = settings.records / FILE
-    kept = json.loads(path.read_bytes())
-    kept["registry"] = kept["registry"].replace('"generation": 2', '"generation": 1000000000')
-    path.write_text(json.dumps(kept))
+    remembered = json.loads(path.read_bytes())
+    remembered["registry"] = remembered["registry"].replace(
+        '"generation": 2', '"generation": 1000000000'
+    )
+    path.write_text(json.dumps(remembered))
     with pytest.raises(SignatureInvalid, match=FILE):
         read_last_served(releases.store, path)
     with capture_logs() as logs:
