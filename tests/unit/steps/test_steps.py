@@ -18,6 +18,7 @@ from bc_pipeline.artifacts.manifest import DagCode
 from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.clock import parse_time
 from bc_pipeline.code_version import code_version
 from bc_pipeline.data.batches import list_batches
@@ -154,6 +155,7 @@ def test_a_version_is_made_again_from_its_inputs(
 def test_batch_scores_stand_once_for_interval_champion_and_inputs(
     toy: Problem, land: Land, volume: Store
 ) -> None:
+    claim_store(volume.home)
     with pytest.raises(NoChampion):
         steps.batch_score(Settings(), week(1))
     source = land("base.csv", 1, "2026-02-01")
