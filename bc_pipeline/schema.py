@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import msgspec
 
-from bc_pipeline.errors import Defect
+from bc_pipeline.errors import ConfigError, Defect
 from bc_pipeline.sample_metadata import MetadataColumn
 
 if TYPE_CHECKING:
@@ -30,6 +30,7 @@ MISSING = "is missing"
 MAX_ID_LENGTH = 200
 # Longer names are no features, and appear in no message.
 MAX_NAME_LENGTH = 80
+_OTHER_COLUMNS = 1000
 _CLOSE_WORD = 0.75
 # A feature is suggested for an unknown name if it resembles the name by this much more than
 # any other feature does.
@@ -319,12 +320,53 @@ class FeatureSchema:
     ----------
     metadata : tuple of MetadataColumn
         Not part of the fingerprint: no model depends on them.
+
+    Raises
+    ------
+    ConfigError
+        Listing every name that means several columns, and every rule about no feature.
     """
 
     features: tuple[Feature, ...]
     rules: tuple[RowRule, ...] = ()
     id_aliases: tuple[str, ...] = field(default=(ID_COLUMN,))
     metadata: tuple[MetadataColumn, ...] = ()
+
+    def __post_init__(self) -> None:
+        mistakes = [*self._ambiguous_names(), *self._rules_without_features()]
+        if mistakes:
+            raise ConfigError(f"The feature schema is not usable: {'; '.join(mistakes)}.")
+
+    def _ambiguous_names(self) -> list[str]:
+        """Names and aliases that, folded, mean more than one column."""
+        meanings: dict[str, list[str]] = {}
+        named = [
+            *((feature.name, (feature.name, *feature.aliases)) for feature in self.features),
+            (ID_COLUMN, self.id_aliases),
+            *((column.name, (column.name, *column.aliases)) for column in self.metadata),
+        ]
+        for meaning, names in named:
+            for folded in {fold(name) for name in names}:
+                meanings.setdefault(folded, []).append(meaning)
+        return [
+            f"{folded!r} means {' and '.join(several)}"
+            for folded, several in meanings.items()
+            if len(several) > 1
+        ]
+
+    def _rules_without_features(self) -> list[str]:
+        names = {feature.name for feature in self.features}
+        return [
+            f"rule {rule.name} is about {name!r}, which is no feature"
+            for rule in self.rules
+            for name in (rule.left, rule.right)
+            if name not in names
+        ]
+
+    @property
+    def column_limit(self) -> int:
+        """The most columns, or members of a record, that are read."""
+        return len(self.features) + _OTHER_COLUMNS
 
     @cached_property
     def names(self) -> tuple[str, ...]:

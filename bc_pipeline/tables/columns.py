@@ -20,7 +20,6 @@ from bc_pipeline.schema import (
 from bc_pipeline.tables.lines import refusal
 
 Dialect = Literal["canonical", "sklearn", "kaggle", "uci", "mixed", "headerless", "parquet"]
-MAX_COLUMNS = 1000
 # Unknown names that are compared with those of the features, which takes time.
 _EXAMINED = 60
 # Names of features that a remedy gives.
@@ -118,8 +117,8 @@ class ColumnFinder:
         SchemaMismatch
             Listing every name that is unknown, missing or given twice.
         """
-        if len(names) > MAX_COLUMNS:
-            raise refusal(self.source, f"has {len(names)} columns; {MAX_COLUMNS} is the maximum")
+        if len(names) > (limit := self.schema.column_limit):
+            raise refusal(self.source, f"has {len(names)} columns; {limit} is the maximum")
         if not self.knows_any(names):
             # It may be a row instead of a header: its content must not appear in a message.
             missing = self.schema.missing_names(())

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bc_pipeline.errors import Defect
+from bc_pipeline.errors import ConfigError, Defect
 from bc_pipeline.problems.wdbc import WDBC
-from bc_pipeline.schema import FeatureSchema, Labels, RowRule, match_names, row_key
+from bc_pipeline.sample_metadata import MetadataColumn
+from bc_pipeline.schema import Feature, FeatureSchema, Labels, RowRule, match_names, row_key
 
 SCHEMA, LABELS = WDBC.schema, WDBC.labels
 Rows = tuple[np.ndarray, np.ndarray]
@@ -167,3 +168,26 @@ def test_a_key_does_not_depend_on_how_a_number_was_written(values: list[float]) 
     same = [f"{v:.6g}" for v in written] == [f"{v:.6g}" for v in values]
     assert (row_key(written) == row_key(values)) is same
     assert row_key([0.0, *values]) == row_key([-0.0, *values])
+
+
+def test_names_that_mean_several_columns_and_rules_without_features_are_refused() -> None:
+    with pytest.raises(ConfigError) as refusal:
+        FeatureSchema(
+            (
+                Feature("age", "years", 0, 120, ("Years Old",)),
+                Feature("duration", "years", 0, 9, ("years_old", "sample-id")),
+            ),
+            (RowRule("order", "at_least", "age", "height"),),
+            ("id", "sample_id"),
+            (MetadataColumn("site", aliases=("AGE",)),),
+        )
+    assert refusal.value.message == (
+        "The feature schema is not usable: 'age' means age and site; 'yearsold' means age and "
+        "duration; 'sampleid' means duration and id; rule order is about 'height', which is no "
+        "feature."
+    )
+
+
+def test_several_spellings_of_one_feature_are_no_conflict() -> None:
+    feature = Feature("mean_area", "px^2", 0, 1, ("mean area", "Mean.Area", "area1"))
+    assert FeatureSchema((feature,)).canonical("AREA 1") == "mean_area"

@@ -30,11 +30,9 @@ from bc_pipeline.serving.request_parsing.rows import (
 from bc_pipeline.tables.checks import RowDefects
 
 FORMATS = ("dataframe_split", "dataframe_records", "inputs", "instances")
-_MAX_COLUMNS = 1000
 _MAX_LINES = 4 * ROW_LIMIT
 _MAX_SUGGESTIONS = 30
-# Different names in one request, and sets of names whose match is cached.
-_MAX_NAMES = 20_000
+# Sets of names whose match is cached.
 _MAX_COLUMN_SETS = 16
 
 
@@ -51,7 +49,7 @@ class _TableParser:
 
     def match(self, names: Sequence[Any]) -> NameMatch:
         """Which of the columns are which features."""
-        if len(names) > _MAX_COLUMNS:
+        if len(names) > self._schema.column_limit:
             raise mismatch_at(None, f"a table of {len(names)} columns is not read")
         return match_names(names, self._feature)
 
@@ -90,8 +88,8 @@ class _TableParser:
         if not isinstance(name, str):
             return None
         if name not in self._features:
-            if len(self._features) == _MAX_NAMES:
-                raise mismatch_at(None, f"more than {_MAX_NAMES} different names are not read")
+            if len(self._features) == (limit := self._schema.column_limit):
+                raise mismatch_at(None, f"more than {limit} different names are not read")
             self._features[name] = self._schema.canonical(name)
         return self._features[name]
 

@@ -31,8 +31,7 @@ FEATURES_KEY = "features"
 INVALID_ID = f"must be a whole number, or a string of 1 to {MAX_ID_LENGTH} characters that print"
 # Whole numbers below are exact as floats.
 _EXACT = 2.0**53
-# Limits that bound the time a body can take.
-_MAX_MEMBERS = 1000
+# Bounds the time that a body can take.
 _MAX_UNKNOWN_LISTED = 60
 
 
@@ -113,7 +112,7 @@ class RecordParser:
         """
         if not isinstance(content, Members):
             return RefusedRecord([Defect("the record must be a JSON object")])
-        if len(content) > _MAX_MEMBERS:
+        if len(content) > self._schema.column_limit:
             return RefusedRecord([_too_many(content)])
         content = Members(pair for pair in content if not self._is_passed_over(*pair))
         members, match = match_members(content, self._key)
@@ -170,7 +169,7 @@ class RecordParser:
         if not isinstance(content, Members):
             defects.append(Defect("must be an object or a list of numbers", column=FEATURES_KEY))
             return None
-        if len(content) > _MAX_MEMBERS:
+        if len(content) > self._schema.column_limit:
             defects.append(_too_many(content))
             return None
         content = Members(pair for pair in content if not self._is_passed_over(*pair))
