@@ -1,4 +1,4 @@
-"""Train, evaluate, gate, promote and serve a breast cancer classifier.
+"""Train, evaluate, gate, promote and serve models for cancer classification.
 
 Decision support for research. Not a medical device: no output of this package may be
 the only ground for a clinical decision.

@@ -12,7 +12,7 @@ _PAIR = re.compile(r"\s*(-?[0-9]{1,9})\s*=\s*(\S+)\s*")
 
 
 def read_label_codes(text: str, labels: Labels) -> dict[str, str]:
-    """Read a declaration such as ``0=malignant,1=benign``.
+    """Read a declaration such as ``0=<label>,1=<label>``.
 
     Returns
     -------

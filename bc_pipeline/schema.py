@@ -1,8 +1,8 @@
 """Names, aliases, units and ranges of the features, and the spellings of labels.
 
 The one definition for landed data, manifests, expectation suites and the service. Only here are
-label codes translated: files and the API use scikit-learn's, 0 for malignant and 1 for benign;
-inside, the positive class is 1.
+label codes translated: files and the API use those of the problem; inside, the positive class
+is 1.
 """
 
 from __future__ import annotations

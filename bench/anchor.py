@@ -38,7 +38,10 @@ def passes(
     evaluation = judge(champion, challenger, holdout, anchor)
     if evaluation is None:
         return []
-    return [decide(policy, evaluation, SMOKE).passed for policy in (WITHOUT_ANCHOR, WDBC.gate)]
+    return [
+        decide(policy, WDBC.labels, evaluation, SMOKE).passed
+        for policy in (WITHOUT_ANCHOR, WDBC.gate)
+    ]
 
 
 def lose_stepwise(

@@ -266,7 +266,7 @@ def failed_checks(
         numbers,
     )
     evaluation = msgspec.structs.replace(evaluation, anchor=anchor, separations=separations)
-    verdict = decide(problem.gate, evaluation, gate_power.SMOKE)
+    verdict = decide(problem.gate, problem.labels, evaluation, gate_power.SMOKE)
     return tuple(check.name for check in verdict.checks if check.blocking and not check.passed)
 
 

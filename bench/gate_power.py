@@ -166,7 +166,7 @@ def judge(
     Without an anchor it is the champion, as after the first promotion.
     """
     alone = by_itself(champion, holdout)
-    if not decide(WDBC.gate, alone, SMOKE).passed:
+    if not decide(WDBC.gate, WDBC.labels, alone, SMOKE).passed:
         return None
     fixed = anchor or champion
     evaluation = evidence(challenger, champion, holdout)
@@ -339,7 +339,7 @@ class Tally:
     failed: Counter[str] = field(default_factory=Counter)
 
     def add(self, evaluation: Evaluation) -> None:
-        verdict = decide(WDBC.gate, evaluation, SMOKE)
+        verdict = decide(WDBC.gate, WDBC.labels, evaluation, SMOKE)
         self.trials += 1
         self.passed += verdict.passed
         self.failed.update(check.name for check in verdict.checks if not check.passed)

@@ -43,7 +43,7 @@ WDBC = get_problem("wdbc")
 SELECTED = "chosen by the project"
 BOOTSTRAP_ROUNDS = 1000
 METRICS = {
-    "f1_benign": "F1 benign",
+    "f1_negative": "F1 benign",
     "f1": "F1 malignant",
     "sensitivity": "malignant recall",
     "roc_auc": "AUC",

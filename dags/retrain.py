@@ -61,7 +61,7 @@ def _params() -> dict[str, Param]:
             False,
             type="boolean",
             title="Land outcomes",
-            description="Train on answered predictions whose diagnosis had been recorded by the "
+            description="Train on answered predictions whose outcome had been recorded by the "
             "as-of time, too. They are samples that somebody chose to verify.",
         ),
         "promote_backfill": Param(

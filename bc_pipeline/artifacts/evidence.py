@@ -29,7 +29,7 @@ class Interval(Document, frozen=True):
 
 
 class Confusion(Document, frozen=True):
-    """Counts of calls; the positive class is malignant."""
+    """Counts of calls; of the positive class."""
 
     true_positive: int
     false_positive: int
@@ -95,12 +95,12 @@ class Score(Document, frozen=True):
         `labelled_rows_digest` of the rows: scores with equal digests are of the same rows.
     keys : tuple of str
     positive : tuple of int
-        1 where the row is malignant.
+        1 where the row is of the positive class.
     probability : tuple of float
-        Of malignant, per row: any other metric can be computed from them.
+        Of the positive class, per row: any other metric can be computed from them.
     metrics : dict of str to float or None
-        ``accuracy precision sensitivity specificity f1 f1_benign roc_auc brier
-        calibration_error net_benefit``; positive class malignant, except in ``f1_benign``.
+        ``accuracy precision sensitivity specificity f1 f1_negative roc_auc brier
+        calibration_error net_benefit``; earlier releases named ``f1_negative`` after its label.
     intervals : dict of str to Interval
         Of each metric but ``calibration_error``, whose estimate is biased: by the methods of
         `bc_pipeline.evaluation.intervals`. In release 0.1 a percentile bootstrap of each.
@@ -133,7 +133,7 @@ class CallScore(Document, frozen=True):
     Attributes
     ----------
     metrics : dict of str to float or None
-        ``accuracy precision sensitivity specificity f1 f1_benign``.
+        ``accuracy precision sensitivity specificity f1 f1_negative``.
     intervals : dict of str to Interval
         Of each metric.
     """

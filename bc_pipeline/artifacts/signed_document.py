@@ -44,7 +44,7 @@ def signed_bytes(name: str, sha256: str) -> bytes:
     Parameters
     ----------
     name : str
-        Path of the file on the volume, such as ``models/wdbc/registry.json``.
+        Path of the file on the volume, such as ``models/<problem>/registry.json``.
     sha256 : str
         Digest of its bytes, in hex.
     """

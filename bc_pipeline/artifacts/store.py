@@ -48,7 +48,7 @@ class Store:
         return self.verify_key_file or self.home / "keys" / "verify.pem"
 
     def relative(self, path: Path) -> str:
-        """Path of a file on the volume, such as ``models/wdbc/registry.json``."""
+        """Path of a file on the volume, such as ``models/<problem>/registry.json``."""
         return path.relative_to(self.home).as_posix()
 
     @staticmethod

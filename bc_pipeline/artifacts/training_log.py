@@ -1,6 +1,6 @@
 """``logs/training.log``: one line per candidate, evaluation and decision, for people.
 
-The format is logfmt: ``at=... event=candidate problem=wdbc candidate=logistic brier=0.0208``.
+The format is logfmt: ``at=... event=candidate problem=<name> candidate=logistic brier=0.0208``.
 """
 
 from __future__ import annotations

@@ -11,12 +11,13 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import actor, load_settings
 from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 app = typer.Typer(help="The fixed version that every challenger is compared with, too.")
 
 
 @app.command("show")
-def show(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def show(problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False) -> None:
     """Show which version is the anchor, since when, and who set it why.
 
     Example: `bc-pipeline anchor show`
@@ -37,7 +38,7 @@ def set_(
         str,
         typer.Option("--reason", metavar="TEXT", help="Why, for the audit log."),
     ],
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Make another version the anchor: what was lost up to it is accepted.

@@ -114,7 +114,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"]},
     help=(
-        "Train, evaluate, gate, promote and score a breast cancer classifier. "
+        "Train, evaluate, gate, promote and score models for cancer classification. "
         "Decision support for research, not a medical device."
     ),
     epilog=(

@@ -13,6 +13,7 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.problems import DEFAULT_PROBLEM
 from bc_pipeline.tables.input_file import input_file
 
 app = typer.Typer(help="The signed log of every verdict, approval, promotion and rollback.")
@@ -31,7 +32,7 @@ def verify(
             "anew since. '-' reads standard input.",
         ),
     ] = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Check the audit log line by line: chain, signatures and times; and that the registry agrees.
@@ -44,7 +45,7 @@ def verify(
 
 
 @app.command("tip")
-def tip_(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def tip_(problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False) -> None:
     """Check the audit log, and show its last line's number, time, digest and signature.
 
     Store it where nobody who can write the volume can change it; `audit verify --tip` compares

@@ -11,6 +11,7 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import actor, load_settings
 from bc_pipeline.cli.completion import complete_batch
 from bc_pipeline.cli.options import AsJson, ProblemName
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 if TYPE_CHECKING:
     from bc_pipeline.data.batch_history import Decision
@@ -32,7 +33,7 @@ Reason = Annotated[
 
 
 @app.command("list")
-def list_(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def list_(problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False) -> None:
     """List the batches by time of arrival, and whether they count.
 
     Example: `bc-pipeline batch list`
@@ -44,7 +45,7 @@ def list_(problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
 
 
 @app.command("show")
-def show(batch: Batch, problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def show(batch: Batch, problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False) -> None:
     """Show a batch, what was decided about it, and which versions were trained on it.
 
     Example: `bc-pipeline batch show 3f2a9c1b7d5e8a40`
@@ -54,7 +55,7 @@ def show(batch: Batch, problem: ProblemName = "wdbc", as_json: AsJson = False) -
 
 @app.command("accept")
 def accept(
-    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+    batch: Batch, reason: Reason, problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False
 ) -> None:
     """Let the rows of a held batch count from now on: they differ, and are right.
 
@@ -67,7 +68,7 @@ def accept(
 
 @app.command("withdraw")
 def withdraw(
-    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+    batch: Batch, reason: Reason, problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False
 ) -> None:
     """Let a batch's rows not count from now on; earlier snapshots stay what they were.
 
@@ -81,7 +82,7 @@ def withdraw(
 
 @app.command("restore")
 def restore(
-    batch: Batch, reason: Reason, problem: ProblemName = "wdbc", as_json: AsJson = False
+    batch: Batch, reason: Reason, problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False
 ) -> None:
     """Let the rows of a withdrawn batch count again from now on.
 

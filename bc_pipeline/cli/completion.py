@@ -19,8 +19,7 @@ from bc_pipeline.artifacts.version_names import (
     matching_names,
     shorten_names,
 )
-
-DEFAULT_PROBLEM = "wdbc"
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 
 def _store(context: typer.Context) -> Store:

@@ -15,6 +15,7 @@ from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import actor, load_settings
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import ConfigError, counted
+from bc_pipeline.problems import DEFAULT_PROBLEM
 from bc_pipeline.tables.input_file import input_file
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def erase(
         str,
         typer.Option("--reason", metavar="TEXT", help="Why, for ever; no data of patients."),
     ] = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would be erased; change nothing.")
     ] = False,
@@ -152,7 +153,7 @@ def _list(notes: list[dict[str, Any]], *, as_json: bool) -> None:
 
 
 def prune(
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show what would go; change nothing.")
     ] = False,

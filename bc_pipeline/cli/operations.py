@@ -13,6 +13,7 @@ from bc_pipeline.cli.caller import load_settings
 from bc_pipeline.cli.options import AsJson, ProblemName, VersionOrChampion
 from bc_pipeline.clock import checked_time, parse_time
 from bc_pipeline.errors import counted
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 if TYPE_CHECKING:
     from bc_pipeline.settings import Settings
@@ -24,7 +25,7 @@ def backfill(
         str, typer.Option("--from", metavar="DATE", help="First day, such as 2026-01-04.")
     ],
     end: Annotated[str, typer.Option("--to", metavar="DATE", help="Last day, included.")],
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     rerun: Annotated[
         bool, typer.Option("--rerun", help="Run weeks again that were backfilled before.")
     ] = False,
@@ -90,7 +91,7 @@ def _backfill_table(runs: list[BackfilledRun], verdicts: dict[str, dict[str, Any
 
 
 def registry(
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Make an edited or lost registry again from the audit log."),
@@ -154,7 +155,7 @@ def _format_dag(dag: dict[str, Any] | None) -> str | None:
 
 def verdict(
     version: VersionOrChampion = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Show why a version was allowed to be the champion, or why not: every check.

@@ -16,6 +16,7 @@ from bc_pipeline.cli.options import AsJson, Force, ProblemName
 from bc_pipeline.cli.output_file import output_file
 from bc_pipeline.clock import checked_time, format_time, now
 from bc_pipeline.errors import RecordsAway, counted
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 if TYPE_CHECKING:
     from bc_pipeline.settings import Settings
@@ -143,7 +144,7 @@ def records_export(
 
 @records_app.command("land")
 def records_land(
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_of: Annotated[
         str,
         typer.Option("--as-of", metavar="TIME", help="Outcomes recorded by then, not now."),

@@ -14,6 +14,7 @@ from bc_pipeline.cli.caller import actor, load_settings, new_run
 from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import counted
+from bc_pipeline.problems import DEFAULT_PROBLEM
 
 if TYPE_CHECKING:
     from bc_pipeline.settings import Settings
@@ -39,7 +40,10 @@ Reason = Annotated[
 
 
 def promote(
-    version: Version, reason: Reason = "", problem: ProblemName = "wdbc", as_json: AsJson = False
+    version: Version,
+    reason: Reason = "",
+    problem: ProblemName = DEFAULT_PROBLEM,
+    as_json: AsJson = False,
 ) -> None:
     """Make a version that passed its gate, and is approved where it must be, the champion.
 
@@ -57,7 +61,7 @@ def approve(
     reject: Annotated[
         bool, typer.Option("--reject", help="Decide that it must not be promoted.")
     ] = False,
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Approve or reject a version that needs a person's decision, and promote it if approved.
@@ -86,7 +90,7 @@ def rollback(
         ),
     ] = "",
     reason: Reason = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Bring an earlier champion back; the service follows within two seconds.

@@ -13,6 +13,7 @@ from bc_pipeline.cli.caller import load_settings, new_run
 from bc_pipeline.cli.options import AsJson, AsOf, Force, ProblemName
 from bc_pipeline.cli.output_file import OutputFile, keep, output_file
 from bc_pipeline.errors import RowsRejected, counted
+from bc_pipeline.problems import DEFAULT_PROBLEM
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
 
@@ -22,7 +23,7 @@ def score(
     target: Annotated[
         Path, typer.Argument(metavar="OUT", help="File to write, or a pipe or device.")
     ],
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     force: Force = False,
     as_json: AsJson = False,
 ) -> None:
@@ -91,7 +92,7 @@ def batch_score(
         str, typer.Option(metavar="auto|local|spark", help="This machine, or a Spark cluster.")
     ] = "auto",
     as_of: AsOf = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Score files with the champion into a folder of the volume, as the DAG does.

@@ -15,6 +15,7 @@ from bc_pipeline.cli.options import AsJson, AsOf, ProblemName, VersionOrChampion
 from bc_pipeline.cli.whole_run import evaluate_challengers, run_all, train_candidates
 from bc_pipeline.clock import checked_time
 from bc_pipeline.conclusion import Conclusion
+from bc_pipeline.problems import DEFAULT_PROBLEM
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.input_file import input_file
 
@@ -38,7 +39,7 @@ DatasetName = Annotated[
 
 def ingest(
     file: Annotated[Path, typer.Argument(help="Labelled rows, CSV or Parquet, in any dialect.")],
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     arrived_at: Annotated[
         str,
         typer.Option(metavar="TIME", help="When it arrived. Default: its modification time."),
@@ -47,8 +48,8 @@ def ingest(
         str,
         typer.Option(
             metavar="CODES",
-            help="What label codes mean, such as 0=malignant,1=benign. Default: FILE.labels.json, "
-            "or as the class profile shows.",
+            help="What label codes mean, as code=label for each label, separated by commas. "
+            "Default: FILE.labels.json, or as the class profile shows.",
         ),
     ] = "",
     as_json: AsJson = False,
@@ -73,7 +74,9 @@ def ingest(
         output.say(f"All of them: {steps.quarantine_file(settings, problem, result['batch'])}")
 
 
-def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = False) -> None:
+def validate(
+    problem: ProblemName = DEFAULT_PROBLEM, as_of: AsOf = "", as_json: AsJson = False
+) -> None:
     """Validate the rows as of a time with the problem's expectation suite.
 
     Example: `bc-pipeline validate --as-of 2026-06-01`
@@ -86,7 +89,9 @@ def validate(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = 
     output.report("Validation", result, as_json=as_json)
 
 
-def snapshot(problem: ProblemName = "wdbc", as_of: AsOf = "", as_json: AsJson = False) -> None:
+def snapshot(
+    problem: ProblemName = DEFAULT_PROBLEM, as_of: AsOf = "", as_json: AsJson = False
+) -> None:
     """Freeze the rows that had arrived by a time into a dataset, named by its digest.
 
     Example: `bc-pipeline snapshot --as-of 2026-06-01 --json`
@@ -104,7 +109,7 @@ def train(
     candidate: Annotated[
         list[str] | None, typer.Option(help="Only this candidate; may be repeated.")
     ] = None,
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Cross-validate the candidates on the dataset's train rows.
@@ -121,7 +126,7 @@ def train(
 
 def evaluate(
     dataset: DatasetName,
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_of: AsOf = "",
     as_json: AsJson = False,
 ) -> None:
@@ -147,7 +152,9 @@ def evaluate(
     )
 
 
-def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = False) -> None:
+def decide(
+    version: Version, problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False
+) -> None:
     """Run the gate on an evaluated challenger, and publish it with its verdict.
 
     Example: `bc-pipeline decide 20260601T000000Z-logistic-3f2a9c1b7d`
@@ -161,7 +168,7 @@ def decide(version: Version, problem: ProblemName = "wdbc", as_json: AsJson = Fa
 
 
 def run(
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_of: AsOf = "",
     demo: Annotated[bool, typer.Option("--demo", help="Land the demo feed first.")] = False,
     anyway: Annotated[
@@ -197,7 +204,7 @@ def run(
 
 def verify_repro(
     version: VersionOrChampion = "",
-    problem: ProblemName = "wdbc",
+    problem: ProblemName = DEFAULT_PROBLEM,
     as_json: AsJson = False,
 ) -> None:
     """Reproduce a version from its inputs, and compare its name and predictions (1e-12).

@@ -44,7 +44,7 @@ class SuiteFile:
     Attributes
     ----------
     name : str
-        Such as ``wdbc_labelled``.
+        ``<problem>_labelled`` or ``<problem>_scoring``.
     sha256 : str
         Of the file's bytes.
     declared : tuple of mapping

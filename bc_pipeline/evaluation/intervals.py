@@ -140,7 +140,7 @@ def share_intervals(confusion: Confusion, level: float) -> dict[str, Interval]:
         "sensitivity": wilson_interval(tp, tp + fn, level),
         "specificity": wilson_interval(tn, tn + fp, level),
         "f1": f1_interval(tp, fp + fn, level),
-        "f1_benign": f1_interval(tn, fp + fn, level),
+        "f1_negative": f1_interval(tn, fp + fn, level),
     }
 
 

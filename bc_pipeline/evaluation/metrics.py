@@ -1,8 +1,7 @@
 """Metrics of one model on one set of rows, for many weightings of the rows at once.
 
-The positive class is malignant and the call is positive where the probability is above the
-threshold. A value that the rows do not define, such as the sensitivity without a malignant
-row, is None in documents and NaN in arrays.
+The call is positive where the probability is above the threshold. A value that the rows do not
+define, such as the sensitivity without a positive row, is None in documents and NaN in arrays.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ METRICS = (
     "sensitivity",
     "specificity",
     "f1",
-    "f1_benign",
+    "f1_negative",
     "roc_auc",
     "brier",
     "calibration_error",
@@ -44,7 +43,7 @@ def compute_metrics(
     probability : array of float64, shape (n,)
     decision_threshold_cost : float
         Threshold probability of net benefit: with 1/11 ten false alarms weigh as much as one
-        missed malignant row.
+        missed positive row.
 
     Returns
     -------
@@ -68,7 +67,7 @@ def compute_metrics(
         "sensitivity": _share(tp, tp + fn),
         "specificity": _share(tn, tn + fp),
         "f1": _share(2 * tp, 2 * tp + fp + fn),
-        "f1_benign": _share(2 * tn, 2 * tn + fp + fn),
+        "f1_negative": _share(2 * tn, 2 * tn + fp + fn),
         "roc_auc": _roc_auc(weights, truth, probability),
         "brier": _share(total((probability - truth) ** 2), rows),
         "calibration_error": _calibration_error(weights, truth, probability),

@@ -162,7 +162,7 @@ def _results_legend(problem: Problem) -> str:
     """Explanation of the table of results."""
     policy, cost = problem.gate, problem.decision_threshold_cost
     return (
-        f"Positive class {problem.labels.positive.name}, except in `f1_benign`. "
+        f"Positive class {problem.labels.positive.name}, except in `f1_negative`. "
         f"{policy.level:.0%} intervals over rows: Wilson for shares and, by the share of hits, for "
         "F1; Newcombe's method 5 for the area under the ROC curve; Hall's transformed t for the "
         "Brier score; Student's t for net benefit; none for the calibration error, which few rows "

@@ -21,6 +21,7 @@ from bc_pipeline.errors import counted
 from bc_pipeline.evaluation.importance import permutation_importance
 from bc_pipeline.evaluation.model_card import model_card
 from bc_pipeline.problems.base import Problem
+from bc_pipeline.schema import Labels
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish. The champion's line is
 # broad, to be visible under the challenger's.
@@ -69,12 +70,14 @@ def make_report(
             problem, challenger.manifest, evaluation, importance, coefficients
         ).encode(),
     }
-    for name, data in draw_figures(evaluation, importance).items():
+    for name, data in draw_figures(problem.labels, evaluation, importance).items():
         files[f"{FIGURES}/{name}"] = data
     return files
 
 
-def draw_figures(evaluation: Evaluation, importance: Importance) -> dict[str, bytes]:
+def draw_figures(
+    labels: Labels, evaluation: Evaluation, importance: Importance
+) -> dict[str, bytes]:
     """Draw every figure, the champion beside the challenger where there is one.
 
     Returns
@@ -89,10 +92,10 @@ def draw_figures(evaluation: Evaluation, importance: Importance) -> dict[str, by
         mpl.rcdefaults()
         mpl.rcParams.update(_DRAWING)
         return {
-            "roc.png": _roc(evaluation),
-            "precision_recall.png": _precision_recall(evaluation),
-            "confusion.png": _confusion(evaluation),
-            "calibration.png": _calibration(evaluation),
+            "roc.png": _roc(labels, evaluation),
+            "precision_recall.png": _precision_recall(labels, evaluation),
+            "confusion.png": _confusion(labels, evaluation),
+            "calibration.png": _calibration(labels, evaluation),
             "permutation_importance.png": _importance(importance),
         }
 
@@ -129,7 +132,7 @@ def _value(score: Score, metric: str) -> str:
     return "undefined" if value is None else f"{value:.3f}"
 
 
-def _roc(evaluation: Evaluation) -> bytes:
+def _roc(labels: Labels, evaluation: Evaluation) -> bytes:
     from sklearn.metrics import roc_curve
 
     figure = _figure()
@@ -146,13 +149,13 @@ def _roc(evaluation: Evaluation) -> bytes:
         axes.plot(false_alarms, score.metrics["sensitivity"], "o", color=style["color"])
     axes.set(
         xlabel="1 - specificity",
-        ylabel="sensitivity (malignant)",
+        ylabel=f"sensitivity ({labels.positive.name})",
         title=f"ROC on {len(evaluation.challenger.holdout.keys)} holdout rows; dots: the threshold",
     )
     return _png(figure)
 
 
-def _precision_recall(evaluation: Evaluation) -> bytes:
+def _precision_recall(labels: Labels, evaluation: Evaluation) -> bytes:
     from sklearn.metrics import precision_recall_curve
 
     figure = _figure()
@@ -167,7 +170,7 @@ def _precision_recall(evaluation: Evaluation) -> bytes:
         if metrics["precision"] is not None:
             axes.plot(metrics["sensitivity"], metrics["precision"], "o", color=style["color"])
     axes.set(
-        xlabel="sensitivity (malignant)",
+        xlabel=f"sensitivity ({labels.positive.name})",
         ylabel="precision",
         ylim=(0.0, 1.03),
         title="Precision and recall on the holdout; dots: the threshold",
@@ -175,11 +178,11 @@ def _precision_recall(evaluation: Evaluation) -> bytes:
     return _png(figure)
 
 
-def _confusion(evaluation: Evaluation) -> bytes:
+def _confusion(labels: Labels, evaluation: Evaluation) -> bytes:
     import numpy as np
 
     sides = _sides(evaluation)
-    names = ["malignant", "benign"]
+    names = [labels.positive.name, labels.negative.name]
     figure = _figure(3.9 * len(sides), 3.9)
     for number, (role, side, _) in enumerate(sides, start=1):
         confusion = side.holdout.confusion
@@ -204,7 +207,7 @@ def _confusion(evaluation: Evaluation) -> bytes:
     return _png(figure)
 
 
-def _calibration(evaluation: Evaluation) -> bytes:
+def _calibration(labels: Labels, evaluation: Evaluation) -> bytes:
     figure = _figure()
     axes = figure.add_subplot()
     axes.plot([0, 1], [0, 1], **_DIAGONAL)
@@ -222,8 +225,8 @@ def _calibration(evaluation: Evaluation) -> bytes:
         sizes = [8 + 2 * entry.rows for entry in bins]
         axes.scatter(predicted, observed, s=sizes, color=style["color"])
     axes.set(
-        xlabel="mean probability of malignant in the bin",
-        ylabel="share that is malignant",
+        xlabel=f"mean probability of {labels.positive.name} in the bin",
+        ylabel=f"share that is {labels.positive.name}",
         title="Calibration; the larger a dot, the more rows",
     )
     return _png(figure)

@@ -55,7 +55,7 @@ def score_rows(
     rows : SplitSide
         One side of a split; values and metadata decide which parts a row belongs to.
     probability : array of float64, shape (n,)
-        Of malignant.
+        Of the positive class.
     threshold : float
         Set on other rows than these.
     parts : sequence of SliceBounds or Subgroup
@@ -168,7 +168,7 @@ def _check_rows(
     if len(set(keys)) != len(keys):
         raise EvidenceMismatch("A row is scored twice.")
     if not np.isin(positive, (0, 1)).all():
-        raise EvidenceMismatch("A label is neither 1 for malignant nor 0.")
+        raise EvidenceMismatch("A label is neither 1 for the positive class nor 0.")
 
 
 def _check_probability(probability: np.ndarray, threshold: float) -> None:
@@ -209,7 +209,7 @@ def _calibration(positive: np.ndarray, probability: np.ndarray) -> tuple[Calibra
 
 
 def _confusion(positive: np.ndarray, called: np.ndarray) -> Confusion:
-    # Rows of kind 0 to 3: 2 for a malignant one, and 1 more for one that is called so.
+    # Rows of kind 0 to 3: 2 for a positive one, and 1 more for one that is called so.
     kinds = 2 * positive.astype(np.int64) + called
     tn, fp, fn, tp = np.bincount(kinds, minlength=4).tolist()
     return Confusion(true_positive=tp, false_positive=fp, true_negative=tn, false_negative=fn)

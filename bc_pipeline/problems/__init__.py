@@ -7,6 +7,7 @@ from bc_pipeline.problems.base import Problem
 from bc_pipeline.problems.wdbc import WDBC
 
 PROBLEMS: tuple[Problem, ...] = (WDBC,)
+DEFAULT_PROBLEM = PROBLEMS[0].name
 
 
 def get_problem(name: str) -> Problem:

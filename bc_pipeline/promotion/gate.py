@@ -35,15 +35,23 @@ from bc_pipeline.promotion import artifact_checks, leak_checks, model_checks
 from bc_pipeline.promotion.anchor_checks import anchor_checks
 from bc_pipeline.promotion.check import is_above_zero
 from bc_pipeline.promotion.recipe_gain import recipe_gain
+from bc_pipeline.schema import Labels
 
 
 def decide(
-    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, *, looks_back: bool = False
+    policy: GatePolicy,
+    labels: Labels,
+    evaluation: Evaluation,
+    smoke: Smoke,
+    *,
+    looks_back: bool = False,
 ) -> Verdict:
     """Judge a challenger.
 
     Parameters
     ----------
+    labels : Labels
+        The problem's; their names are in the text of the checks.
     smoke : Smoke
         Result of the smoke test of the challenger's files.
     looks_back : bool
@@ -64,7 +72,7 @@ def decide(
         if is_champion
         else tuple(
             msgspec.structs.replace(check, blocking=check.name not in advisory)
-            for check in _checks(policy, evaluation, smoke, kind)
+            for check in _checks(policy, labels, evaluation, smoke, kind)
         )
     )
     failed = [check for check in checks if check.blocking and not check.passed]
@@ -124,20 +132,22 @@ def _require_same_rows(evaluation: Evaluation) -> None:
 
 
 def _checks(
-    policy: GatePolicy, evaluation: Evaluation, smoke: Smoke, kind: Kind
+    policy: GatePolicy, labels: Labels, evaluation: Evaluation, smoke: Smoke, kind: Kind
 ) -> Iterator[Check]:
     """Every check of the verdict, in the order in which a reviewer reads them."""
     challenger, champion = evaluation.challenger, evaluation.champion
     for floor in policy.floors:
         yield model_checks.floor(floor, evaluation)
         if floor.proven is not None:
-            yield model_checks.proven(floor, floor.proven, evaluation)
-    yield model_checks.worst_slice(policy, challenger.holdout, "holdout")
-    yield model_checks.worst_slice(policy, evaluation.cross_validation, "cross_validation")
+            yield model_checks.proven(floor, floor.proven, labels, evaluation)
+    yield model_checks.worst_slice(policy, labels, challenger.holdout, "holdout")
+    yield model_checks.worst_slice(policy, labels, evaluation.cross_validation, "cross_validation")
     # Only a problem's samples with metadata have subgroups.
     if any(part.metadata for part in evaluation.cross_validation.slices):
-        yield model_checks.worst_subgroup(policy, challenger.holdout, "holdout")
-        yield model_checks.worst_subgroup(policy, evaluation.cross_validation, "cross_validation")
+        yield model_checks.worst_subgroup(policy, labels, challenger.holdout, "holdout")
+        yield model_checks.worst_subgroup(
+            policy, labels, evaluation.cross_validation, "cross_validation"
+        )
     if policy.leak is not None:
         yield leak_checks.single_features(policy.leak, evaluation.separations)
         yield leak_checks.plausible_brier(policy.leak, evaluation.cross_validation)

@@ -42,7 +42,9 @@ def judge(
         parity_bound=policy.parity_bound,
         artifact_key=settings.artifact_key_file,
     )
-    verdict = gate.decide(policy, evaluation, smoke, looks_back=run.looks_back)
+    verdict = gate.decide(
+        policy, workspace.problem.labels, evaluation, smoke, looks_back=run.looks_back
+    )
     metrics = evaluation.challenger.holdout.metrics
     manifest = msgspec.structs.replace(challenger.manifest, metrics=metrics)
     # The bytes that were verified are published, whatever stands in the folder by now.

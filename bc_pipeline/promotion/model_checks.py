@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import Literal
 
 from bc_pipeline.artifacts.evidence import (
     CallScore,
@@ -24,6 +25,7 @@ from bc_pipeline.errors import ConfigError, counted
 from bc_pipeline.evaluation.intervals import share_lower_bound
 from bc_pipeline.problems.base import Floor, GatePolicy, Margin, Rows
 from bc_pipeline.promotion.check import at_least, at_most, is_known, missing_note
+from bc_pipeline.schema import Labels
 
 _ROWS_TEXT: dict[Rows, str] = {
     "holdout": "on the holdout",
@@ -32,24 +34,22 @@ _ROWS_TEXT: dict[Rows, str] = {
 }
 _METRIC_TEXT = {
     "f1": "F1",
-    "f1_benign": "F1 of benign",
+    "f1_negative": "F1 of the negative class",
     "roc_auc": "ROC AUC",
     "brier": "Brier score",
 }
 
-_CALLS: dict[str, Callable[[Confusion], tuple[str, int, int]]] = {
+_CALLS: dict[str, Callable[[Confusion], tuple[int, int]]] = {
     "sensitivity": lambda counts: (
-        "malignant",
         counts.true_positive,
         counts.true_positive + counts.false_negative,
     ),
     "specificity": lambda counts: (
-        "benign",
         counts.true_negative,
         counts.true_negative + counts.false_positive,
     ),
 }
-"""Class, right calls and rows of the metrics that a lower bound is computed for."""
+"""Right calls and rows of the metrics that a lower bound is computed for."""
 _MOST_ROWS = 5000
 
 
@@ -82,10 +82,11 @@ def floor(required: Floor, evaluation: Evaluation) -> Check:
     )
 
 
-def proven(required: Floor, bound: float, evaluation: Evaluation) -> Check:
+def proven(required: Floor, bound: float, labels: Labels, evaluation: Evaluation) -> Check:
     """The lower bound of a share, so that few rows without an error do not count as evidence."""
     score = _scored(required, evaluation)
-    rows, hits, trials = _CALLS[required.metric](score.confusion) if score else ("", 0, 0)
+    hits, trials = _CALLS[required.metric](score.confusion) if score else (0, 0)
+    rows = labels.name(required.metric == "sensitivity")
     lower = share_lower_bound(hits, trials)
     passed = at_least(lower, bound)
     note = f"{hits} of {counted(trials, f'{rows} row')}." if trials else missing_note(None)
@@ -130,33 +131,39 @@ def _rows_needed(share: float, trials: int, bound: float) -> int | None:
     )
 
 
-def worst_slice(policy: GatePolicy, score: Score, rows: Rows) -> Check:
+def worst_slice(policy: GatePolicy, labels: Labels, score: Score, rows: Rows) -> Check:
     """Sensitivity of the worst slice that has enough positive rows to be judged."""
     slices = [part for part in score.slices if not part.metadata]
-    return _worst_part(policy, slices, rows, "slice", policy.slice_minimum_rows)
+    return _worst_part(policy, labels, slices, rows, "slice")
 
 
-def worst_subgroup(policy: GatePolicy, score: Score, rows: Rows) -> Check:
+def worst_subgroup(policy: GatePolicy, labels: Labels, score: Score, rows: Rows) -> Check:
     """Sensitivity of the worst subgroup by metadata that has enough positive rows to be judged.
 
     There may be many subgroups, so they need more rows than slices: at a sensitivity of .95, one of
     20 positive rows is below .75 by chance with a probability of .0003.
     """
     subgroups = [part for part in score.slices if part.metadata]
-    return _worst_part(policy, subgroups, rows, "subgroup", policy.subgroup_minimum_rows)
+    return _worst_part(policy, labels, subgroups, rows, "subgroup")
 
 
 def _worst_part(
-    policy: GatePolicy, parts: Sequence[SliceScore], rows: Rows, kind: str, minimum: int
+    policy: GatePolicy,
+    labels: Labels,
+    parts: Sequence[SliceScore],
+    rows: Rows,
+    kind: Literal["slice", "subgroup"],
 ) -> Check:
+    minimum = policy.slice_minimum_rows if kind == "slice" else policy.subgroup_minimum_rows
+    row = f"{labels.positive.name} row"
     judged = [part for part in parts if part.positive_rows >= minimum]
     name = f"{rows}_worst_{kind}"
     rule = (
         f"sensitivity {_ROWS_TEXT[rows]} at least {policy.slice_sensitivity:g} in every {kind} "
-        f"of {minimum} malignant rows or more"
+        f"of {minimum} {row}s or more"
     )
     note = "".join(
-        f" Not judged: {part.name}, {counted(part.positive_rows, 'malignant row')}."
+        f" Not judged: {part.name}, {counted(part.positive_rows, row)}."
         for part in parts
         if part.positive_rows < minimum
     )
@@ -171,7 +178,7 @@ def _worst_part(
         challenger=worst.sensitivity,
         bound=policy.slice_sensitivity,
         interval=worst.sensitivity_interval,
-        note=f"Worst: {worst.name}, {counted(worst.positive_rows, 'malignant row')}.{note}",
+        note=f"Worst: {worst.name}, {counted(worst.positive_rows, row)}.{note}",
     )
 
 

@@ -128,7 +128,7 @@ def create_app(
         use_fast_path=use_fast_path,
         title=documentation.TITLE,
         version=__version__,
-        description=documentation.DESCRIPTION,
+        description=documentation.description(None),
         lifespan=_lifespan(services),
         openapi_url=None,
         docs_url=None,

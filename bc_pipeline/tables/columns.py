@@ -175,7 +175,7 @@ class ColumnFinder:
         """Find the columns of a file without header by how many there are.
 
         With k features: k values; k values and the label; or id, label and k values, as in
-        UCI's ``wdbc.data``, whose lines may end in a comma.
+        UCI's data file, whose lines may end in a comma.
 
         Parameters
         ----------

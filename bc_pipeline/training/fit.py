@@ -22,14 +22,14 @@ def fit(
         Seed of the estimator.
     values : array of float64, shape (n, n_features)
     positive : array of int, shape (n,)
-        1 where the row is malignant; both classes must occur.
+        1 where the row is of the positive class; both classes must occur.
     threads : int
         Maximum of OpenMP and BLAS threads.
 
     Returns
     -------
     estimator
-        A fitted scikit-learn estimator whose ``predict_proba`` gives malignant in column 1.
+        A fitted scikit-learn estimator; column 1 of its ``predict_proba`` is the positive class.
 
     Raises
     ------
@@ -51,7 +51,7 @@ def fit(
 
 
 def positive_probability(candidate: Candidate, estimator: Any, values: np.ndarray) -> np.ndarray:
-    """Probability of malignant for each row.
+    """Probability of the positive class for each row.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ class OutOfFoldRows:
         Row keys in ascending order; the arrays follow it.
     positive : array of int8, shape (n,)
     probability : array of float64, shape (repeats, n)
-        Of malignant; each from the fit of its repeat that was not trained on the row.
+        Of the positive class; each from the fit of its repeat that was not trained on the row.
     nested_threshold : array of float64, shape (n,)
         For the row's fold of the first repeat: set by a cross-validation within the other folds.
     """

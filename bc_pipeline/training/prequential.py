@@ -26,7 +26,7 @@ GROWTH = 0.1
 def prequential_probability(
     candidate: Candidate, seed: int, rows: SplitSide, threads: int = 1
 ) -> np.ndarray:
-    """Probability of malignant for each row, by the model of the rows before its block.
+    """Probability of the positive class for each row, by the model of the rows before its block.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ def sensitivity_threshold(
         Named in the error.
     positive : array of int, shape (n,)
     probability : array of float64, shape (n,)
-        Of malignant, out of fold.
+        Of the positive class, out of fold.
     target : float
         Above 0, at most 1.
 

@@ -29,12 +29,15 @@ from bc_pipeline.errors import (
     SchemaMismatch,
     ScopeMissing,
 )
+from bc_pipeline.schema import Labels
 from bc_pipeline.serving.error_responses import MEDIA_TYPE, error_type
 from bc_pipeline.serving.model.model_info import NOTICE
 from bc_pipeline.serving.scoped_route import Required, needs
 
 TITLE = "bc-pipeline prediction service"
-DESCRIPTION = Path(__file__).with_name("description.md").read_text().strip().format(notice=NOTICE)
+# The parameter of paths that names the problem.
+PROBLEM_PARAMETER = "name"
+_DESCRIPTION = Path(__file__).with_name("description.md").read_text().strip()
 
 JSON = "application/json"
 CSV = "text/csv"
@@ -60,6 +63,20 @@ _ERROR_HEADERS: dict[int, tuple[str, ...]] = {
     HTTPStatus.TOO_MANY_REQUESTS: ("Retry-After",),
     HTTPStatus.SERVICE_UNAVAILABLE: ("Retry-After",),
 }
+
+
+def description(labels: Labels | None) -> str:
+    """What the service does, with the labels of the loaded model where there is one."""
+    if labels is None:
+        names = {"labels": "positive or negative", "positive": "the positive label", "codes": ""}
+    else:
+        positive, negative = labels.positive, labels.negative
+        names = {
+            "labels": f"{positive.name} or {negative.name}",
+            "positive": positive.name,
+            "codes": f": {positive.code} is {positive.name}, {negative.code} is {negative.name}",
+        }
+    return _DESCRIPTION.format(notice=NOTICE, **names)
 
 
 @dataclass(frozen=True)

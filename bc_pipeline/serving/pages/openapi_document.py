@@ -22,7 +22,13 @@ from pydantic.json_schema import models_json_schema
 from bc_pipeline.schema import MAX_ID_LENGTH
 from bc_pipeline.serving.error_responses import error_example, error_type
 from bc_pipeline.serving.model.loaded_model import LoadedModel
-from bc_pipeline.serving.pages.documentation import DOCUMENTED_ERRORS, EXAMPLES, MODELS
+from bc_pipeline.serving.pages.documentation import (
+    DOCUMENTED_ERRORS,
+    EXAMPLES,
+    MODELS,
+    PROBLEM_PARAMETER,
+    description,
+)
 from bc_pipeline.serving.scoped_route import ScopedRoute
 
 _COMPONENTS = json.loads(Path(__file__).with_name("components.json").read_bytes())
@@ -42,7 +48,10 @@ def openapi(app: FastAPI, model: LoadedModel | None, root_path: str = "") -> dic
     """
     routes = [_documented(route) for route in app.routes if isinstance(route, ScopedRoute)]
     document = get_openapi(
-        title=app.title, version=app.version, description=app.description, routes=routes
+        title=app.title,
+        version=app.version,
+        description=description(model.labels if model else None),
+        routes=routes,
     )
     for operations in document["paths"].values():
         for operation in operations.values():
@@ -80,6 +89,9 @@ def _documented(route: ScopedRoute) -> ScopedRoute:
 
 def _complete(operation: dict[str, Any], model: LoadedModel | None) -> None:
     """Put the values of the examples in, and take FastAPI's own 422 response out."""
+    for parameter in operation.get("parameters", ()):
+        if model and parameter["name"] == PROBLEM_PARAMETER:
+            parameter["example"] = model.manifest.problem
     responses = operation["responses"]
     if "HTTPValidationError" in str(responses.get("422")):
         del responses["422"]

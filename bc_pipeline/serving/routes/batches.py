@@ -240,7 +240,8 @@ _LAND = docs.operation(
         {
             "name": "label_codes",
             "in": "query",
-            "description": "What label codes in the file mean, such as 0=malignant,1=benign. "
+            "description": "What label codes in the file mean, as code=label for each label, "
+            "separated by commas. "
             "Without it, codes are taken only where the rows by themselves agree with the model.",
             "required": False,
             "schema": {"type": "string"},
@@ -253,7 +254,7 @@ _LAND = docs.operation(
 @router.post("/v1/labelled-data", **_LAND)
 @router.post("/upload-data", **_LAND | {"include_in_schema": False})
 async def labelled(request: Request) -> Response:
-    """CSV with the features and the diagnosis, as the body or as the file of a form.
+    """CSV with the features and the labels, as the body or as the file of a form.
 
     The report lists the rows that cannot be used, and why. The next retrain ingests the usable
     rows; it also compares them with the rows that it has already. Labels that contradict the

@@ -47,9 +47,7 @@ router = APIRouter(route_class=ScopedRoute, tags=["open inference protocol"])
 _TYPES = ("", JSON, BINARY)
 _HIDDEN = {"include_in_schema": False}
 _LENGTH = LENGTH_HEADER.lower().encode()
-ModelName = Annotated[
-    str, Path(description="Name of the problem.", openapi_examples={"wdbc": {"value": "wdbc"}})
-]
+ModelName = Annotated[str, Path(description="Name of the problem, as GET /v1/model says it.")]
 
 
 def _loaded_model(request: Request, name: str) -> LoadedModel:

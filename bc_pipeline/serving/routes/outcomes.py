@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from collections.abc import Mapping
 from http import HTTPStatus
+from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
@@ -21,6 +22,7 @@ from bc_pipeline.errors import (
 from bc_pipeline.prediction_log.outcomes import OutcomeReport, OutcomeResult, record_outcomes
 from bc_pipeline.schema import Labels
 from bc_pipeline.serving.api_model import ApiModel
+from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages import documentation as docs
 from bc_pipeline.serving.request_context import context_of
 from bc_pipeline.serving.request_parsing.body_stream import (
@@ -37,7 +39,20 @@ from bc_pipeline.serving.services import Services, services_of
 
 router = APIRouter(route_class=ScopedRoute, tags=["outcomes"])
 _ID = "01900000-0000-7000-8000-000000000000"
-_OUTCOME = {"prediction_id": _ID, "diagnosis": "malignant"}
+
+
+def _example_report(model: LoadedModel) -> dict[str, Any]:
+    return {"prediction_id": _ID, "diagnosis": model.labels.positive.name}
+
+
+def _example_answer(model: LoadedModel) -> dict[str, Any]:
+    label = model.labels.positive.name
+    known = {"result": "recorded", "held": label, "predicted": label, "days_after": 5.0}
+    return _example_report(model) | known
+
+
+def _example_csv(model: LoadedModel) -> str:
+    return f"prediction_id,diagnosis,observed_at\n{_ID},{model.labels.positive.name},2026-11-20\n"
 
 
 class OutcomesAnswer(ApiModel):
@@ -55,8 +70,7 @@ class OutcomesAnswer(ApiModel):
         answer=OutcomeResult,
         status=HTTPStatus.CREATED,
         description="The diagnosis was recorded.",
-        example=_OUTCOME
-        | {"result": "recorded", "held": "malignant", "predicted": "malignant", "days_after": 5.0},
+        example=_example_answer,
         others={
             HTTPStatus.OK: docs.response(
                 "One report: the same diagnosis was recorded before, or the correction was taken. "
@@ -75,12 +89,12 @@ class OutcomesAnswer(ApiModel):
                     },
                     reported=docs.Example(
                         "The diagnosis of a prediction; put the id of one of yours in",
-                        _OUTCOME,
+                        _example_report,
                         status=201,
                     ),
                     unknown=docs.Example(
                         "A prediction that was never answered",
-                        _OUTCOME | {"observed_at": "2026-11-20"},
+                        lambda model: _example_report(model) | {"observed_at": "2026-11-20"},
                         status=404,
                     ),
                 ),
@@ -88,7 +102,7 @@ class OutcomesAnswer(ApiModel):
                     docs.TEXT,
                     several=docs.Example(
                         "Several, with a header",
-                        f"prediction_id,diagnosis,observed_at\n{_ID},M,2026-11-20\n",
+                        _example_csv,
                         status=200,
                     ),
                 ),

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Path, Request, Response
 
 from bc_pipeline.errors import AirflowAway, AirflowRefused, HeaderRefused, KeyReused, NotThere
 from bc_pipeline.serving.headers import Headers
+from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages import documentation as docs
 from bc_pipeline.serving.request_context import context_of
 from bc_pipeline.serving.request_parsing.body_stream import read_body, require_json
@@ -24,7 +25,6 @@ _KEY_LENGTH = 128
 _BODY_LIMIT = 4096
 _RUN: dict[str, Any] = {
     "id": "01900000-0000-7000-8000-000000000000",
-    "dag": "wdbc_retrain",
     "state": "queued",
     "queued_at": "2026-11-21T08:30:00Z",
     "started_at": None,
@@ -43,7 +43,17 @@ _TASK = {
     "started_at": "2026-11-21T08:30:02Z",
     "ended_at": None,
 }
-_RUNNING = _RUN | {"state": "running", "started_at": "2026-11-21T08:30:01Z", "tasks": [_TASK]}
+_RUNNING = {"state": "running", "started_at": "2026-11-21T08:30:01Z", "tasks": [_TASK]}
+
+
+def _example_queued(model: LoadedModel) -> dict[str, Any]:
+    return {"id": _RUN["id"], "dag": f"{model.manifest.problem}_retrain"} | _RUN
+
+
+def _example_running(model: LoadedModel) -> dict[str, Any]:
+    return _example_queued(model) | _RUNNING
+
+
 _START = docs.operation(
     "Start a retrain through Airflow",
     scope="retrain",
@@ -51,7 +61,7 @@ _START = docs.operation(
     status=HTTPStatus.ACCEPTED,
     description="The run was started; follow it at the address in 'Location'.",
     headers=("Location",),
-    example=_RUN,
+    example=_example_queued,
     others={
         HTTPStatus.OK: docs.response(
             "This key started the run before; nothing new was started.",
@@ -112,7 +122,7 @@ async def start(request: Request) -> Response:
         scope="retrain",
         answer=Retrain,
         description="The run and its tasks; once it has ended, how and why, and its approval.",
-        example=_RUNNING,
+        example=_example_running,
         errors=(NotThere, AirflowAway, AirflowRefused),
     ),
 )

@@ -32,7 +32,7 @@ class Share(msgspec.Struct, frozen=True):
 
 
 class Outcomes(msgspec.Struct, frozen=True):
-    """Calls of one version against what turned out true; malignant is positive."""
+    """Calls of one version against what turned out true."""
 
     true_positives: int
     false_negatives: int

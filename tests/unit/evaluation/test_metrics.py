@@ -34,7 +34,7 @@ def of_sklearn(positive: np.ndarray, probability: np.ndarray, threshold: float) 
         "sensitivity": oracle.recall_score(positive, called) if tp + fn else math.nan,
         "specificity": oracle.recall_score(positive, called, pos_label=0) if tn + fp else math.nan,
         "f1": oracle.f1_score(positive, called) if tp + fp + fn else math.nan,
-        "f1_benign": oracle.f1_score(positive, called, pos_label=0) if tn + fp + fn else math.nan,
+        "f1_negative": oracle.f1_score(positive, called, pos_label=0) if tn + fp + fn else math.nan,
         "roc_auc": oracle.roc_auc_score(positive, probability) if both else math.nan,
         "brier": np.mean((probability - positive) ** 2),
         "calibration_error": ece,

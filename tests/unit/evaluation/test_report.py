@@ -14,6 +14,7 @@ from bc_pipeline.artifacts.files import decode_document
 from bc_pipeline.artifacts.signed_bundle import VERSION_FILES
 from bc_pipeline.evaluation import report
 from bc_pipeline.evaluation.importance import Importance, permutation_importance
+from bc_pipeline.problems.wdbc import WDBC
 
 pytestmark = pytest.mark.integration
 
@@ -51,9 +52,9 @@ def pixels(data: bytes) -> np.ndarray:
 
 
 def test_every_figure_is_drawn_the_same_each_time(pair, importance) -> None:
-    drawn = report.draw_figures(pair, importance)
+    drawn = report.draw_figures(WDBC.labels, pair, importance)
     assert sorted(drawn) == FIGURES
-    assert report.draw_figures(pair, importance) == drawn
+    assert report.draw_figures(WDBC.labels, pair, importance) == drawn
     for data in drawn.values():
         assert b"Software" not in data
         assert b"tIME" not in data
@@ -63,15 +64,15 @@ def test_every_figure_is_drawn_the_same_each_time(pair, importance) -> None:
 def test_the_users_configuration_of_matplotlib_has_no_effect(pair, importance) -> None:
     import matplotlib as mpl
 
-    drawn = report.draw_figures(pair, importance)
+    drawn = report.draw_figures(WDBC.labels, pair, importance)
     with mpl.rc_context({"font.size": 20.0, "figure.facecolor": "red"}):
-        assert report.draw_figures(pair, importance) == drawn
+        assert report.draw_figures(WDBC.labels, pair, importance) == drawn
         assert mpl.rcParams["font.size"] == 20.0
 
 
 def test_the_champion_is_drawn_beside_the_challenger(case, pair, importance) -> None:
-    alone = report.draw_figures(case.evaluate(case.model("v2")), importance)
-    drawn = report.draw_figures(pair, importance)
+    alone = report.draw_figures(WDBC.labels, case.evaluate(case.model("v2")), importance)
+    drawn = report.draw_figures(WDBC.labels, pair, importance)
     for name in ("roc.png", "precision_recall.png", "calibration.png", "confusion.png"):
         assert drawn[name] != alone[name]
     assert pixels(drawn["confusion.png"]).shape[1] > 1.5 * pixels(alone["confusion.png"]).shape[1]
@@ -79,7 +80,7 @@ def test_the_champion_is_drawn_beside_the_challenger(case, pair, importance) -> 
 
 def test_pyplot_is_not_imported(pair, importance) -> None:
     before = "matplotlib.pyplot" in sys.modules
-    report.draw_figures(pair, importance)
+    report.draw_figures(WDBC.labels, pair, importance)
     assert ("matplotlib.pyplot" in sys.modules) == before
 
 
@@ -90,7 +91,9 @@ def test_one_class_alone_can_still_be_drawn(case, importance) -> None:
         case.holdout.values[benign],
         case.holdout.positive[benign],
     )
-    drawn = report.draw_figures(case.evaluate(case.model("v1"), holdout=rows), importance)
+    drawn = report.draw_figures(
+        case.problem.labels, case.evaluate(case.model("v1"), holdout=rows), importance
+    )
     assert sorted(drawn) == FIGURES
 
 

@@ -23,6 +23,7 @@ from bc_pipeline.artifacts.evidence import (
 )
 from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.problems.base import Floor, GatePolicy, Margin
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 
 POLICY = GatePolicy(
@@ -157,7 +158,7 @@ class Evidence:
 
     @property
     def verdict(self) -> Verdict:
-        return decide(self.policy, self.evaluation, self.smoke)
+        return decide(self.policy, WDBC.labels, self.evaluation, self.smoke)
 
 
 def _never_better(worse: Verdict, base: Verdict) -> bool:

@@ -9,6 +9,7 @@ import pytest
 from bc_pipeline.artifacts.evidence import AnchorComparison
 from bc_pipeline.artifacts.verdict import Check, Verdict
 from bc_pipeline.problems.base import Margin
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 from tests.unit.promotion.gate.conftest import make_comparison
 
@@ -27,7 +28,7 @@ COMPARED = AnchorComparison(
 def judge(evidence: Any, anchor: AnchorComparison | None) -> Verdict:
     policy = replace(evidence.policy, anchor_margins=MARGINS)
     evaluation = msgspec.structs.replace(evidence.evaluation, anchor=anchor)
-    return decide(policy, evaluation, evidence.smoke)
+    return decide(policy, WDBC.labels, evaluation, evidence.smoke)
 
 
 def anchor_checks(verdict: Verdict) -> dict[str, Check]:

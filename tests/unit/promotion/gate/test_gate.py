@@ -19,6 +19,7 @@ from bc_pipeline.artifacts.findings import finding
 from bc_pipeline.artifacts.verdict import Check, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.problems.base import Floor, GatePolicy, LeakPolicy, Margin, Problem, Rows
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 
 
@@ -128,7 +129,7 @@ def test_new_rows_can_show_what_cross_validation_does_not(evidence) -> None:
 
     def verdict(sequential: SequentialEvidence | None, policy: GatePolicy = policy) -> Verdict:
         changed = msgspec.structs.replace(tie, sequential=sequential)
-        return decide(policy, changed, evidence.smoke)
+        return decide(policy, WDBC.labels, changed, evidence.smoke)
 
     assert verdict(found).passed
     for weak in (
@@ -145,7 +146,7 @@ def test_new_rows_can_show_what_cross_validation_does_not(evidence) -> None:
     worse = msgspec.structs.replace(
         bad.but_metrics("challenger", f1=0.90).evaluation, sequential=found
     )
-    assert "f1_tie" in failed(decide(policy, worse, evidence.smoke))
+    assert "f1_tie" in failed(decide(policy, WDBC.labels, worse, evidence.smoke))
 
 
 def test_a_tie_says_how_many_more_rows_the_new_ones_need(evidence) -> None:
@@ -156,7 +157,7 @@ def test_a_tie_says_how_many_more_rows_the_new_ones_need(evidence) -> None:
         # A tenth of the way to log(3 / .025).
         some = {"rows": 50, "champion": 0.03, "challenger": 0.028, "log_e": 0.47875, "recipes": 3}
         changed = msgspec.structs.replace(tie, sequential=SequentialEvidence(**some | changes))
-        return check_of(decide(policy, changed, evidence.smoke), "recipe_gain").note
+        return check_of(decide(policy, WDBC.labels, changed, evidence.smoke), "recipe_gain").note
 
     assert note() == (
         "p = 0.1300. New rows: 50, gain +0.0020, e-value 1.61 of 120; at this rate 450 more rows "
@@ -198,19 +199,21 @@ def test_the_champion_itself_has_nothing_to_pass(evidence) -> None:
 )
 def test_other_rows_are_an_error_and_no_verdict(evidence, path, value) -> None:
     with pytest.raises(EvidenceMismatch, match="v1 and v2"):
-        decide(evidence.policy, put(evidence.evaluation, path, value), evidence.smoke)
+        decide(evidence.policy, WDBC.labels, put(evidence.evaluation, path, value), evidence.smoke)
 
 
 def test_a_row_on_both_sides_blocks(evidence) -> None:
     leaked = put(evidence.evaluation, "cross_validation.keys", ("holdout3", "train1"))
-    verdict = decide(evidence.policy, leaked, evidence.smoke)
+    verdict = decide(evidence.policy, WDBC.labels, leaked, evidence.smoke)
     assert failed(verdict) == {"rows_apart"}
     assert check_of(verdict, "rows_apart").challenger == 1.0
 
 
 def test_another_threshold_on_the_holdout_blocks(evidence) -> None:
     moved = put(evidence.evaluation, "challenger.holdout.threshold", 0.39)
-    assert failed(decide(evidence.policy, moved, evidence.smoke)) == {"frozen_threshold"}
+    assert failed(decide(evidence.policy, WDBC.labels, moved, evidence.smoke)) == {
+        "frozen_threshold"
+    }
 
 
 # Single checks --------------------------------------------------------------------------
@@ -255,7 +258,7 @@ def test_a_small_loss_that_is_sure_is_harm_but_a_negligible_one_is_not(evidence)
 
 def test_a_margin_that_was_not_measured_blocks(evidence) -> None:
     bare = put(evidence.evaluation, "holdout_comparisons", ())
-    verdict = decide(evidence.policy, bare, evidence.smoke)
+    verdict = decide(evidence.policy, WDBC.labels, bare, evidence.smoke)
     assert failed(verdict) == {"no_harm_sensitivity", "no_harm_f1", "no_harm_brier"}
     assert "evaluate again" in check_of(verdict, "no_harm_f1").note
 
@@ -273,7 +276,7 @@ def proven(evidence: Any, hits: int, missed: int, rows: Rows = "holdout") -> Che
     floors = (Floor("sensitivity", rows, 0.5, proven=0.75),)
     policy = replace(evidence.policy, floors=floors)
     counts = put(evidence.evaluation, f"{path}.confusion", Confusion(hits, 0, 5, missed))
-    verdict = decide(policy, counts, evidence.smoke)
+    verdict = decide(policy, WDBC.labels, counts, evidence.smoke)
     return check_of(verdict, f"{rows}_sensitivity_proven")
 
 
@@ -303,7 +306,7 @@ def test_floors_on_nested_cross_validation_fail_where_it_was_not_done(evidence) 
     floors = (Floor("sensitivity", "nested", 0.9, proven=0.8),)
     policy = replace(evidence.policy, floors=floors)
     without = put(evidence.evaluation, "nested", None)
-    verdict = decide(policy, without, evidence.smoke)
+    verdict = decide(policy, WDBC.labels, without, evidence.smoke)
     assert failed(verdict) == {"nested_sensitivity", "nested_sensitivity_proven"}
 
 
@@ -312,7 +315,9 @@ def test_the_worst_slice_that_is_large_enough_decides(evidence, rows) -> None:
     path = "challenger.holdout.slices" if rows == "holdout" else "cross_validation.slices"
 
     def judged(*slices: SliceScore) -> Verdict:
-        return decide(evidence.policy, put(evidence.evaluation, path, slices), evidence.smoke)
+        return decide(
+            evidence.policy, WDBC.labels, put(evidence.evaluation, path, slices), evidence.smoke
+        )
 
     fine, poor = SliceScore("fine", 40, 30, 0.95, 1.0), SliceScore("poor", 40, 8, 0.74, 1.0)
     small = SliceScore("small", 40, 7, 0.0, 1.0)
@@ -334,7 +339,7 @@ def test_the_worst_subgroup_by_metadata_decides_where_it_has_enough_rows(evidenc
     known = put(evidence.evaluation, "cross_validation.slices", (north,))
 
     def judged(*slices: SliceScore) -> Verdict:
-        return decide(evidence.policy, put(known, path, slices), evidence.smoke)
+        return decide(evidence.policy, WDBC.labels, put(known, path, slices), evidence.smoke)
 
     small = SliceScore("site: west", 60, 19, 0.3, 1.0, metadata="site")
     verdict = judged(north, small)
@@ -373,14 +378,14 @@ def test_data_of_the_same_age_may(evidence, as_of) -> None:
 
 def test_in_a_backfill_the_data_age_is_shown_and_does_not_block(evidence) -> None:
     old = evidence.but(challenger_side={"as_of": "2026-11-07T00:00:00Z"})
-    verdict = decide(old.policy, old.evaluation, old.smoke, looks_back=True)
+    verdict = decide(old.policy, WDBC.labels, old.evaluation, old.smoke, looks_back=True)
     assert (verdict.passed, verdict.reasons) == (True, ())
     age = check_of(verdict, "data_age")
     assert (age.passed, age.blocking) == (False, False)
     others = [check for check in verdict.checks if check.name != "data_age"]
     assert all(check.blocking for check in others)
     slow = replace(old, smoke=Smoke(True, 20, 0.0, 99.0))
-    assert not decide(slow.policy, slow.evaluation, slow.smoke, looks_back=True).passed
+    assert not decide(slow.policy, WDBC.labels, slow.evaluation, slow.smoke, looks_back=True).passed
 
 
 def test_an_advisory_data_age_does_not_block_outside_a_backfill(evidence) -> None:
@@ -459,7 +464,7 @@ def test_a_verdict_survives_its_file_even_where_numbers_are_unknown(evidence, tm
         "cross_validation.intervals",
         {"sensitivity": Interval(nan, nan, 0.95)},
     )
-    verdict = decide(evidence.policy, broken, evidence.smoke)
+    verdict = decide(evidence.policy, WDBC.labels, broken, evidence.smoke)
     assert not verdict.passed
     path = tmp_path / "verdict.json"
     written = encode_document(verdict)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from bc_pipeline.artifacts.evidence import Parity, SliceScore
 from bc_pipeline.artifacts.verdict import Smoke, Verdict
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 
 # Numbers around the bounds, so that checks both pass and fail.
@@ -77,7 +78,7 @@ def test_a_worse_slice_export_or_service_never_helps(
             for i, (rows, share) in enumerate(parts)
         )
         changed = replace_at(case.evaluation, "challenger.holdout.slices", slices)
-        return decide(evidence.policy, changed, case.smoke)
+        return decide(evidence.policy, WDBC.labels, changed, case.smoke)
 
     better = with_all(0.0, min(parity), min(latency))
     assert never_better(with_all(step, max(parity), max(latency)), better)
@@ -145,7 +146,7 @@ def test_an_unknown_number_fails(evidence, path) -> None:
         if path.endswith("interval") and value is not None:
             continue
         broken = replace_at(good.evaluation, path, value)
-        verdict = decide(good.policy, broken, good.smoke)
+        verdict = decide(good.policy, WDBC.labels, broken, good.smoke)
         assert not verdict.passed, (path, value)
         assert not verdict.better
         assert verdict.reasons

@@ -89,7 +89,9 @@ class Wdbc:
         )
 
     def judge(self, champion: Model | None, challenger: Model) -> Verdict:
-        return decide(self.problem.gate, self.evaluate(champion, challenger), SMOKE)
+        return decide(
+            self.problem.gate, self.problem.labels, self.evaluate(champion, challenger), SMOKE
+        )
 
 
 @pytest.fixture(scope="module")
@@ -256,4 +258,8 @@ def test_another_recipe_without_evidence_keeps_the_champion(world: Wdbc, champio
             0.13,
         ),
     )
-    assert [r for r in decide(world.problem.gate, tie, SMOKE).reasons if "tie keeps" in r]
+    assert [
+        r
+        for r in decide(world.problem.gate, world.problem.labels, tie, SMOKE).reasons
+        if "tie keeps" in r
+    ]

@@ -20,6 +20,7 @@ from bc_pipeline.artifacts.evidence import Interval, Parity, Separation, Separat
 from bc_pipeline.artifacts.files import decode_document
 from bc_pipeline.artifacts.verdict import Smoke, Verdict
 from bc_pipeline.problems.base import Floor, LeakPolicy
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 
 GOLDEN = Path(__file__).with_name("golden_verdicts.json")
@@ -28,7 +29,7 @@ NO_SLICE = (SliceScore("small", 9, 7, 0.0, None),)
 UNKNOWN_SLICES = (SliceScore("fine", 40, 8, 0.9, 1.0), SliceScore("unknown", 40, 9, None, None))
 FLOORS = (
     Floor("f1", "holdout", 0.9),
-    Floor("f1_benign", "holdout", 0.8),
+    Floor("f1_negative", "holdout", 0.8),
     Floor("roc_auc", "cross_validation", 0.95),
     Floor("sensitivity", "cross_validation", 0.93),
     Floor("brier", "holdout", 0.06, "at_most"),
@@ -38,7 +39,7 @@ FLOORS = (
 def judge(evidence: Any, *, looks_back: bool = False, **changes: Any) -> Verdict:
     """The verdict on evidence with fields of its evaluation exchanged."""
     evaluation = msgspec.structs.replace(evidence.evaluation, **changes)
-    return decide(evidence.policy, evaluation, evidence.smoke, looks_back=looks_back)
+    return decide(evidence.policy, WDBC.labels, evaluation, evidence.smoke, looks_back=looks_back)
 
 
 def with_slices(evidence: Any, slices: tuple[SliceScore, ...]) -> Verdict:
@@ -85,7 +86,7 @@ SCENARIOS: dict[str, Callable[[Any], Verdict]] = {
     "refresh": lambda evidence: evidence.verdict,
     "every floor": lambda evidence: (
         evidence.but(policy=replace(evidence.policy, floors=FLOORS))
-        .but_metrics("challenger", f1_benign=0.81)
+        .but_metrics("challenger", f1_negative=0.81)
         .verdict
     ),
     "better refresh": lambda evidence: evidence.but_metrics("challenger", brier=0.017).verdict,

@@ -16,6 +16,7 @@ from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import class_areas
 from bc_pipeline.evaluation.separation import measure_separations
 from bc_pipeline.problems.base import LeakPolicy, Problem
+from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 from bc_pipeline.promotion.leak_checks import plausible_brier, single_features
 
@@ -225,8 +226,8 @@ def test_a_leak_is_refused_whatever_else_it_wins(evidence: Any) -> None:
         evidence.but_metrics("challenger", brier=0.01, f1=0.995).evaluation,
         separations=separations(part(1.0, 0.97)),
     )
-    assert decide(evidence.policy, leaky, evidence.smoke).better
-    verdict = decide(policy, leaky, evidence.smoke)
+    assert decide(evidence.policy, WDBC.labels, leaky, evidence.smoke).better
+    verdict = decide(policy, WDBC.labels, leaky, evidence.smoke)
     assert (verdict.passed, verdict.better) == (False, False)
     (reason,) = verdict.reasons
     assert reason.startswith("not met: no feature alone separates the classes much better")
@@ -236,7 +237,10 @@ def test_an_evaluation_of_an_earlier_release_is_judged_by_the_rest(evidence: Any
     stored = msgspec.to_builtins(evidence.evaluation)
     del stored["separations"]
     verdict = decide(
-        replace(evidence.policy, leak=POLICY), msgspec.convert(stored, Evaluation), evidence.smoke
+        replace(evidence.policy, leak=POLICY),
+        WDBC.labels,
+        msgspec.convert(stored, Evaluation),
+        evidence.smoke,
     )
     assert verdict.passed
     (check,) = [each for each in verdict.checks if each.name == "single_feature_auc"]
