@@ -11,6 +11,7 @@ from sklearn.ensemble import (
     GradientBoostingClassifier,
     RandomForestClassifier,
 )
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
@@ -18,6 +19,7 @@ from sklearn.svm import SVC
 
 from bc_pipeline.artifacts import signed_bundle
 from bc_pipeline.artifacts.export import export_onnx
+from bc_pipeline.artifacts.exporters.graph import Graph
 from bc_pipeline.artifacts.model_files import dump_estimator, load_estimator
 from bc_pipeline.artifacts.parity import check_parity
 from bc_pipeline.artifacts.predictors import INPUT, OUTPUT, make_session
@@ -92,6 +94,9 @@ def test_extreme_rows_stay_probabilities(
         CalibratedClassifierCV(
             make_pipeline(StandardScaler(), SVC(gamma="scale")), method="sigmoid", ensemble=False
         ),
+        LogisticRegression(),
+        make_pipeline(StandardScaler(), RandomForestClassifier(3, random_state=0)),
+        CalibratedClassifierCV(LogisticRegression(), method="sigmoid", ensemble=False),
         # Trees that are a lone leaf.
         RandomForestClassifier(n_estimators=3, max_depth=1, min_samples_leaf=60, random_state=0),
         GradientBoostingClassifier(n_estimators=3, min_samples_leaf=60, random_state=0),
@@ -108,10 +113,10 @@ def test_parameters_of_supported_estimators_are_exported(estimator: Any, small: 
 @pytest.mark.parametrize(
     "estimator",
     [
-        LogisticRegression(),
         make_pipeline(MinMaxScaler(), LogisticRegression()),
         make_pipeline(StandardScaler(), SVC()),
-        make_pipeline(StandardScaler(), RandomForestClassifier(3)),
+        make_pipeline(SimpleImputer(missing_values=0), LogisticRegression()),
+        make_pipeline(SimpleImputer(add_indicator=True), LogisticRegression()),
         ExtraTreesClassifier(3),
         GradientBoostingClassifier(n_estimators=3, loss="exponential"),
         GradientBoostingClassifier(n_estimators=3, init="zero"),
@@ -131,6 +136,46 @@ def test_an_unsupported_estimator_is_refused_by_name(estimator: Any, small: Rows
         export_onnx(estimator.fit(values, positive), 4)
     assert type(estimator).__name__ in caught.value.message
     assert "GradientBoostingClassifier" in caught.value.remedy
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        RandomForestClassifier(25, random_state=0),
+        make_pipeline(SimpleImputer(strategy="median"), GradientBoostingClassifier(random_state=0)),
+        make_pipeline(SimpleImputer(), StandardScaler(), LogisticRegression()),
+        CalibratedClassifierCV(
+            make_pipeline(SimpleImputer(), StandardScaler(), SVC()), ensemble=False
+        ),
+    ],
+    ids=["forest", "boosting", "logistic", "svm"],
+)
+@pytest.mark.parametrize("missing_in_training", [True, False])
+def test_missing_values_are_exported_exactly(
+    estimator: Any, small: Rows, missing_in_training: bool
+) -> None:
+    values, positive = small
+    rng = np.random.default_rng(5)
+    rows = np.where(rng.random(values.shape) < 0.3, np.nan, values)
+    rows[0] = np.nan
+    estimator = clone(estimator).fit(rows if missing_in_training else values, positive)
+    graph = export_onnx(estimator, 4, may_be_missing=True)
+    for table in (rows, values):
+        expected = estimator.predict_proba(table)[:, 1]
+        assert np.abs(_answer(graph, table) - expected).max() <= 1e-12
+
+
+def test_a_prefix_makes_the_features_from_another_input(small: Rows) -> None:
+    values, positive = small
+    estimator = make_pipeline(StandardScaler(), LogisticRegression()).fit(values, positive)
+
+    def pixels(graph: Graph) -> str:
+        return graph.cast(graph.input("pixels", "UINT8", [None, 4]), "DOUBLE")
+
+    image = np.random.default_rng(2).integers(0, 256, (7, 4), dtype=np.uint8)
+    session = make_session(export_onnx(estimator, 4, prefix=pixels))
+    expected = estimator.predict_proba(image.astype(float))[:, 1]
+    assert np.abs(session.run([OUTPUT], {"pixels": image})[0] - expected).max() <= 1e-12
 
 
 def test_labels_must_be_zero_and_one(small: Rows) -> None:
