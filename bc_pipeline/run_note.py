@@ -1,4 +1,7 @@
-"""The pipeline's lines in the note of an Airflow run, which people may write to as well."""
+"""What the pipeline writes to an Airflow run: its caller, and lines in the note.
+
+People may write to the note, too.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,10 @@ from dataclasses import dataclass
 
 from bc_pipeline.conclusion import Conclusion
 
+# Member of a run's configuration in which the prediction service names its caller.
+REQUESTED_BY = "requested_by"
+# The user of Airflow as which the service of a deployment starts retrains.
+SERVICE_USER = "service"
 _INGEST, _RESULT = "Ingest: ", "Result: "
 # Length of the column in Airflow's database.
 _LENGTH = 1000

@@ -35,3 +35,9 @@ class Caller:
     name: str
     key_id: str
     scopes: frozenset[Scope]
+
+    @property
+    def label(self) -> str:
+        """Name and id, for people; nothing of the secret."""
+        is_key = self.key_id != self.name
+        return f"{self.name} (API key {self.key_id})" if is_key else self.name

@@ -18,6 +18,7 @@ from bc_pipeline.deployment import airflow_programs
 from bc_pipeline.deployment.shared_volume import Owner, change_owner, create_folders
 from bc_pipeline.errors import ConfigError, PipelineError
 from bc_pipeline.problems import PROBLEMS
+from bc_pipeline.run_note import SERVICE_USER
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.credentials import make_keys, make_password
 from bc_pipeline.stack.pools import POOLS
@@ -31,8 +32,6 @@ SHARED_OPTIONS = (
     "AIRFLOW__API_AUTH__JWT_SECRET",
     "AIRFLOW__API__SECRET_KEY",
 )
-# The user of Airflow as which the prediction service starts retrains.
-SERVICE_USER = "service"
 CONNECTION_FILES = (".json", ".yaml", ".yml", ".env")
 # Longer than a migration on another machine takes.
 LOCK_SECONDS = 1800.0

@@ -7,6 +7,7 @@ from bc_pipeline.artifacts.signed_bundle import VersionFiles
 
 # Between a person and the user that the person worked as, in the name of an actor.
 AS_USER = ", as "
+_COMMAND = "cli:"
 
 
 def has_verdict(lines: list[AuditLine], version: str, requires_approval: bool) -> bool:
@@ -18,9 +19,23 @@ def has_verdict(lines: list[AuditLine], version: str, requires_approval: bool) -
 
 
 def requesters(lines: list[AuditLine], version: str) -> set[str]:
-    """The persons who started the runs that judged a version; the schedule is nobody."""
+    """The persons who started the runs that judged a version; the schedule is nobody.
+
+    A request over the API counts for its key and for the user of Airflow that the service works
+    as: nobody can approve as the one what was requested as the other.
+    """
+    persons = set()
+    for name in requests_of(lines, version):
+        persons.add(person_of(name))
+        if not name.startswith(_COMMAND):
+            persons.add(name.rpartition(AS_USER)[2])
+    return persons
+
+
+def requests_of(lines: list[AuditLine], version: str) -> list[str]:
+    """Who started the runs that judged a version, as the audit log names them."""
     names = (line.details.get("requested_by") for line in _verdicts(lines, version))
-    return {person_of(name) for name in names if name}
+    return sorted({name for name in names if name})
 
 
 def person_of(actor: str) -> str:

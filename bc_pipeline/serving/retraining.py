@@ -26,7 +26,7 @@ from bc_pipeline.errors import (
     NotThere,
     StackError,
 )
-from bc_pipeline.run_note import own_lines, read_concluded
+from bc_pipeline.run_note import REQUESTED_BY, own_lines, read_concluded
 from bc_pipeline.serving.airflow_calls import SECONDS, TRY_AGAIN
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.request_parsing.strict_json import InvalidField
@@ -34,6 +34,7 @@ from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:
     from bc_pipeline.airflow_api import AirflowApi
+    from bc_pipeline.auth.callers import Caller
 
 # Limit in seconds for each network operation.
 _TIMEOUT = 5.0
@@ -120,6 +121,9 @@ class Retrain(ApiModel):
         How it ended, by name, once it has.
     reason : str or None
         Why it ended so; of a queued run, what it waits for.
+    requested_by : str or None
+        Name and id of the API key, or the token's name; where another user of Airflow than the
+        service's started the run, that user.
     notes : list of str
         What the run did not take of the landed files, once it has ended.
     approval : ApprovalRun or None
@@ -133,6 +137,7 @@ class Retrain(ApiModel):
     queued_at: str | None
     started_at: str | None
     ended_at: str | None
+    requested_by: str | None
     conclusion: Conclusion | None
     reason: str | None
     notes: list[str]
@@ -155,7 +160,7 @@ class Retraining:
         return f"{self.settings.service_problem}_approval"
 
     def start(
-        self, order: RetrainOrder, key: str, caller: str
+        self, order: RetrainOrder, key: str, caller: Caller | None
     ) -> tuple[Retrain, Literal["new", "known"]]:
         """Start a run, or return the run that this key started.
 
@@ -167,8 +172,9 @@ class Retraining:
             A run may have been started; the same key finds it.
         AirflowRefused
         """
-        run_id = derive_run_id(key, caller)
-        conf = order.model_dump(exclude_defaults=True)
+        run_id = derive_run_id(key, caller.key_id if caller else "")
+        options = order.model_dump(exclude_defaults=True)
+        conf = options | ({REQUESTED_BY: caller.label} if caller else {})
         body = {"dag_run_id": run_id, "logical_date": None, "conf": conf}
         with self._connect(SAME_KEY) as api:
             try:
@@ -179,7 +185,8 @@ class Retraining:
                     raise
                 new = False
             run = api.run(self.dag, run_id)
-            if not new and run.get("conf", {}) != conf:
+            sent = {k: v for k, v in (run.get("conf") or {}).items() if k != REQUESTED_BY}
+            if not new and sent != options:
                 raise KeyReused(
                     "This Idempotency-Key was sent before with other options.",
                     "Send a new key for a new retrain.",
@@ -245,6 +252,14 @@ class Retraining:
             return None
         return f"Waits for run {running[0]['dag_run_id']}, which is running."
 
+    def _requester(self, run: dict[str, Any]) -> str | None:
+        """Who requested a run; only the service's own user is believed about somebody else."""
+        user = run.get("triggering_user_name")
+        if user not in (None, self.settings.airflow_user):
+            return str(user)
+        name = (run.get("conf") or {}).get(REQUESTED_BY)
+        return name if isinstance(name, str) else None
+
     def _describe(
         self, run: dict[str, Any], tasks: list[dict[str, Any]], waits_for: str | None = None
     ) -> Retrain:
@@ -254,6 +269,7 @@ class Retraining:
         return Retrain(
             **members,
             queued_at=run.get("queued_at"),
+            requested_by=self._requester(run),
             notes=own_lines(run.get("note") or ""),
             approval=None,
             tasks=[

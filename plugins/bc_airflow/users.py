@@ -6,15 +6,29 @@ from typing import Any
 
 from airflow.configuration import conf
 
+from bc_pipeline.promotion.approvals import AS_USER
+from bc_pipeline.run_note import REQUESTED_BY, SERVICE_USER
+from bc_pipeline.settings import load_settings
+
+_LENGTH = 300
 _SIMPLE = "SimpleAuthManager"
 # Roles of the Simple auth manager that may start runs and decide.
 _ACTING = {"user", "op", "admin"}
 
 
 def requester(context: Any) -> str | None:
-    """The user who triggered the run; None for the schedule, a backfill of it, and an Asset."""
-    name = getattr(context["dag_run"], "triggering_user_name", None)
-    return str(name) if name else None
+    """Who requested the run; None for the schedule, a backfill of it, and an Asset.
+
+    That is the user of Airflow who triggered it. The user of the prediction service is believed
+    about its caller, who comes first: ``hospital-a (API key 1f2e3d4c), as service``. What another
+    user writes into the run's configuration counts for nothing.
+    """
+    run = context["dag_run"]
+    user = str(getattr(run, "triggering_user_name", None) or "")
+    caller = (run.conf or {}).get(REQUESTED_BY)
+    if caller and isinstance(caller, str) and user in (SERVICE_USER, load_settings().airflow_user):
+        return f"{caller[:_LENGTH]}{AS_USER}{user}"
+    return user or None
 
 
 def one_user() -> str:

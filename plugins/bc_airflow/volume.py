@@ -17,9 +17,9 @@ from bc_pipeline.artifacts.registry import read_registry
 from bc_pipeline.artifacts.signed_document import read_signed
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
-from bc_pipeline.errors import StoreError, VersionNotFound
+from bc_pipeline.errors import AuditBroken, StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
-from bc_pipeline.promotion.approvals import requesters
+from bc_pipeline.promotion.approvals import requesters, requests_of
 from bc_pipeline.settings import Settings
 
 _DAGS = ("retrain", "approval", "batch_score")
@@ -129,6 +129,13 @@ class Volume:
         AuditBroken
         """
         return requesters(read_audit_log(self.store).trusted, version)
+
+    def requests(self, version: str) -> list[str]:
+        """Who started the runs that judged a version, for people."""
+        try:
+            return requests_of(read_audit_log(self.store).trusted, version)
+        except AuditBroken:
+            return ["not known: the audit log does not verify"]
 
     def why_superseded(self, judged: Judged) -> str:
         """Which version came after this challenger; empty where it is still the one that waits."""

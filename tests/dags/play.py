@@ -105,9 +105,6 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
     script.write_text(json.dumps(scenario))
     script.with_suffix(".calls").unlink(missing_ok=True)
     os.environ["FAKE_STEPS"] = str(script)
-    environment = scenario.get("environment", {})
-    before = {name: os.environ[name] for name in environment}
-    os.environ.update(environment)
     asked: dict[str, Any] = {}
     person, ended = None, threading.Event()
     if scenario.get("answer"):
@@ -115,9 +112,11 @@ def play(dag: Any, scenario: dict[str, Any], folder: Path) -> dict[str, Any]:
         person.start()
     logical = scenario.get("logical_date")
     date = timezone.parse(logical) if logical else None
-    with of_type(DagRunType(scenario.get("run_type", "manual"))):
+    with (
+        patch.dict(os.environ, scenario.get("environment", {})),
+        of_type(DagRunType(scenario.get("run_type", "manual"))),
+    ):
         run = dag.test(logical_date=date, run_conf=scenario.get("conf"))
-    os.environ.update(before)
     ended.set()
     if person:
         person.join()

@@ -24,6 +24,7 @@ from bc_pipeline.artifacts.manifest import Pointer, Registry
 from bc_pipeline.artifacts.registry import write_registry
 from bc_pipeline.artifacts.signed_document import write_signed
 from bc_pipeline.artifacts.store import Store
+from bc_pipeline.promotion import audit
 from bc_pipeline.settings import Settings
 
 with warnings.catch_warnings():
@@ -399,6 +400,14 @@ def test_a_page_of_the_data_docs_that_was_changed_or_is_not_signed_is_not_shown(
         assert shown.status_code == 500
         assert why in shown.text
         assert "none failed" not in shown.text
+
+
+def test_a_verdict_says_who_requested_it(client: TestClient, publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="r")
+    assert "Requested by" not in client.get(f"{BASE}/runs/r").text
+    details = {"requested_by": "hospital-<a> (API key 1f2e), as service"}
+    audit.append(store, "verdict", version=PASSED, generation=0, actor="p", details=details)
+    assert "hospital-&lt;a&gt; (API key 1f2e), as service" in client.get(f"{BASE}/runs/r").text
 
 
 def test_a_verdict_leads_to_the_validation_of_its_rows(client: TestClient, publish: Any) -> None:

@@ -49,6 +49,13 @@ SCENARIOS: dict[str, dict[str, Any]] = {
     "triggered with a date": {"dag": RETRAIN, "logical_date": "2026-01-14T00:00:00+00:00"},
     "no date": {"dag": RETRAIN},
     "as of": {"dag": RETRAIN, "conf": {"as_of": "2026-03-01T06:00:00+02:00"}},
+    "over the api": {
+        "dag": RETRAIN,
+        "conf": {"requested_by": "hospital-a (API key 1f2e)"},
+        # `dag.test()` triggers as this user.
+        "environment": {"BC_AIRFLOW_USER": "dag_test"},
+    },
+    "by somebody who names another": {"dag": RETRAIN, "conf": {"requested_by": "eve"}},
     # Matches the pattern that Airflow checks; in UTC it is before the calendar's first time.
     "as of nonsense": {"dag": RETRAIN, "conf": {"as_of": "0001-01-01T00:00:00+05:00"}},
     "as of a time to come": {"dag": RETRAIN, "conf": {"as_of": "2099-01-01T00:00:00Z"}},
@@ -284,6 +291,13 @@ def test_as_of_is_the_moment_of_triggering_whatever_the_logical_date(
     assert seen.run["interval_start"] is seen.run["interval_end"] is None
     assert seen.run["as_of"] == seen.report["run_after"][:19] + "Z"
     assert seen.run["requested_by"] == "dag_test"
+
+
+def test_only_the_services_user_is_believed_about_who_requested_a_run(
+    played: dict[str, Played],
+) -> None:
+    assert played["over the api"].run["requested_by"] == "hospital-a (API key 1f2e), as dag_test"
+    assert played["by somebody who names another"].run["requested_by"] == "dag_test"
 
 
 def test_as_of_can_be_asked_for(played: dict[str, Played]) -> None:

@@ -16,6 +16,7 @@ import psycopg
 import pytest
 
 from bc_pipeline.airflow_api import AirflowApi
+from bc_pipeline.auth.callers import Caller
 from bc_pipeline.auth.key_store import list_keys
 from bc_pipeline.errors import AirflowAway
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder
@@ -205,8 +206,9 @@ def test_the_services_user_starts_retrains_and_can_do_nothing_else(deployment: D
     try:
         wait_until(lambda: is_reached(settings), 600, "Airflow answers")
         retraining = Retraining(settings)
-        started, _ = retraining.start(RetrainOrder(), "key", "caller")
-        assert retraining.find(started.id).state == "queued"
+        started, _ = retraining.start(RetrainOrder(), "key", Caller("a", "5f0c2d1e", frozenset()))
+        described = retraining.find(started.id)
+        assert (described.state, described.requested_by) == ("queued", "a (API key 5f0c2d1e)")
         with AirflowApi.log_in(settings) as api:
             status = {
                 (method, path): api.client.request(method, f"/api/v2/{path}", json=body).status_code

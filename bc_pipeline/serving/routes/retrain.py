@@ -29,6 +29,7 @@ _RUN: dict[str, Any] = {
     "queued_at": "2026-11-21T08:30:00Z",
     "started_at": None,
     "ended_at": None,
+    "requested_by": "hospital-a (API key 5f0c2d1e)",
     "conclusion": None,
     "reason": None,
     "notes": [],
@@ -108,8 +109,8 @@ async def start(request: Request) -> Response:
         order = read_model(body, RetrainOrder)
     caller = context_of(request).caller
     services = services_of(request)
-    retraining, key_id = Retraining(services.settings), caller.key_id if caller else ""
-    run, state = await services.airflow.run(lambda: retraining.start(order, key, key_id), SAME_KEY)
+    retraining = Retraining(services.settings)
+    run, state = await services.airflow.run(lambda: retraining.start(order, key, caller), SAME_KEY)
     status = HTTPStatus.ACCEPTED if state == "new" else HTTPStatus.OK
     location = f"{services.settings.root_path}/v1/retrain/{run.id}"
     return json_response(run, status, {"Location": location})

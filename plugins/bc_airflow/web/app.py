@@ -88,7 +88,12 @@ def create_app(authorise: Callable[..., Any], runs: Runs) -> FastAPI:
         made_by = lineage.dag.dag_id if lineage.dag else dag_id
         why = runs.why_selected(made_by, lineage.run_id or "")
         base = _base(request, dag_id)
-        return _page(pages.verdicts_page(judged, volume.registry(), base, run, why))
+        requests = {
+            version: volume.requests(version)
+            for version in (each.manifest.version for each in judged)
+        }
+        html = pages.verdicts_page(judged, volume.registry(), base, run, why, requests)
+        return _page(html)
 
     @app.get("/dags/{dag_id}/versions/{version}/card")
     def card(request: Request, dag_id: str, version: str) -> Response:

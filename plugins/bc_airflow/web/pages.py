@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import jinja2
@@ -113,6 +114,7 @@ def verdicts_page(
     base: str,
     run: RunEvents = NO_EVENTS,
     why_selected: str = "",
+    requests: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """Each challenger of a run, the winner first: findings, figures, checks.
 
@@ -124,11 +126,20 @@ def verdicts_page(
         URL of the DAG's pages, without a slash at its end.
     why_selected : str
         Why the selected candidate was selected, where that is known.
+    requests : mapping of str to sequence of str
+        By version, who started the runs that judged it; nobody for the schedule.
     """
     challengers = [
         (each, findings_of(each.verdict), how_chosen(each, judged, why_selected)) for each in judged
     ]
-    return _render("verdicts.html", challengers=challengers, registry=registry, base=base, run=run)
+    return _render(
+        "verdicts.html",
+        challengers=challengers,
+        registry=registry,
+        base=base,
+        run=run,
+        requests=requests,
+    )
 
 
 def models_page(

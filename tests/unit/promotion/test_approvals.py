@@ -92,6 +92,17 @@ def test_who_requested_a_version_cannot_approve_it_and_may_reject_it(
     decide(challengers, challenger, actor, approved=False)
 
 
+@pytest.mark.parametrize("actor", ["service", "hospital-a (API key 1f2e)"])
+def test_a_request_over_the_api_counts_for_the_key_and_for_the_user_of_airflow(
+    challengers: Any, challenger: str, actor: str
+) -> None:
+    requested = "hospital-a (API key 1f2e), as service"
+    challengers.record("v1", requires_approval=True, requested_by=requested)
+    with pytest.raises(NotReleasable, match="somebody else must approve it"):
+        decide(challengers, challenger, actor)
+    decide(challengers, challenger, "ada")
+
+
 def test_one_user_may_do_both_and_the_log_says_why(challengers: Any, challenger: str) -> None:
     challengers.record("v1", requires_approval=True, requested_by="admin")
     decide(challengers, challenger, "admin", one_user="There is one user.")

@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from bc_pipeline.auth.key_store import list_keys
 from bc_pipeline.conclusion import Conclusion
 from bc_pipeline.run_note import Concluded, add_lines
 from bc_pipeline.serving.retraining import Retraining, RetrainOrder, derive_run_id, is_run_id
@@ -162,13 +163,42 @@ def test_the_same_key_starts_one_run(retrainer: Service, airflow: Airflow) -> No
 def test_options_are_passed_to_the_run(retrainer: Service, airflow: Airflow) -> None:
     body = {"as_of": "2026-11-15T01:00:00+01:00", "require_approval": True}
     run = order(retrainer, body=body).json()
-    assert airflow.runs[run["id"]]["conf"] == {
+    conf = airflow.runs[run["id"]]["conf"]
+    assert {name: conf[name] for name in conf if name != "requested_by"} == {
         "as_of": "2026-11-15T00:00:00Z",
         "require_approval": True,
     }
     reused = order(retrainer, body={})
     assert (reused.status_code, reused.json()["code"]) == (422, "idempotency-key-reused")
     assert len(airflow.runs) == 1
+
+
+def test_a_run_is_requested_by_the_key_and_no_client_can_say_another(
+    retrainer: Service, airflow: Airflow
+) -> None:
+    (key,) = list_keys(retrainer.app.state.services.settings.service_keys)
+    label = f"tests (API key {key.id})"
+    started = order(retrainer).json()
+    assert airflow.runs[started["id"]]["conf"] == {"requested_by": label}
+    assert started["requested_by"] == label
+    assert KEY not in json.dumps(airflow.runs)
+    follow = f"/v1/retrain/{started['id']}"
+    airflow.runs[started["id"]]["triggering_user_name"] = "admin"
+    followed = retrainer.request("GET", follow, headers={"X-API-Key": KEY}).json()
+    assert followed["requested_by"] == label
+    assert order(retrainer, "k-2", body={"requested_by": "ada"}).status_code == 422
+    # Not the service's user: somebody at Airflow's form wrote it.
+    airflow.runs[started["id"]]["triggering_user_name"] = "ada"
+    followed = retrainer.request("GET", follow, headers={"X-API-Key": KEY}).json()
+    assert followed["requested_by"] == "ada"
+
+
+def test_a_run_of_an_earlier_release_is_found_by_its_key(
+    retrainer: Service, airflow: Airflow
+) -> None:
+    run = airflow.runs[order(retrainer).json()["id"]]
+    run["conf"] = {}
+    assert order(retrainer).status_code == 200
 
 
 def test_a_run_can_be_followed(retrainer: Service) -> None:
@@ -401,7 +431,7 @@ def test_concurrent_requests_with_one_key_start_one_run(
     settings = retrainer.app.state.services.settings
     with ThreadPoolExecutor(20) as pool:
         runs = list(
-            pool.map(lambda _: Retraining(settings).start(RetrainOrder(), "k", "c"), range(20))
+            pool.map(lambda _: Retraining(settings).start(RetrainOrder(), "k", None), range(20))
         )
     assert len({run.id for run, _ in runs}) == len(airflow.runs) == 1
     assert [state for _, state in runs].count("new") == 1
