@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import Any
 
 import typer
 
@@ -46,6 +46,7 @@ _REMEDIES = {
     errno.EPERM: _ACCESS,
     errno.EIO: "Check the disk, or the server that it is mounted from.",
 }
+_AGAIN_SECONDS = 1.0
 _PACKAGE = Path(__file__).resolve().parents[1]
 
 
@@ -204,16 +205,32 @@ def _describe_fault(error: BaseException) -> Failure:
 
 @contextmanager
 def _raise_on_sigterm() -> Iterator[None]:
-    """Let SIGTERM remove unfinished files, as an interrupt does."""
+    """Let SIGTERM remove unfinished files, as an interrupt does.
 
-    def end(_: int, __: FrameType | None) -> NoReturn:
-        raise _Terminated
+    Python drops an exception that a handler raises in `__del__` or in the callback of a weak
+    reference, such as imports have. So it is raised again until it is on its way.
+    """
 
-    former = signal.signal(signal.SIGTERM, end)
+    def end(_: int, __: FrameType | None) -> None:
+        signal.setitimer(signal.ITIMER_REAL, _AGAIN_SECONDS)
+        if not _is_ending():
+            raise _Terminated
+
+    former = {number: signal.signal(number, end) for number in (signal.SIGTERM, signal.SIGALRM)}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, former)
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+def _is_ending() -> bool:
+    """Whether the blocks that clean up after SIGTERM run already."""
+    error = sys.exception()
+    while error is not None and not isinstance(error, _Terminated):
+        error = error.__context__
+    return error is not None
 
 
 def open_closed_streams() -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +20,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.cli import failures
 from bc_pipeline.cli.app import app
 from bc_pipeline.cli.output import REJECTED, UNHEALTHY
+from tests.waiting import PATIENCE
 
 DOCUMENTED = {0, failures.USAGE, REJECTED, UNHEALTHY, failures.DECLINED, failures.CLOSED_PIPE}
 DOCUMENTED |= {code for _, code, _ in failures.EXIT_CODES}
@@ -299,3 +301,31 @@ def test_closed_streams_are_no_files_of_the_volume(store: Store) -> None:
     assert not (store.home / "keys/service_keys.json").exists()
     silent = subprocess.run(["sh", "-c", f"{program} verdict x 2>&-"], check=False)
     assert silent.returncode == 6
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_sigterm_where_python_drops_its_exception_ends_the_command_too(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(failures, "_AGAIN_SECONDS", 0.05, raising=False)
+    cleaned = []
+
+    class Dropped:
+        def __del__(self) -> None:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def command() -> None:
+        try:
+            Dropped()
+            time.sleep(PATIENCE)
+        finally:
+            # Nothing ends this block before its end.
+            time.sleep(0.3)
+            cleaned.append(True)
+
+    started = time.monotonic()
+    assert failures.run_to_exit_code(command, as_json=False) == failures.TERMINATED
+    assert time.monotonic() - started < PATIENCE
+    assert cleaned == [True]
+    assert "terminated: The command was terminated." in capfd.readouterr().err
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
