@@ -16,9 +16,9 @@ import yaml
 from prometheus_client.parser import text_string_to_metric_families as parse
 from pydantic import SecretStr
 
-from bc_pipeline.run_note import SERVICE_USER
 from bc_pipeline.deployment.container_secrets import NAMES
 from bc_pipeline.deployment.containers import COMMANDS_SERVICE, PROFILES, PROJECT
+from bc_pipeline.run_note import SERVICE_USER
 from bc_pipeline.settings import Settings
 from tests.waiting import PATIENCE
 
