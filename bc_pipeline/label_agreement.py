@@ -14,7 +14,7 @@ import numpy as np
 
 from bc_pipeline.errors import LabelsRefused, counted
 from bc_pipeline.label_codes import format_label_codes
-from bc_pipeline.schema import Labels
+from bc_pipeline.labels import Labels
 
 EVIDENCE_CAP = 3.0
 """Largest log-odds that one row counts: no row is more certain than 20 to 1."""

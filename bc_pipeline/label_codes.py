@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from bc_pipeline.errors import ConfigError
-from bc_pipeline.schema import Labels
+from bc_pipeline.labels import Labels
 
 _PAIR = re.compile(r"\s*(-?[0-9]{1,9})\s*=\s*(\S+)\s*")
 

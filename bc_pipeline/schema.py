@@ -1,8 +1,6 @@
-"""Names, aliases, units and ranges of the features, and the spellings of labels.
+"""The features of a problem: names, aliases, units, ranges, and the rules between them.
 
-The one definition for landed data, manifests, expectation suites and the service. Only here are
-label codes translated: files and the API use those of the problem; inside, the positive class
-is 1.
+The one definition for landed data, manifests, expectation suites and the service.
 """
 
 from __future__ import annotations
@@ -12,105 +10,25 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from bc_pipeline.errors import ConfigError, Defect
+from bc_pipeline.names import CLOSE_WORD, ID_COLUMN, MAX_NAME_LENGTH, MISSING, fold, is_word_of
+from bc_pipeline.row_rule import RowRule
 from bc_pipeline.sample_metadata import MetadataColumn
 
 if TYPE_CHECKING:
     import numpy as np
 
-ID_COLUMN = "id"
-MISSING = "is missing"
-MAX_ID_LENGTH = 200
-# Longer names are no features, and appear in no message.
-MAX_NAME_LENGTH = 80
 _OTHER_COLUMNS = 1000
-_CLOSE_WORD = 0.75
 # A feature is suggested for an unknown name if it resembles the name by this much more than
 # any other feature does.
 _CLEARLY_BETTER = 0.06
-# Decimal digits only: no hexadecimal, no underscores, no thousands separators.
-NUMBER = r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?"
-BLANKS = " \t"
-
-
-def is_number(text: str) -> bool:
-    """Whether a text is a decimal number; blanks around it are ignored."""
-    return re.fullmatch(NUMBER, text.strip(BLANKS)) is not None
-
-
-def is_word_of(name: str, words: Iterable[str]) -> bool:
-    """Whether every part of a name is one of some words, or a misspelling of one.
-
-    Only such names may be repeated in messages: any other may be a value of a patient, where a
-    header or the ends of lines were lost.
-    """
-    if len(name) > MAX_NAME_LENGTH or not re.fullmatch(r"[A-Za-z][A-Za-z _.-]*[0-9]?", name):
-        return False
-    parts = re.findall("[a-z]+", name.lower())
-    return all(_close_to(part, words) for part in parts)
-
-
-def _close_to(part: str, words: Iterable[str]) -> bool:
-    similar = [word for word in words if abs(len(word) - len(part)) <= 1]
-    return part in words or bool(difflib.get_close_matches(part, similar, 1, _CLOSE_WORD))
-
-
-def is_sample_id(text: str) -> bool:
-    """Whether a text, without blanks around it, may be the id of a sample, in JSON and tables."""
-    return 0 < len(text) <= MAX_ID_LENGTH and text.isprintable() and text == text.strip()
-
-
-def fold(name: str) -> str:
-    """Fold a column name so that case, spaces, dots and underscores do not matter."""
-    return "".join(char for char in name.casefold() if char.isalnum())
-
-
-class NameMatch(NamedTuple):
-    """Result of `match_names`.
-
-    Attributes
-    ----------
-    positions : dict of str to int
-        Of the first name of each key.
-    repeated : dict of str to Defect
-        Keys that have several names.
-    unknown : list of str
-        Names without a key.
-    """
-
-    positions: dict[str, int]
-    repeated: dict[str, Defect]
-    unknown: list[Any]
-
-
-def match_names(names: Iterable[Any], key_of: Callable[[Any], str | None]) -> NameMatch:
-    """Match names, such as those of columns or JSON members, with keys.
-
-    Parameters
-    ----------
-    key_of : callable
-        The key of a name, such as a feature; None where it has none.
-    """
-    match = NameMatch({}, {}, [])
-    first: dict[str, Any] = {}
-    for position, name in enumerate(names):
-        key = key_of(name)
-        if key is None:
-            match.unknown.append(name)
-        elif key not in first:
-            first[key] = name
-            match.positions[key] = position
-        elif key not in match.repeated:
-            spellings = "" if name == first[key] else f", as {first[key]!r} and {name!r}"
-            match.repeated[key] = Defect(f"is given twice{spellings}", column=key)
-    return match
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,180 +54,7 @@ class Feature:
     aliases: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Label:
-    """One class: its name, its code in files and the API, and its spellings in files."""
-
-    name: str
-    code: int
-    spellings: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """The two classes of a problem, and the name of their column."""
-
-    column: str
-    positive: Label
-    negative: Label
-    aliases: tuple[str, ...] = ()
-
-    def code_of(self, spelling: str) -> int | None:
-        """Code of a label as a file spells it; None if it is neither class.
-
-        A code may be any decimal text of its number, such as ``1.0``.
-        """
-        word = spelling.strip().casefold()
-        if is_number(word) and (number := float(word)).is_integer():
-            word = str(int(number))
-        for label in (self.positive, self.negative):
-            if word in label.spellings:
-                return label.code
-        return None
-
-    def is_column(self, name: str) -> bool:
-        """Whether a name means the column of labels."""
-        names = {fold(alias) for alias in (self.column, *self.aliases)}
-        return len(name) <= MAX_NAME_LENGTH and fold(name) in names
-
-    @property
-    def codes(self) -> dict[str, str]:
-        """Name of the label of each code that files may have."""
-        return {
-            spelling: label.name
-            for label in (self.positive, self.negative)
-            for spelling in label.spellings
-            if is_number(spelling)
-        }
-
-    def with_codes(self, codes: Mapping[str, str]) -> Labels:
-        """The same labels for a file in which other codes, or codes otherwise, mean them.
-
-        Parameters
-        ----------
-        codes : mapping of str to str
-            A whole number for each label's name, as `bc_pipeline.label_codes` reads them.
-        """
-        positive, negative = (
-            Label(
-                label.name,
-                label.code,
-                (
-                    *(word for word in label.spellings if not is_number(word)),
-                    *(code for code, name in codes.items() if name == label.name),
-                ),
-            )
-            for label in (self.positive, self.negative)
-        )
-        return Labels(self.column, positive, negative, self.aliases)
-
-    def to_positive(self, codes: np.ndarray) -> np.ndarray:
-        """Translate codes to 1 for the positive class and 0 for the other.
-
-        Parameters
-        ----------
-        codes : array of int, shape (n,)
-
-        Returns
-        -------
-        array of int8, shape (n,)
-        """
-        import numpy as np
-
-        positive: np.ndarray = np.asarray(codes) == self.positive.code
-        return positive.astype(np.int8)
-
-    def code(self, is_positive: bool) -> int:
-        """Code of a decision."""
-        return self.positive.code if is_positive else self.negative.code
-
-    def name(self, is_positive: bool) -> str:
-        """Label name of a decision."""
-        return self.positive.name if is_positive else self.negative.name
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain JSON form, as in a manifest."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, plain: Mapping[str, Any]) -> Labels:
-        """Read the form that `to_dict` returns."""
-        return msgspec.convert(plain, cls)
-
-
 _UNBOUNDED: dict[str, Any] = {"low": -math.inf, "high": math.inf}
-
-
-@dataclass(frozen=True, slots=True)
-class RowRule:
-    """A relation between two features of a row that follows from how they are measured.
-
-    Attributes
-    ----------
-    name : str
-    kind : {"at_least", "ratio", "zero_together"}
-        ``at_least``: left >= right. ``ratio``: low <= left / (scale * right ** power)
-        <= high wherever right is positive. ``zero_together``: left is zero exactly when
-        right is.
-    left, right : str
-        Feature names.
-    """
-
-    name: str
-    kind: Literal["at_least", "ratio", "zero_together"]
-    left: str
-    right: str
-    scale: float = 1.0
-    power: float = 1.0
-    low: float = -math.inf
-    high: float = math.inf
-
-    def broken(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """Whether each row breaks the rule.
-
-        Parameters
-        ----------
-        left, right : array of float, shape (n,)
-
-        Returns
-        -------
-        array of bool, shape (n,)
-        """
-        import numpy as np
-
-        if self.kind == "at_least":
-            return np.asarray(left < right)
-        if self.kind == "zero_together":
-            return np.asarray((left == 0) != (right == 0))
-        ratio = self.ratio(left, right)
-        return np.asarray((right > 0) & ~((ratio >= self.low) & (ratio <= self.high)))
-
-    def ratio(self, left: np.ndarray, right: np.ndarray) -> np.ndarray:
-        """The ratio that a ``ratio`` rule bounds: left / (scale * right ** power), per row.
-
-        Parameters
-        ----------
-        left, right : array of float, shape (n,)
-
-        Returns
-        -------
-        array of float, shape (n,)
-        """
-        import numpy as np
-
-        with np.errstate(all="ignore"):
-            return np.asarray(left / (self.scale * right**self.power))
-
-    @property
-    def reason(self) -> str:
-        if self.kind == "at_least":
-            return f"{self.left} is below {self.right}"
-        if self.kind == "zero_together":
-            return f"only one of {self.left} and {self.right} is zero"
-        return (
-            f"{self.left} and {self.right} do not fit together "
-            f"(rule {self.name}: a unit or a column may be wrong)"
-        )
 
 
 @dataclass(frozen=True)
@@ -433,7 +178,7 @@ class FeatureSchema:
             feature = self._by_folded[close]
             ratios[feature] = max(ratio, ratios.get(feature, 0.0))
         best, *others = sorted(ratios, key=lambda feature: -ratios[feature]) or [""]
-        if not best or ratios[best] < _CLOSE_WORD:
+        if not best or ratios[best] < CLOSE_WORD:
             return None
         if others and ratios[best] - ratios[others[0]] < _CLEARLY_BETTER:
             return None

@@ -22,9 +22,9 @@ from bc_pipeline.data.rows import row_keys
 from bc_pipeline.data.suite_result import SuiteResult
 from bc_pipeline.data.suites import PURPOSES, SuiteFile, build_frame, read_suite
 from bc_pipeline.data.validation import run_suite
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems import get_problem
 from bc_pipeline.problems.base import Problem, Reference
-from bc_pipeline.schema import ID_COLUMN
 
 if TYPE_CHECKING:
     import pandas as pd

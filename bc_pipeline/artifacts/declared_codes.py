@@ -11,7 +11,7 @@ from bc_pipeline.artifacts.files import decode_document, write_document
 from bc_pipeline.artifacts.store import label_codes_path
 from bc_pipeline.errors import ArtifactCorrupt, ConfigError, FileRefused
 from bc_pipeline.label_codes import check_label_codes
-from bc_pipeline.schema import Labels
+from bc_pipeline.labels import Labels
 
 _MAX_BYTES = 4096
 

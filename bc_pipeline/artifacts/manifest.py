@@ -10,7 +10,8 @@ import msgspec
 from bc_pipeline.artifacts.document import Document
 from bc_pipeline.artifacts.verdict import Kind
 from bc_pipeline.errors import DegenerateModel
-from bc_pipeline.schema import FeatureSchema, Label, Labels
+from bc_pipeline.labels import Label, Labels
+from bc_pipeline.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import numpy as np

@@ -12,8 +12,8 @@ from bc_pipeline.data.batches import read_batch
 from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex
 from bc_pipeline.data.rows import LabelledRows, first_of_each
 from bc_pipeline.errors import Defect
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
 from bc_pipeline.tables.file_conflicts import find_file_conflicts
 
 

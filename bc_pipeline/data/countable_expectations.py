@@ -10,7 +10,7 @@ import numpy as np
 from bc_pipeline.data import suites
 from bc_pipeline.data.suites import SuiteFile
 from bc_pipeline.errors import SuiteBroken
-from bc_pipeline.schema import ID_COLUMN
+from bc_pipeline.names import ID_COLUMN
 
 # Columns of features and row rules have this type, whatever the file had.
 COLUMN_TYPE = "float64"

@@ -22,8 +22,8 @@ from bc_pipeline.clock import checked_time
 from bc_pipeline.data.rows import row_keys
 from bc_pipeline.data.split import hash_position
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
 
 WEEKS = 52
 WORKLIST_ROWS = 25

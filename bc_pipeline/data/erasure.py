@@ -27,8 +27,8 @@ from bc_pipeline.data.rows import LabelledRows, encode_rows, read_rows
 from bc_pipeline.data.sample_match import OrderedRows, SampleMatcher, match_sample
 from bc_pipeline.data.snapshot import DatasetDocument
 from bc_pipeline.errors import DataError, SchemaMismatch
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
 from bc_pipeline.tables.file_names import printable_name
 from bc_pipeline.tables.locations import TABLE_SUFFIXES
 from bc_pipeline.tables.reader import open_table

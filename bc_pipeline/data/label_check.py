@@ -16,9 +16,9 @@ from bc_pipeline.data.snapshot import load_dataset
 from bc_pipeline.errors import LabelsRefused
 from bc_pipeline.label_agreement import Agreement, measure_agreement, require_agreement
 from bc_pipeline.label_codes import format_label_codes
+from bc_pipeline.labels import Labels
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.problems.class_profile import ClassProfile
-from bc_pipeline.schema import Labels
 from bc_pipeline.tables.file_conflicts import find_stray_codes
 
 # Rows of each class from which the profile of a dataset is used.

@@ -9,9 +9,9 @@ import numpy as np
 
 from bc_pipeline.data.rows import LabelledRows, row_keys
 from bc_pipeline.errors import Defect, FileRefused
+from bc_pipeline.labels import Labels
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.sample_metadata import SampleMetadata, join_metadata
-from bc_pipeline.schema import Labels
 from bc_pipeline.tables.reader import open_table
 
 # A batch is compared with the known rows in memory, about 1 KB for each row.

@@ -16,9 +16,9 @@ from bc_pipeline.data.batch_history import active_batches
 from bc_pipeline.data.batches import list_batches, read_batch
 from bc_pipeline.data.labelled_file import ROW_LIMIT
 from bc_pipeline.data.rows import row_keys
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.prediction_log.known_outcomes import KnownOutcomes
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
 from bc_pipeline.tables.writer import Kind, TableWriter
 
 _FILE_ROWS = ROW_LIMIT // 2

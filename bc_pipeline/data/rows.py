@@ -12,9 +12,10 @@ import numpy as np
 
 from bc_pipeline.artifacts.files import read_verified
 from bc_pipeline.errors import ArtifactCorrupt, Defect, SchemaMismatch
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems.base import Problem
 from bc_pipeline.sample_metadata import SampleMetadata, take_metadata
-from bc_pipeline.schema import ID_COLUMN, row_key
+from bc_pipeline.schema import row_key
 
 KEY_COLUMN = "key"
 GROUP_COLUMN = "group"

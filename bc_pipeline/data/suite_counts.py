@@ -17,8 +17,9 @@ from bc_pipeline.data import suites
 from bc_pipeline.data.countable_expectations import COLUMN_TYPE
 from bc_pipeline.data.suite_result import SuiteResult, summarize_results
 from bc_pipeline.data.suites import SuiteFile, rule_column, rule_values
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems import get_problem
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema
+from bc_pipeline.schema import FeatureSchema
 
 Counts = list[dict[str, Any]]
 """Counts so far as JSON values, one entry for each expectation of the suite."""

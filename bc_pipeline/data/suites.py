@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from bc_pipeline.errors import SuiteBroken
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, RowRule
+from bc_pipeline.row_rule import RowRule
+from bc_pipeline.schema import FeatureSchema
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,8 +20,8 @@ from bc_pipeline.data.split import SplitSide
 from bc_pipeline.errors import counted
 from bc_pipeline.evaluation.importance import permutation_importance
 from bc_pipeline.evaluation.model_card import model_card
+from bc_pipeline.labels import Labels
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import Labels
 
 # Colours of Okabe and Ito, which colour-blind readers can distinguish. The champion's line is
 # broad, to be visible under the challenger's.

@@ -16,13 +16,14 @@ from bc_pipeline.artifacts.files import staged_file
 from bc_pipeline.clock import time_of_seconds
 from bc_pipeline.encryption import Cipher
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.labels import Labels
 from bc_pipeline.prediction_log import segments
 from bc_pipeline.prediction_log.database import open_database
 from bc_pipeline.prediction_log.entry import lowest_id
 from bc_pipeline.prediction_log.frames import private_fields, records_cipher
 from bc_pipeline.prediction_log.insert import entry_of_row
 from bc_pipeline.prediction_log.tables import outcomes, predictions
-from bc_pipeline.schema import FeatureSchema, Labels
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.settings import Settings
 from bc_pipeline.tables.writer import Kind, Layout, TableWriter
 

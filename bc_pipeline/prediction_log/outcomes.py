@@ -15,10 +15,10 @@ from pydantic import BaseModel
 
 from bc_pipeline.clock import parse_time, time_defect
 from bc_pipeline.errors import ConfigError, DataError, Defect, RecordsAway
+from bc_pipeline.labels import Labels
 from bc_pipeline.prediction_log import segments
 from bc_pipeline.prediction_log.entry import id_time, is_id
 from bc_pipeline.prediction_log.retention import is_expired
-from bc_pipeline.schema import Labels
 from bc_pipeline.settings import Settings
 
 if TYPE_CHECKING:

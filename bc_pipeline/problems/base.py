@@ -8,8 +8,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from bc_pipeline.errors import ConfigError
+from bc_pipeline.labels import Labels
 from bc_pipeline.problems.class_profile import ClassProfile
-from bc_pipeline.schema import FeatureSchema, Labels, json_digest
+from bc_pipeline.schema import FeatureSchema, json_digest
 from bc_pipeline.source_digest import source_digest
 
 if TYPE_CHECKING:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from bc_pipeline.labels import Label, Labels
 from bc_pipeline.problems.base import (
     BatchCheckPolicy,
     Candidate,
@@ -27,8 +28,9 @@ from bc_pipeline.problems.base import (
     Study,
 )
 from bc_pipeline.problems.wdbc_profile import WDBC_PROFILE
+from bc_pipeline.row_rule import RowRule
 from bc_pipeline.sample_metadata import MetadataColumn
-from bc_pipeline.schema import Feature, FeatureSchema, Label, Labels, RowRule
+from bc_pipeline.schema import Feature, FeatureSchema
 
 # measure: unit, then (minimum, maximum) of its mean, its standard error and its worst.
 _MEASURES: dict[str, tuple[str, tuple[float, float], tuple[float, float], tuple[float, float]]] = {

@@ -18,7 +18,7 @@ from bc_pipeline.artifacts.signed_document import (
     write_signed,
 )
 from bc_pipeline.artifacts.store import Store
-from bc_pipeline.schema import ID_COLUMN
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.scoring.scores_manifest import MANIFEST, ScoresManifest
 
 Named = Callable[[Sequence[str | None]], np.ndarray]

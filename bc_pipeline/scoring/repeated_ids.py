@@ -14,7 +14,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.schema import ID_COLUMN
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.table_reader import TableReader
 from bc_pipeline.tables.text_column import TextColumn

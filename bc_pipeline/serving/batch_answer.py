@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from bc_pipeline.schema import Labels
+from bc_pipeline.labels import Labels
 from bc_pipeline.serving.prediction import Prediction
 from bc_pipeline.serving.request_parsing.batch import Row
 from bc_pipeline.serving.request_parsing.fast_record import Sample

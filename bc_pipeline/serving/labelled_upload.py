@@ -19,7 +19,8 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.errors import Defect, LabelsRefused, RowsRejected, TransientError, counted
 from bc_pipeline.label_agreement import require_agreement
 from bc_pipeline.label_codes import format_label_codes
-from bc_pipeline.schema import Labels, row_key
+from bc_pipeline.labels import Labels
+from bc_pipeline.schema import row_key
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.request_parsing.csv_upload import read_rows
 from bc_pipeline.settings import Settings

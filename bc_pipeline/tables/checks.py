@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import Defect
+from bc_pipeline.labels import Labels
+from bc_pipeline.names import ID_COLUMN, MAX_ID_LENGTH, is_number
 from bc_pipeline.sample_metadata import MetadataColumn
-from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, FeatureSchema, Labels, is_number
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.tables.blocks import NO_CODE
 from bc_pipeline.tables.numbers import EMPTY
 from bc_pipeline.tables.text_column import TextColumn

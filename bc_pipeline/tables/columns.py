@@ -8,15 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from bc_pipeline.errors import Defect, SchemaMismatch, counted
-from bc_pipeline.schema import (
-    ID_COLUMN,
-    MISSING,
-    FeatureSchema,
-    Labels,
-    fold,
-    is_number,
-    match_names,
-)
+from bc_pipeline.labels import Labels
+from bc_pipeline.names import ID_COLUMN, MISSING, fold, is_number, match_names
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.tables.lines import refusal
 
 Dialect = Literal["canonical", "sklearn", "kaggle", "uci", "mixed", "headerless", "parquet"]

@@ -15,7 +15,7 @@ from itertools import chain
 import numpy as np
 
 from bc_pipeline.errors import SchemaMismatch
-from bc_pipeline.schema import is_number
+from bc_pipeline.names import is_number
 from bc_pipeline.tables.arrow_arrays import numbers_of
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.checks import RowDefects

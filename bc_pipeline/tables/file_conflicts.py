@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.schema import ID_COLUMN
+from bc_pipeline.names import ID_COLUMN
 
 K = TypeVar("K", bound=Hashable)
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bc_pipeline.schema import BLANKS, NUMBER
+from bc_pipeline.names import BLANKS, NUMBER
 
 EMPTY = "is empty"
 NOT_A_NUMBER = "is not a number"

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
-from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH
+from bc_pipeline.names import ID_COLUMN, MAX_ID_LENGTH
 from bc_pipeline.tables.arrow_arrays import numbers_of
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.checks import RowDefects

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from bc_pipeline.errors import FileRefused
-from bc_pipeline.schema import FeatureSchema, Labels
+from bc_pipeline.labels import Labels
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.csv_reader import CsvReader
 from bc_pipeline.tables.input_file import irregular

@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.schema import ID_COLUMN, MAX_ID_LENGTH, NUMBER, is_number
+from bc_pipeline.names import ID_COLUMN, MAX_ID_LENGTH, NUMBER, is_number
 from bc_pipeline.tables.arrow_arrays import number_array
 from bc_pipeline.tables.text_column import TextColumn
 

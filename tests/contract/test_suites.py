@@ -26,9 +26,9 @@ from bc_pipeline.data.suites import (
     rule_column,
 )
 from bc_pipeline.data.validation import load_gx, run_suite
+from bc_pipeline.names import ID_COLUMN
 from bc_pipeline.problems import PROBLEMS
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import ID_COLUMN
 from bc_pipeline.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]

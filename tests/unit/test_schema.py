@@ -11,47 +11,12 @@ from hypothesis import strategies as st
 
 from bc_pipeline.errors import ConfigError, Defect
 from bc_pipeline.problems.wdbc import WDBC
+from bc_pipeline.row_rule import RowRule
 from bc_pipeline.sample_metadata import MetadataColumn
-from bc_pipeline.schema import Feature, FeatureSchema, Labels, RowRule, match_names, row_key
+from bc_pipeline.schema import Feature, FeatureSchema, row_key
 
-SCHEMA, LABELS = WDBC.schema, WDBC.labels
+SCHEMA = WDBC.schema
 Rows = tuple[np.ndarray, np.ndarray]
-
-
-def test_malignant_is_positive_inside_and_zero_outside(reference: Rows) -> None:
-    _, codes = reference
-    positive = LABELS.to_positive(codes)
-    assert positive.sum() == 212
-    assert ((positive == 1) == (codes == 0)).all()
-    assert (LABELS.code(True), LABELS.name(True)) == (0, "malignant")
-    assert (LABELS.code(False), LABELS.name(False)) == (1, "benign")
-
-
-@pytest.mark.parametrize(
-    ("spelling", "code"),
-    [
-        ("M", 0),
-        ("malignant", 0),
-        ("0", 0),
-        (" m ", 0),
-        ("B", 1),
-        ("Benign", 1),
-        ("1", 1),
-        ("0.0", 0),
-        ("1.", 1),
-        (" 1", 1),
-        ("1.00", 1),
-        ("-0", 0),
-        ("1e0", 1),
-    ],
-)
-def test_spellings_of_labels_are_recognised(spelling: str, code: int) -> None:
-    assert LABELS.code_of(spelling) == code
-
-
-@pytest.mark.parametrize("spelling", ["", "2", "x", "0.5", "-1", "none", "true", "FALSE", "1e400"])
-def test_unknown_labels_are_not_guessed(spelling: str) -> None:
-    assert LABELS.code_of(spelling) is None
 
 
 @pytest.mark.parametrize(
@@ -87,13 +52,6 @@ def test_an_unknown_name_is_shown_only_where_it_resembles_a_feature() -> None:
 def test_every_missing_feature_is_listed() -> None:
     missing = SCHEMA.missing_names(SCHEMA.names[2:])
     assert [defect.column for defect in missing] == list(SCHEMA.names[:2])
-
-
-def test_names_are_matched_with_keys_in_their_order() -> None:
-    match = match_names(["b", "A", "x", "a", "a"], {"a": "a", "A": "a", "b": "b"}.get)
-    assert match.positions == {"b": 0, "a": 1}
-    assert match.repeated == {"a": Defect("is given twice, as 'A' and 'a'", column="a")}
-    assert match.unknown == ["x"]
 
 
 @pytest.mark.parametrize(
@@ -133,29 +91,10 @@ def test_a_radius_in_another_unit_breaks_the_geometry_of_every_row(reference: Ro
     assert len(SCHEMA.row_defects(values)) == 569
 
 
-@pytest.mark.parametrize(
-    ("rule", "left", "right", "broken"),
-    [
-        (RowRule("r", "at_least", "a", "b"), [1, 2, 3], [2, 2, 2], [True, False, False]),
-        (RowRule("r", "zero_together", "a", "b"), [0, 0, 1], [0, 1, 0], [False, True, True]),
-        (
-            RowRule("r", "ratio", "a", "b", scale=2, power=2, low=0.5, high=2),
-            [2, 20, 0, 1],
-            [1, 1, 1, 0],
-            [False, True, True, False],
-        ),
-    ],
-)
-def test_rules(rule: RowRule, left: list[float], right: list[float], broken: list[bool]) -> None:
-    found = rule.broken(np.array(left, dtype=float), np.array(right, dtype=float))
-    assert found.tolist() == broken
-
-
-def test_schema_and_labels_survive_json() -> None:
+def test_a_schema_survives_json() -> None:
     schema = FeatureSchema.from_dict(json.loads(json.dumps(SCHEMA.to_dict(), allow_nan=False)))
     assert schema == SCHEMA
     assert schema.fingerprint == SCHEMA.fingerprint
-    assert Labels.from_dict(json.loads(json.dumps(LABELS.to_dict()))) == LABELS
 
 
 def test_public_rows_have_distinct_keys(reference: Rows) -> None:

@@ -17,7 +17,8 @@ from bc_pipeline.artifacts.manifest import DecisionRule, Manifest
 from bc_pipeline.artifacts.predictors import Predictor, load_predictor
 from bc_pipeline.artifacts.signed_bundle import VersionFiles, open_version
 from bc_pipeline.explanation.explainer import CENTRE, MEDIANS, Explainer
-from bc_pipeline.schema import FeatureSchema, Labels
+from bc_pipeline.labels import Labels
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.model.version_checks import validated_schema
 from bc_pipeline.serving.request_parsing.fast_record import Bounds
 from bc_pipeline.serving.request_parsing.fast_table import FastTableParser

@@ -29,7 +29,7 @@ from bc_pipeline.errors import (
     SchemaMismatch,
     ScopeMissing,
 )
-from bc_pipeline.schema import Labels
+from bc_pipeline.labels import Labels
 from bc_pipeline.serving.error_responses import MEDIA_TYPE, error_type
 from bc_pipeline.serving.model.model_info import NOTICE
 from bc_pipeline.serving.scoped_route import Required, needs

@@ -19,7 +19,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from bc_pipeline.schema import MAX_ID_LENGTH
+from bc_pipeline.names import MAX_ID_LENGTH
 from bc_pipeline.serving.error_responses import error_example, error_type
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages.documentation import (

@@ -12,7 +12,9 @@ from typing import Any
 import msgspec
 
 from bc_pipeline.errors import Defect, counted
-from bc_pipeline.schema import ID_COLUMN, FeatureSchema, Labels
+from bc_pipeline.labels import Labels
+from bc_pipeline.names import ID_COLUMN
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.request_parsing.body_stream import RECORD_LIMIT
 from bc_pipeline.serving.request_parsing.csv_upload import read_rows
 from bc_pipeline.serving.request_parsing.defects import mismatch_at

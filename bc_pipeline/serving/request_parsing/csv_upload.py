@@ -12,7 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch, counted
-from bc_pipeline.schema import FeatureSchema, Labels
+from bc_pipeline.labels import Labels
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.tables.blocks import Block
 from bc_pipeline.tables.lines import PLAIN_REMEDY
 from bc_pipeline.tables.reader import open_table

@@ -15,7 +15,9 @@ from operator import ge, itemgetter, le
 import msgspec
 import numpy as np
 
-from bc_pipeline.schema import FeatureSchema, RowRule, is_sample_id
+from bc_pipeline.names import is_sample_id
+from bc_pipeline.row_rule import RowRule
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.request_parsing.dialects import (
     NOT_DECODED,
     Values,

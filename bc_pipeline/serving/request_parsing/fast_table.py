@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from bc_pipeline.schema import is_sample_id
+from bc_pipeline.names import is_sample_id
 from bc_pipeline.serving.request_parsing.dialects import (
     NOT_DECODED,
     Dialect,

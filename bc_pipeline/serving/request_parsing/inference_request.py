@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import HeaderRefused, counted
-from bc_pipeline.schema import MAX_ID_LENGTH, FeatureSchema, is_sample_id
+from bc_pipeline.names import MAX_ID_LENGTH, is_sample_id
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.request_parsing.defects import mismatch_at
 from bc_pipeline.serving.request_parsing.fast_record import Sample
 from bc_pipeline.serving.request_parsing.json_members import require_members

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from bc_pipeline.errors import BodyUnreadable
-from bc_pipeline.schema import NameMatch, match_names
+from bc_pipeline.names import NameMatch, match_names
 from bc_pipeline.serving.request_parsing.defects import mismatch_at, schema_mismatch
 
 # Windows programs write it in front of UTF-8.

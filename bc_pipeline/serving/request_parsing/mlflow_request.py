@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from bc_pipeline.errors import BodyTooLarge, RequestRefused, counted
-from bc_pipeline.schema import FeatureSchema, NameMatch, is_number, match_names
+from bc_pipeline.names import NameMatch, is_number, match_names
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.request_parsing.csv_lines import csv_lines
 from bc_pipeline.serving.request_parsing.defects import mismatch_at, schema_mismatch
 from bc_pipeline.serving.request_parsing.fast_record import Sample

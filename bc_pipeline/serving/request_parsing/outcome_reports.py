@@ -9,9 +9,10 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, ValidationInfo, WithJsonSchema, field_validator
 
 from bc_pipeline.errors import Defect, counted
+from bc_pipeline.labels import Labels
+from bc_pipeline.names import match_names
 from bc_pipeline.prediction_log.entry import canonical_id
 from bc_pipeline.prediction_log.outcomes import OutcomeReport, parse_observed_at
-from bc_pipeline.schema import Labels, match_names
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.request_parsing.csv_lines import csv_lines
 from bc_pipeline.serving.request_parsing.defects import mismatch_at, schema_mismatch

@@ -9,14 +9,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from bc_pipeline.errors import Defect, counted
-from bc_pipeline.schema import (
-    ID_COLUMN,
-    MAX_ID_LENGTH,
-    FeatureSchema,
-    Labels,
-    NameMatch,
-    is_sample_id,
-)
+from bc_pipeline.labels import Labels
+from bc_pipeline.names import ID_COLUMN, MAX_ID_LENGTH, NameMatch, is_sample_id
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.serving.request_parsing.defects import schema_mismatch
 from bc_pipeline.serving.request_parsing.fast_record import FastRecordParser, Sample
 from bc_pipeline.serving.request_parsing.json_members import (

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from bc_pipeline.errors import Defect
-from bc_pipeline.schema import is_word_of
+from bc_pipeline.names import is_word_of
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.request_parsing.defects import schema_mismatch
 from bc_pipeline.serving.request_parsing.json_members import Members, match_members, parse_json

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Path, Request, Response
 
 from bc_pipeline.errors import HeaderRefused, MediaTypeRefused, NoChampion, NotThere, RecordsAway
-from bc_pipeline.schema import MAX_ID_LENGTH
+from bc_pipeline.names import MAX_ID_LENGTH
 from bc_pipeline.serving.headers import first_header
 from bc_pipeline.serving.inference_answer import (
     BINARY,

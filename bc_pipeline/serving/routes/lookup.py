@@ -11,8 +11,8 @@ from bc_pipeline.artifacts.signed_bundle import open_version
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.clock import format_seconds, format_time, time_of_seconds
 from bc_pipeline.errors import NoChampion, NotThere, RecordExpired, RecordsAway, StoreError
+from bc_pipeline.labels import Labels
 from bc_pipeline.prediction_log.predictions import StoredPrediction, find_prediction
-from bc_pipeline.schema import Labels
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages import documentation as docs

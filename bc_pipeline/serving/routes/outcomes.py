@@ -19,8 +19,8 @@ from bc_pipeline.errors import (
     RecordExpired,
     RecordsAway,
 )
+from bc_pipeline.labels import Labels
 from bc_pipeline.prediction_log.outcomes import OutcomeReport, OutcomeResult, record_outcomes
-from bc_pipeline.schema import Labels
 from bc_pipeline.serving.api_model import ApiModel
 from bc_pipeline.serving.model.loaded_model import LoadedModel
 from bc_pipeline.serving.pages import documentation as docs

@@ -17,7 +17,7 @@ from bc_pipeline.data.suites import (
 )
 from bc_pipeline.errors import SuiteBroken
 from bc_pipeline.problems.base import Problem
-from bc_pipeline.schema import RowRule
+from bc_pipeline.row_rule import RowRule
 from bc_pipeline.settings import Settings
 
 

@@ -14,6 +14,7 @@ import pytest
 import bc_pipeline.problems
 from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.clock import parse_time
+from bc_pipeline.labels import Label, Labels
 from bc_pipeline.problems.base import (
     Candidate,
     Floor,
@@ -27,7 +28,7 @@ from bc_pipeline.problems.base import (
     Study,
 )
 from bc_pipeline.problems.wdbc import WDBC
-from bc_pipeline.schema import Feature, FeatureSchema, Label, Labels
+from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.settings import Settings
 from bc_pipeline.stack.credentials import make_secrets
 

@@ -2,7 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from bc_pipeline.schema import Feature, FeatureSchema, Label, Labels, RowRule
+from bc_pipeline.labels import Label, Labels
+from bc_pipeline.row_rule import RowRule
+from bc_pipeline.schema import Feature, FeatureSchema
 
 
 @pytest.fixture(scope="session")

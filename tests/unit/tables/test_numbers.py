@@ -9,7 +9,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from bc_pipeline.schema import FeatureSchema, is_number
+from bc_pipeline.names import is_number
+from bc_pipeline.schema import FeatureSchema
 from bc_pipeline.tables.numbers import parse_numbers
 from bc_pipeline.tables.reader import open_table
 

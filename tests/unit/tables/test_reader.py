@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bc_pipeline.errors import Defect, FileRefused, SchemaMismatch
+from bc_pipeline.labels import Labels
 from bc_pipeline.problems.wdbc import WDBC
-from bc_pipeline.schema import Feature, FeatureSchema, Labels
+from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.tables.blocks import NO_CODE
 from bc_pipeline.tables.reader import open_table
 

@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from bc_pipeline.errors import PipelineError
 from bc_pipeline.problems import get_problem
-from bc_pipeline.schema import Feature, FeatureSchema, RowRule
+from bc_pipeline.row_rule import RowRule
+from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.serving.request_parsing.fast_record import Bounds, FastRecordParser, Sample
 from bc_pipeline.serving.request_parsing.json_members import parse_json
 from bc_pipeline.serving.request_parsing.record import RecordParser
