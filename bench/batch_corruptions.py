@@ -38,7 +38,8 @@ from bc_pipeline.data.validation import run_suite
 from bc_pipeline.errors import DataError
 from bc_pipeline.evaluation.anchor import compare_with_anchor
 from bc_pipeline.evaluation.separation import measure_separations
-from bc_pipeline.problems.base import BatchCheckPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import BatchCheckPolicy
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 

@@ -33,7 +33,8 @@ from bc_pipeline.data.near_twins import GroupIndex, find_groups
 from bc_pipeline.data.snapshot import load_dataset, make_snapshot
 from bc_pipeline.data.split import split
 from bc_pipeline.problems import get_problem
-from bc_pipeline.problems.base import NearTwinPolicy, Problem, SelectionPolicy
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import NearTwinPolicy, SelectionPolicy
 from bc_pipeline.training.candidates import cross_validate
 from bc_pipeline.training.fit import fit, positive_probability
 from bc_pipeline.training.select import select

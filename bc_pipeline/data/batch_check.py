@@ -22,7 +22,7 @@ from itertools import chain
 import numpy as np
 
 from bc_pipeline.data.class_separation import area_variance, class_areas
-from bc_pipeline.problems.base import BatchCheckPolicy
+from bc_pipeline.problems.policies import BatchCheckPolicy
 
 # Shares of the level: together 1.
 _SHARES = {

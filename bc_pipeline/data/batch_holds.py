@@ -32,7 +32,8 @@ from bc_pipeline.data.batches import BatchDocument, list_batches, read_batch
 from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex
 from bc_pipeline.data.rows import row_keys
 from bc_pipeline.data.snapshot import Dataset
-from bc_pipeline.problems.base import BatchCheckPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import BatchCheckPolicy
 
 # Rows of each class from which a champion's dataset is the reference.
 _MINIMUM_ROWS = 30

@@ -15,7 +15,7 @@ import numpy as np
 
 from bc_pipeline.data.near_twins import find_groups
 from bc_pipeline.data.rows import LabelledRows, first_of_each
-from bc_pipeline.problems.base import NearTwinPolicy
+from bc_pipeline.problems.policies import NearTwinPolicy
 from bc_pipeline.sample_metadata import first_known, join_metadata
 
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bc_pipeline.problems.base import NearTwinPolicy
+from bc_pipeline.problems.policies import NearTwinPolicy
 
 NO_GROUP = np.iinfo(np.int64).max
 

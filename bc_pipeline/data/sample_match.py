@@ -12,7 +12,7 @@ import numpy as np
 
 from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex, find_groups
 from bc_pipeline.data.rows import LabelledRows, first_of_each, row_keys
-from bc_pipeline.problems.base import NearTwinPolicy
+from bc_pipeline.problems.policies import NearTwinPolicy
 
 _WHOLE_NUMBER = re.compile(r"([0-9]+)\.0+")
 

@@ -19,7 +19,7 @@ from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex
 from bc_pipeline.data.rows import read_only, row_keys
 from bc_pipeline.data.snapshot import Dataset
 from bc_pipeline.errors import SplitChanged, SplitOverlap, counted
-from bc_pipeline.problems.base import NearTwinPolicy, SplitPolicy
+from bc_pipeline.problems.policies import NearTwinPolicy, SplitPolicy
 from bc_pipeline.sample_metadata import SampleMetadata, take_metadata
 
 _HEX_DIGITS = 13  # 52 bits: exact in a float

@@ -17,7 +17,8 @@ from bc_pipeline.artifacts.predictors import Predictor
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.evaluation.compare import holdout_comparisons
 from bc_pipeline.evaluation.scores import score_rows
-from bc_pipeline.problems.base import Problem, Rows
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import Rows
 
 
 def compare_with_anchor(

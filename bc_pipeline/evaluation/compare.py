@@ -9,7 +9,7 @@ from bc_pipeline.corrected_t_test import corrected_resampled_t
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.evaluation.bootstrap import percentile_interval, row_weights
 from bc_pipeline.evaluation.metrics import compute_metrics, finite_or_none
-from bc_pipeline.problems.base import GatePolicy, Margin
+from bc_pipeline.problems.policies import GatePolicy, Margin
 
 
 def holdout_comparisons(

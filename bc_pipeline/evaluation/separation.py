@@ -8,7 +8,8 @@ import numpy as np
 
 from bc_pipeline.artifacts.evidence import Separation, Separations
 from bc_pipeline.data.class_separation import class_areas
-from bc_pipeline.problems.base import LeakPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import LeakPolicy
 
 # Rows of each class that are needed: good features separate fewer by chance.
 _FEWEST_ROWS = 5

@@ -11,21 +11,16 @@ import math
 from typing import Any
 
 from bc_pipeline.labels import Label, Labels
-from bc_pipeline.problems.base import (
+from bc_pipeline.problems.base import Candidate, Params, Problem, Reference, Slice, Study
+from bc_pipeline.problems.policies import (
     BatchCheckPolicy,
-    Candidate,
     Floor,
     GatePolicy,
     LeakPolicy,
     Margin,
     NearTwinPolicy,
-    Params,
-    Problem,
-    Reference,
     SelectionPolicy,
-    Slice,
     SplitPolicy,
-    Study,
 )
 from bc_pipeline.problems.wdbc_profile import WDBC_PROFILE
 from bc_pipeline.row_rule import RowRule

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from bc_pipeline.artifacts.evidence import AnchorComparison
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.errors import counted
-from bc_pipeline.problems.base import GatePolicy, Margin
+from bc_pipeline.problems.policies import GatePolicy, Margin
 from bc_pipeline.promotion.check import at_least, is_known, missing_note
 from bc_pipeline.promotion.model_checks import metric_text, rows_text
 

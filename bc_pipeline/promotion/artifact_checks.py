@@ -5,7 +5,7 @@ from __future__ import annotations
 from bc_pipeline.artifacts.evidence import Evaluation, Parity
 from bc_pipeline.artifacts.verdict import Check, Smoke
 from bc_pipeline.errors import counted
-from bc_pipeline.problems.base import GatePolicy
+from bc_pipeline.problems.policies import GatePolicy
 from bc_pipeline.promotion.check import at_most, is_known, missing_note
 
 

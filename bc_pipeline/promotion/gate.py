@@ -31,7 +31,7 @@ from bc_pipeline.artifacts.findings import finding
 from bc_pipeline.artifacts.verdict import Check, Kind, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.labels import Labels
-from bc_pipeline.problems.base import GatePolicy
+from bc_pipeline.problems.policies import GatePolicy
 from bc_pipeline.promotion import artifact_checks, leak_checks, model_checks
 from bc_pipeline.promotion.anchor_checks import anchor_checks
 from bc_pipeline.promotion.check import is_above_zero

@@ -15,7 +15,7 @@ from bc_pipeline.artifacts.evidence import Score, Separation, Separations
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import area_variance
 from bc_pipeline.errors import counted
-from bc_pipeline.problems.base import LeakPolicy
+from bc_pipeline.problems.policies import LeakPolicy
 from bc_pipeline.promotion.check import at_least, is_known, missing_note
 
 _SHOWN = 3

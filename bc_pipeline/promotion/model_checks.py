@@ -24,7 +24,7 @@ from bc_pipeline.clock import parse_time
 from bc_pipeline.errors import ConfigError, counted
 from bc_pipeline.evaluation.intervals import share_lower_bound
 from bc_pipeline.labels import Labels
-from bc_pipeline.problems.base import Floor, GatePolicy, Margin, Rows
+from bc_pipeline.problems.policies import Floor, GatePolicy, Margin, Rows
 from bc_pipeline.promotion.check import at_least, at_most, is_known, missing_note
 
 _ROWS_TEXT: dict[Rows, str] = {

@@ -14,7 +14,7 @@ from bc_pipeline.artifacts.evidence import Comparison, Evaluation, SequentialEvi
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.corrected_t_test import detectable_gain
 from bc_pipeline.errors import counted
-from bc_pipeline.problems.base import GatePolicy
+from bc_pipeline.problems.policies import GatePolicy
 from bc_pipeline.promotion.check import is_known, missing_note
 
 _POWER = 0.8

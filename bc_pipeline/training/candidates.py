@@ -12,7 +12,8 @@ from bc_pipeline.artifacts.evidence import labelled_rows_digest
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.data.split import SplitSide
 from bc_pipeline.errors import EvidenceMismatch, NotStored
-from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
+from bc_pipeline.problems.base import Candidate, Problem
+from bc_pipeline.problems.policies import SelectionPolicy
 from bc_pipeline.training.fit import fit, positive_probability
 from bc_pipeline.training.folds import assign_folds, require_nested_rows
 from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows

@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 
 from bc_pipeline.errors import TooFewRows, counted
-from bc_pipeline.problems.base import SelectionPolicy
+from bc_pipeline.problems.policies import SelectionPolicy
 
 
 def require_nested_rows(positive: np.ndarray, folds: int) -> None:

@@ -21,7 +21,8 @@ from bc_pipeline.artifacts.signed_document import make_signature, read_signed_do
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.code_version import code_version
 from bc_pipeline.errors import ArtifactCorrupt, NotReproducible, NotStored
-from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
+from bc_pipeline.problems.base import Candidate, Problem
+from bc_pipeline.problems.policies import SelectionPolicy
 from bc_pipeline.schema import json_digest
 from bc_pipeline.training.folds import assign_folds
 from bc_pipeline.training.out_of_fold_rows import OutOfFoldRows

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from bc_pipeline.data.batch_check import CheckedRows, check_batch, count_decimals
-from bc_pipeline.problems.base import BatchCheckPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import BatchCheckPolicy
 
 Change = Callable[["Batch"], None]
 POLICY = BatchCheckPolicy()

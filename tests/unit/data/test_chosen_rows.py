@@ -7,7 +7,7 @@ import pytest
 
 from bc_pipeline.data.chosen_rows import BatchRows, choose_rows
 from bc_pipeline.data.rows import LabelledRows
-from bc_pipeline.problems.base import NearTwinPolicy
+from bc_pipeline.problems.policies import NearTwinPolicy
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 POLICY = NearTwinPolicy(relative=0.01, absolute=0.01)

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from bc_pipeline.data import near_twins
 from bc_pipeline.data.near_twins import NO_GROUP, GroupIndex, find_groups
-from bc_pipeline.problems.base import NearTwinPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import NearTwinPolicy
 
 POLICY = NearTwinPolicy(relative=0.01, absolute=0.01)
 

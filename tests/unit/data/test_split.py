@@ -13,7 +13,8 @@ from bc_pipeline.data.snapshot import Dataset
 from bc_pipeline.data.split import SplitSide, check_split, hash_position, split
 from bc_pipeline.errors import SplitOverlap
 from bc_pipeline.problems import get_problem
-from bc_pipeline.problems.base import NearTwinPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import NearTwinPolicy
 from bc_pipeline.schema import row_key
 from bc_pipeline.training.folds import assign_folds
 

@@ -8,7 +8,8 @@ from scipy import stats
 
 from bc_pipeline.errors import EvidenceMismatch
 from bc_pipeline.evaluation.compare import holdout_comparisons, recipe_comparison
-from bc_pipeline.problems.base import Margin, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import Margin
 
 COST = 1 / 11
 

@@ -15,18 +15,8 @@ import bc_pipeline.problems
 from bc_pipeline.artifacts.verdict import Smoke
 from bc_pipeline.clock import parse_time
 from bc_pipeline.labels import Label, Labels
-from bc_pipeline.problems.base import (
-    Candidate,
-    Floor,
-    GatePolicy,
-    Margin,
-    Problem,
-    Reference,
-    SelectionPolicy,
-    Slice,
-    SplitPolicy,
-    Study,
-)
+from bc_pipeline.problems.base import Candidate, Problem, Reference, Slice, Study
+from bc_pipeline.problems.policies import Floor, GatePolicy, Margin, SelectionPolicy, SplitPolicy
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.schema import Feature, FeatureSchema
 from bc_pipeline.settings import Settings

@@ -14,7 +14,8 @@ from bc_pipeline import steps
 from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.store_format import claim_store
 from bc_pipeline.errors import NoChampion
-from bc_pipeline.problems.base import Margin, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import Margin
 from bc_pipeline.settings import Settings
 from tests.unit.steps.runs import judge, week
 

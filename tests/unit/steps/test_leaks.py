@@ -20,7 +20,8 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.data.batches import list_batches
 from bc_pipeline.errors import EvidenceMismatch
-from bc_pipeline.problems.base import LeakPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import LeakPolicy
 from bc_pipeline.settings import Settings
 from tests.unit.steps.runs import judge, week
 

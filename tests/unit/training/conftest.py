@@ -9,7 +9,8 @@ import pytest
 
 from bc_pipeline.artifacts.evidence import labelled_rows_digest
 from bc_pipeline.data.split import SplitSide
-from bc_pipeline.problems.base import Candidate, Problem, SelectionPolicy
+from bc_pipeline.problems.base import Candidate, Problem
+from bc_pipeline.problems.policies import SelectionPolicy
 from bc_pipeline.schema import row_key
 from bc_pipeline.training.results import CandidateDocument, CandidateResult
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from bc_pipeline.errors import DataError
-from bc_pipeline.problems.base import SelectionPolicy
+from bc_pipeline.problems.policies import SelectionPolicy
 from bc_pipeline.training.folds import assign_folds
 
 if TYPE_CHECKING:

@@ -22,7 +22,7 @@ from bc_pipeline.artifacts.evidence import (
     labelled_rows_digest,
 )
 from bc_pipeline.artifacts.verdict import Smoke, Verdict
-from bc_pipeline.problems.base import Floor, GatePolicy, Margin
+from bc_pipeline.problems.policies import Floor, GatePolicy, Margin
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 

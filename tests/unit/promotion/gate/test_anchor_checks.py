@@ -8,7 +8,7 @@ import pytest
 
 from bc_pipeline.artifacts.evidence import AnchorComparison
 from bc_pipeline.artifacts.verdict import Check, Verdict
-from bc_pipeline.problems.base import Margin
+from bc_pipeline.problems.policies import Margin
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 from tests.unit.promotion.gate.conftest import make_comparison

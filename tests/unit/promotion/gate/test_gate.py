@@ -18,7 +18,8 @@ from bc_pipeline.artifacts.files import decode_document, encode_document
 from bc_pipeline.artifacts.findings import finding
 from bc_pipeline.artifacts.verdict import Check, Smoke, Verdict
 from bc_pipeline.errors import EvidenceMismatch
-from bc_pipeline.problems.base import Floor, GatePolicy, LeakPolicy, Margin, Problem, Rows
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import Floor, GatePolicy, LeakPolicy, Margin, Rows
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 

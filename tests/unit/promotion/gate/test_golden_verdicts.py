@@ -19,7 +19,7 @@ import pytest
 from bc_pipeline.artifacts.evidence import Interval, Parity, Separation, Separations, SliceScore
 from bc_pipeline.artifacts.files import decode_document
 from bc_pipeline.artifacts.verdict import Smoke, Verdict
-from bc_pipeline.problems.base import Floor, LeakPolicy
+from bc_pipeline.problems.policies import Floor, LeakPolicy
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 

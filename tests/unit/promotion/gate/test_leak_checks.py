@@ -15,7 +15,8 @@ from bc_pipeline.artifacts.evidence import Evaluation, Separation, Separations
 from bc_pipeline.artifacts.verdict import Check
 from bc_pipeline.data.class_separation import class_areas
 from bc_pipeline.evaluation.separation import measure_separations
-from bc_pipeline.problems.base import LeakPolicy, Problem
+from bc_pipeline.problems.base import Problem
+from bc_pipeline.problems.policies import LeakPolicy
 from bc_pipeline.problems.wdbc import WDBC
 from bc_pipeline.promotion.gate import decide
 from bc_pipeline.promotion.leak_checks import plausible_brier, single_features
