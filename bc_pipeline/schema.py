@@ -91,7 +91,7 @@ class FeatureSchema:
             *((column.name, (column.name, *column.aliases)) for column in self.metadata),
         ]
         for meaning, names in named:
-            for folded in {fold(name) for name in names}:
+            for folded in dict.fromkeys(map(fold, names)):
                 meanings.setdefault(folded, []).append(meaning)
         return [
             f"{folded!r} means {' and '.join(several)}"
