@@ -75,6 +75,11 @@ def erase(
             "actor": actor(),
         }
         result = _erase(problem, request, dry_run=dry_run, yes=yes, quiet=as_json)
+    _report(result, dry_run=dry_run, as_json=as_json)
+
+
+def _report(result: dict[str, Any], *, dry_run: bool, as_json: bool) -> None:
+    """Show what was erased; exit code 11 where rows are left elsewhere."""
     if not as_json and _is_empty(result):
         output.say(
             "Nothing of this person was found: no row, score, quarantined row, prediction or "

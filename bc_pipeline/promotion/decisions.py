@@ -87,6 +87,14 @@ def record_verdict(
     return registry
 
 
+def _own_request(version: str, actor: str) -> NotReleasable:
+    return NotReleasable(
+        f"{actor} requested {version}, so somebody else must approve it.",
+        version=version,
+        reasons=("requester and approver are the same person",),
+    )
+
+
 def record_approval(
     store: Store,
     version: str,
@@ -131,11 +139,7 @@ def record_approval(
     with settled_registry(store) as (registry, lines, _):
         same = approved and person_of(actor) in requesters(lines, version)
         if same and not one_user:
-            raise NotReleasable(
-                f"{actor} requested {version}, so somebody else must approve it.",
-                version=version,
-                reasons=("requester and approver are the same person",),
-            )
+            raise _own_request(version, actor)
         if version in releases_by_version(lines):
             # A task that is tried again after the release writes its decision only once.
             if approver(files, lines) == actor and approved:
