@@ -121,12 +121,13 @@ fuzz: .venv/dev ## Ask every operation of the service hundreds of new things (ab
 	@FUZZ_EXAMPLES=500 $(BIN)/python -m pytest --timeout 900 tests/contract/test_fuzz.py
 
 .PHONY: check
-check: .venv/dev ## Check format, lint, types, import rules, dependencies, docs and locks
+check: .venv/dev ## Check format, lint, types, import rules, length of functions, dependencies, docs and locks
 	@$(BIN)/ruff format --check $(SOURCES)
 	@$(BIN)/ruff check $(SOURCES)
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 	@$(BIN)/deptry bc_pipeline
+	@$(BIN)/python bench/code_size.py --check
 	@$(BIN)/python -m pytest --quiet tests/contract/test_docs.py
 	@for name in install runtime serving cluster spark mlflow dev; do \
 	  cp requirements/$$name.txt .venv/$$name.lock; \

@@ -1,6 +1,6 @@
 """Count the package's lines of code, room by room, beside those of an earlier revision.
 
-    python bench/code_size.py [--against REVISION] [--json]
+    python bench/code_size.py [--against REVISION] [--json] [--check]
 
 A line counts where it holds code: blank lines, comments and docstrings do not count. The long
 functions and files are listed, too, because they are what a reader has to take in at once.
@@ -13,6 +13,7 @@ import ast
 import io
 import json
 import subprocess
+import sys
 import tokenize
 from collections import Counter
 from collections.abc import Iterator
@@ -83,6 +84,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--against", metavar="REVISION", help="an earlier commit or tag")
     parser.add_argument("--json", action="store_true", help="for machines")
+    parser.add_argument("--check", action="store_true", help="fail where a function is too long")
     options = parser.parse_args()
     files = sources(None)
     now = rooms(files)
@@ -92,6 +94,8 @@ def main() -> None:
         for path, source in files.items()
         for name, count in long_functions(source)
     }
+    if options.check:
+        sys.exit(f"Functions over {FUNCTION_LINES} lines: {functions}" if functions else 0)
     long_files = {
         path: source.count("\n")
         for path, source in files.items()
