@@ -88,7 +88,8 @@ def input_file(path: Path, setting: str = "file") -> Iterator[Path]:
         yield path
     elif kind == "a pipe":
         with tempfile.TemporaryDirectory(prefix="bc-pipeline-") as folder:
-            spooled = Path(folder) / path.name
+            # The shell's `<(...)` is /dev/fd/63, say: messages and reports need a better name.
+            spooled = Path(folder) / ("pipe" if path.name.isdigit() else path.name)
             _spool(path, spooled, setting)
             yield spooled
     else:

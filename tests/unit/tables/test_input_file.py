@@ -57,7 +57,8 @@ def test_a_pipe_of_the_shell_is_read(tmp_path: Path) -> None:
         # Its own end must be closed, or the pipe does not end.
         time.sleep(0.05)
         os.close(write_end)
-        assert read(Path(f"/dev/fd/{read_end}")) == CONTENT
+        with input_file.input_file(Path(f"/dev/fd/{read_end}")) as regular:
+            assert (regular.name, regular.read_bytes()) == ("pipe", CONTENT)
     finally:
         thread.join(PATIENCE)
         os.close(read_end)
