@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bc_pipeline import steps
 from bc_pipeline.cli import output
 from bc_pipeline.cli.caller import load_settings
+from bc_pipeline.cli.completion import complete_version
 from bc_pipeline.cli.options import AsJson, ProblemName
 from bc_pipeline.errors import ConfigError
 from bc_pipeline.problems import DEFAULT_PROBLEM
@@ -19,6 +20,28 @@ from bc_pipeline.tables.input_file import input_file
 app = typer.Typer(help="The signed log of every verdict, approval, promotion and rollback.")
 # A tip is about 400 bytes.
 _TIP_LIMIT = 1 << 16
+
+
+@app.command("list")
+def list_(
+    version: Annotated[
+        str,
+        typer.Argument(
+            help="Only what concerns this version, named in full or in short.",
+            autocompletion=complete_version,
+        ),
+    ] = "",
+    problem: ProblemName = DEFAULT_PROBLEM,
+    as_json: AsJson = False,
+) -> None:
+    """List verdicts, approvals, releases and the rest, the latest first: when, who and why.
+
+    Examples: `bc-pipeline audit list`, `bc-pipeline audit list 2826c50`
+    """
+    settings = load_settings()
+    version = version and steps.resolve_version(settings, problem, version)
+    lines = steps.audit_lines(settings, problem, version)
+    output.show(lines, audit_table("Audit log", lines), as_json=as_json)
 
 
 @app.command("verify")
@@ -54,6 +77,12 @@ def tip_(problem: ProblemName = DEFAULT_PROBLEM, as_json: AsJson = False) -> Non
     Example: `bc-pipeline audit tip > tip-2026-11.json`
     """
     output.show_line(steps.audit_tip(load_settings(), problem))
+
+
+def audit_table(title: str, lines: list[dict[str, Any]]) -> output.Table:
+    """Lines of the audit log as a table."""
+    columns = ("at", "event", "version", "actor", "reason")
+    return output.table(title, columns, [[line[column] for column in columns] for line in lines])
 
 
 def read_tip(name: str) -> bytes:

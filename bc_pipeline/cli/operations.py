@@ -198,7 +198,9 @@ def verdict(
             for c in result["checks"]
         ],
     )
-    output.show(result, fields, figures, checks, as_json=as_json)
+    decisions = audit.audit_table("Decisions", result["decisions"])
+    tables = (fields, decisions) if result["decisions"] else (fields,)
+    output.show(result, *tables, figures, checks, as_json=as_json)
 
 
 def _figures_table(parts: list[dict[str, Any]]) -> output.Table:

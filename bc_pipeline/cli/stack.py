@@ -91,7 +91,7 @@ def _up_tables(settings: Settings, report: dict[str, Any]) -> tuple[output.Table
         "make status, make logs, make down": "look, follow, stop",
     }
     if steps.registry(settings, settings.service_problem)["registry"]["previous"]:
-        following[f"{program} rollback"] = "back to the champion before this one"
+        following[f'{program} rollback --reason "..."'] = "back to the champion before this one"
     return summary, output.fields("Next", following)
 
 

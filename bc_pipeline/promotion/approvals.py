@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from bc_pipeline.artifacts.audit_log import AuditLine
+from bc_pipeline.artifacts.audit_log import OUTCOMES, AuditLine
 from bc_pipeline.artifacts.signed_bundle import VersionFiles
+from bc_pipeline.conclusion import Conclusion
 
 # Between a person and the user that the person worked as, in the name of an actor.
 AS_USER = ", as "
@@ -60,6 +61,49 @@ def approver(files: VersionFiles, lines: list[AuditLine]) -> str | None:
     last = decisions[-1]
     valid = last.details["approved"] and last.details["manifest_sha256"] == files.manifest_sha256
     return last.actor if valid else None
+
+
+def objections(lines: list[AuditLine]) -> dict[str, AuditLine]:
+    """The versions that a person refused or rolled back, each with the line that says so.
+
+    A later approval or release of the version lifts it. That nobody decided in time is none.
+    """
+    against: dict[str, AuditLine] = {}
+    for line in lines:
+        if line.event in OUTCOMES or line.event == "approval":
+            against.pop(line.version, None)
+        replaced = line.details.get("replaces")
+        if line.event == "rollback" and replaced:
+            against[replaced] = line
+        elif _is_refusal(line) and line.details.get("reason") != Conclusion.APPROVAL_EXPIRED:
+            against[line.version] = line
+    return against
+
+
+def decisions_about(lines: list[AuditLine], version: str) -> list[str]:
+    """Approvals and changes of the champion that a version had a part in, as sentences."""
+    return [
+        decision_text(line, version)
+        for line in lines
+        if line.event in OUTCOMES | {"approval"}
+        and version in (line.version, line.details.get("replaces"))
+    ]
+
+
+def decision_text(line: AuditLine, version: str) -> str:
+    """What a line of the audit log did with a version: who, when and why."""
+    if line.event == "approval":
+        done = "refused" if _is_refusal(line) else "approved"
+    elif line.version == version:
+        done = {"promotion": "promoted", "rollback": "brought back"}.get(line.event, "withdrawn")
+    else:
+        done = "rolled back" if line.event == "rollback" else f"replaced by {line.version}"
+    why = line.details.get("reason")
+    return f"{done} by {line.actor} at {line.at}" + (f": {why}" if why else "")
+
+
+def _is_refusal(line: AuditLine) -> bool:
+    return line.event == "approval" and not line.details["approved"]
 
 
 def _verdicts(lines: list[AuditLine], version: str) -> list[AuditLine]:

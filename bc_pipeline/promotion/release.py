@@ -171,7 +171,7 @@ def _earlier_release(registry: Registry, lines: list[AuditLine], version: str) -
     if version not in releases and version != previous:
         raise NotReleasable(
             f"{version} was never in production.",
-            "Promote it, or choose one of: " + (", ".join(sorted(releases)) or "none") + ".",
+            f"Choose one of: {', '.join(sorted(releases)) or 'none'}.",
             version=version,
             reasons=("it was never in production",),
         )

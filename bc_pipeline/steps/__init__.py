@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from bc_pipeline.steps.anchor_steps import anchor, set_anchor
+    from bc_pipeline.steps.audit_steps import audit, audit_lines, audit_tip
     from bc_pipeline.steps.batch_steps import decide_batch, first_arrival, list_batches, show_batch
     from bc_pipeline.steps.challenger_steps import challengers, export
     from bc_pipeline.steps.data_steps import (
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
     from bc_pipeline.steps.outcome_steps import land_outcomes
     from bc_pipeline.steps.release_steps import (
         approve,
-        audit,
-        audit_tip,
         mirror,
         needs_approval,
         promote,
@@ -51,6 +50,7 @@ __all__ = [
     "anchor",
     "approve",
     "audit",
+    "audit_lines",
     "audit_tip",
     "batch_score",
     "candidates",
@@ -98,6 +98,11 @@ _MODULES = {
         "anchor",
         "set_anchor",
     ),
+    "bc_pipeline.steps.audit_steps": (
+        "audit",
+        "audit_lines",
+        "audit_tip",
+    ),
     "bc_pipeline.steps.batch_steps": (
         "decide_batch",
         "first_arrival",
@@ -134,8 +139,6 @@ _MODULES = {
     "bc_pipeline.steps.outcome_steps": ("land_outcomes",),
     "bc_pipeline.steps.release_steps": (
         "approve",
-        "audit",
-        "audit_tip",
         "mirror",
         "needs_approval",
         "promote",

@@ -7,17 +7,19 @@ import structlog
 
 from bc_pipeline.artifacts import signed_bundle, versions
 from bc_pipeline.artifacts.audit_log import read_audit_log
-from bc_pipeline.artifacts.audit_tip import decode_tip
 from bc_pipeline.artifacts.evaluated_rows import read_evaluated_rows
 from bc_pipeline.artifacts.registry import read_registry
-from bc_pipeline.artifacts.remembered_tip import FILE as REMEMBERED_TIP
-from bc_pipeline.artifacts.remembered_tip import require_remembered
 from bc_pipeline.artifacts.verdict import Verdict
-from bc_pipeline.errors import NoChampion, NotStored
-from bc_pipeline.promotion import audit as log
+from bc_pipeline.errors import NoChampion
 from bc_pipeline.promotion import decisions, release
-from bc_pipeline.promotion.approvals import approver, is_approval_required
+from bc_pipeline.promotion.approvals import (
+    approver,
+    decision_text,
+    is_approval_required,
+    objections,
+)
 from bc_pipeline.settings import Settings
+from bc_pipeline.steps.audit_steps import list_decisions
 from bc_pipeline.workspace import Result, Run, open_workspace
 
 
@@ -49,8 +51,14 @@ def approve(
         Where the person who started the run approves.
     ArtifactCorrupt
         Where the version has another manifest by now.
+
+    Returns
+    -------
+    dict
+        With ``overrides`` where a person had refused the version, or rolled it back, before.
     """
     workspace = open_workspace(settings, run.problem)
+    refusal = objections(read_audit_log(workspace.store).trusted).get(version)
     decisions.record_approval(
         workspace.store,
         version,
@@ -62,7 +70,8 @@ def approve(
         reason=reason,
         one_user=one_user,
     )
-    return {"version": version, "approved": approved}
+    result = {"version": version, "approved": approved}
+    return result | ({"overrides": decision_text(refusal, version)} if refusal else {})
 
 
 def needs_approval(settings: Settings, run: Run, version: str) -> Result:
@@ -197,54 +206,6 @@ def verdict(settings: Settings, problem: str, version: str | None) -> Result:
         "dag": msgspec.to_builtins(manifest.lineage.dag),
         "live": manifest.lineage.live,
         "evaluation": msgspec.to_builtins(read_evaluated_rows(files)),
+        "decisions": list_decisions(workspace.store, manifest.version),
         **msgspec.to_builtins(files.read_document(signed_bundle.VERDICT, Verdict)),
     }
-
-
-def audit(settings: Settings, problem: str, tip: bytes | None = None) -> Result:
-    """Check the audit log: chain, signatures, times, and the registry.
-
-    Where the prediction service remembers a tip of it in a folder that is here, that one too.
-
-    Parameters
-    ----------
-    tip : bytes, optional
-        A tip of this log, as `audit_tip` returned it and somebody stored it elsewhere.
-
-    Raises
-    ------
-    AuditBroken
-    ArtifactCorrupt, SignatureInvalid
-        Where the tip is none, or was changed.
-    """
-    workspace = open_workspace(settings, problem)
-    known = None if tip is None else decode_tip(tip, "The tip")
-    report = log.verify(workspace.store, known)
-    if problem == settings.service_problem:
-        require_remembered(workspace.store, settings.records / REMEMBERED_TIP)
-    return {
-        "problem": problem,
-        "lines": report.lines,
-        "unsigned_lines": report.unsigned_lines,
-        "distrusted_lines": report.distrusted_lines,
-        "generation": report.generation,
-        "compared_with_tip": known.sequence if known else None,
-        "log": str(workspace.store.audit),
-    }
-
-
-def audit_tip(settings: Settings, problem: str) -> Result:
-    """Check the audit log, and return its tip, which proves later that nothing was cut off.
-
-    Raises
-    ------
-    AuditBroken
-    NotStored
-        Where the log has no line.
-    """
-    workspace = open_workspace(settings, problem)
-    report = log.verify(workspace.store)
-    if report.tip is None:
-        raise NotStored(f"The audit log of {problem} has no line yet.")
-    tip: Result = msgspec.to_builtins(report.tip)
-    return tip

@@ -19,7 +19,7 @@ from bc_pipeline.artifacts.store import Store
 from bc_pipeline.artifacts.verdict import Verdict
 from bc_pipeline.errors import AuditBroken, StoreError, VersionNotFound
 from bc_pipeline.problems import PROBLEMS
-from bc_pipeline.promotion.approvals import requesters, requests_of
+from bc_pipeline.promotion.approvals import decisions_about, requesters, requests_of
 from bc_pipeline.settings import Settings
 
 _DAGS = ("retrain", "approval", "batch_score")
@@ -134,6 +134,13 @@ class Volume:
         """Who started the runs that judged a version, for people."""
         try:
             return requests_of(read_audit_log(self.store).trusted, version)
+        except AuditBroken:
+            return ["not known: the audit log does not verify"]
+
+    def decisions(self, version: str) -> list[str]:
+        """What persons and the pipeline decided about a version, for people."""
+        try:
+            return decisions_about(read_audit_log(self.store).trusted, version)
         except AuditBroken:
             return ["not known: the audit log does not verify"]
 

@@ -237,6 +237,7 @@ def test_models_shows_champion_history_and_audit(
         "version": PASSED,
         "actor": "pipeline",
         "run_id": "scheduled__1",
+        "details": {"reason": "it passed"},
         "sha256": "5ea1",
     }
     store.audit.write_text(json.dumps(line) + '\n{"at": "cut')
@@ -244,7 +245,7 @@ def test_models_shows_champion_history_and_audit(
     assert f"Champion {PASSED}" in shown
     assert "approved by ada, generation 4" in shown
     assert shown.index(f"{REJECTED} 2026-01-11") < shown.index(f"{PASSED} champion 2026-01-04")
-    assert f"2026-01-04T00:05:00Z promotion {PASSED} pipeline scheduled__1" in shown
+    assert f"2026-01-04T00:05:00Z promotion {PASSED} pipeline it passed scheduled__1" in shown
     assert "5ea1" not in shown
 
 
@@ -408,6 +409,26 @@ def test_a_verdict_says_who_requested_it(client: TestClient, publish: Any, store
     details = {"requested_by": "hospital-<a> (API key 1f2e), as service"}
     audit.append(store, "verdict", version=PASSED, generation=0, actor="p", details=details)
     assert "hospital-&lt;a&gt; (API key 1f2e), as service" in client.get(f"{BASE}/runs/r").text
+
+
+def test_a_verdict_says_who_decided_and_why(client: TestClient, publish: Any, store: Store) -> None:
+    publish(PASSED, run_id="r")
+    assert "Decisions" not in client.get(f"{BASE}/runs/r").text
+    for approved, reason in ((False, "labels"), (True, "read the <card>")):
+        details = {"approved": approved, "reason": reason, "manifest_sha256": "0"}
+        audit.append(store, "approval", version=PASSED, generation=0, actor="ada", details=details)
+    details = {"replaces": PASSED, "reason": "harm"}
+    audit.append(store, "rollback", version=REJECTED, generation=2, actor="otto", details=details)
+    shown = text_of(client.get(f"{BASE}/runs/r").text)
+    parts = (
+        "refused by ada at",
+        ": labels; approved by ada at",
+        "; rolled back by otto at",
+        "harm",
+    )
+    positions = [shown.index(part) for part in parts]
+    assert positions == sorted(positions)
+    assert "read the &lt;card&gt;" in client.get(f"{BASE}/runs/r").text
 
 
 def test_a_verdict_leads_to_the_validation_of_its_rows(client: TestClient, publish: Any) -> None:

@@ -88,11 +88,16 @@ def create_app(authorise: Callable[..., Any], runs: Runs) -> FastAPI:
         made_by = lineage.dag.dag_id if lineage.dag else dag_id
         why = runs.why_selected(made_by, lineage.run_id or "")
         base = _base(request, dag_id)
-        requests = {
-            version: volume.requests(version)
-            for version in (each.manifest.version for each in judged)
-        }
-        html = pages.verdicts_page(judged, volume.registry(), base, run, why, requests)
+        names = [each.manifest.version for each in judged]
+        html = pages.verdicts_page(
+            judged,
+            volume.registry(),
+            base,
+            run,
+            why,
+            requests={version: volume.requests(version) for version in names},
+            decisions={version: volume.decisions(version) for version in names},
+        )
         return _page(html)
 
     @app.get("/dags/{dag_id}/versions/{version}/card")

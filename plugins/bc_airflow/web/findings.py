@@ -79,6 +79,6 @@ def _gain(verdict: Verdict) -> Iterator[str]:
     elif verdict.better:
         yield "On the same holdout rows it is shown to be better than the champion."
     else:
-        yield (
-            "On the same holdout rows it is not worse than the champion, and its data are no older."
-        )
+        yield "On the same holdout rows it is within the gate's tolerance of the champion."
+        if any(check.name == "data_age" and check.passed for check in verdict.checks):
+            yield "Its data are no older than the champion's."

@@ -115,6 +115,7 @@ def verdicts_page(
     run: RunEvents = NO_EVENTS,
     why_selected: str = "",
     requests: Mapping[str, Sequence[str]] = MappingProxyType({}),
+    decisions: Mapping[str, Sequence[str]] = MappingProxyType({}),
 ) -> str:
     """Each challenger of a run, the winner first: findings, figures, checks.
 
@@ -128,6 +129,8 @@ def verdicts_page(
         Why the selected candidate was selected, where that is known.
     requests : mapping of str to sequence of str
         By version, who started the runs that judged it; nobody for the schedule.
+    decisions : mapping of str to sequence of str
+        By version, who approved, refused, promoted it or rolled it back, and why.
     """
     challengers = [
         (each, findings_of(each.verdict), how_chosen(each, judged, why_selected)) for each in judged
@@ -139,6 +142,7 @@ def verdicts_page(
         base=base,
         run=run,
         requests=requests,
+        decisions=decisions,
     )
 
 
@@ -151,7 +155,8 @@ def models_page(
 ) -> str:
     """All of a problem: what is live, what was judged, what was done."""
     rows = [
-        {name: entry.get(name) or "" for name in _AUDIT_COLUMNS} | {"event": _what(entry)}
+        {name: entry.get(name) or "" for name in _AUDIT_COLUMNS}
+        | {"event": _what(entry), "reason": (entry.get("details") or {}).get("reason", "")}
         for entry in audit
     ]
     return _render(

@@ -52,6 +52,47 @@ def test_the_champions_rows_are_nothing_new_and_others_are(
     assert news(2)["new"]
 
 
+def test_a_model_that_was_rolled_back_is_not_made_again_under_another_name(
+    toy: Problem, land: Land, sound_service: None
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    steps.ingest(Settings(), week(1))
+    first = judge(week(1))["version"]
+    steps.promote(Settings(), week(1), first)
+    land("more.csv", 2, "2026-03-01T12:00:00Z")
+    steps.ingest(Settings(), week(2))
+    second = judge(week(2))["version"]
+    steps.promote(Settings(), week(2), second)
+    steps.rollback(Settings(), "toy", None, "cli:ada (uid 7)", "harm at clinic B")
+    again = news(3)
+    assert not again["new"]
+    assert f"{second}, which was rolled back by cli:ada (uid 7) at " in again["reason"]
+    assert again["reason"].endswith(": harm at clinic B.")
+    steps.rollback(Settings(), "toy", second, "cli:ada (uid 7)")
+    assert news(3)["reason"].endswith(f"trained the champion {second}.")
+
+
+def test_a_model_that_a_person_refused_is_not_made_again_under_another_name(
+    toy: Problem, land: Land, sound_service: None
+) -> None:
+    land("base.csv", 1, "2026-02-01")
+    steps.ingest(Settings(), week(1))
+    version = judge(week(1))["version"]
+    digest = steps.verdict(Settings(), "toy", version)["manifest_sha256"]
+    words = (week(1), version, digest)
+    steps.approve(Settings(), *words, False, "nobody, in time", "approval_expired")
+    assert news(2)["new"]
+    steps.approve(Settings(), *words, False, "otto", "labels are doubtful")
+    again = news(2)
+    assert not again["new"]
+    assert f"{version}, which was refused by otto at " in again["reason"]
+    (latest, *_) = steps.verdict(Settings(), "toy", version)["decisions"]
+    assert (latest["event"], latest["reason"]) == ("refusal", "labels are doubtful")
+    approved = steps.approve(Settings(), *words, True, "eve")
+    assert approved["overrides"].startswith("refused by otto at ")
+    assert news(2)["new"]
+
+
 def run(*words: str, code: int = 0) -> dict[str, Any]:
     result = run_command("run", "--problem", "toy", "--json", *words, code=code)
     answer: dict[str, Any] = json.loads(result.stdout)

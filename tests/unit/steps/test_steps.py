@@ -135,6 +135,11 @@ def test_rollback_brings_the_champion_before_back(toy: Problem, land: Land, volu
     steps.promote(Settings(), week(2), judge(week(2))["version"])
     assert steps.rollback(Settings(), "toy", None, "me")["version"] == first
     assert steps.audit(Settings(), "toy")["lines"] > 3
+    events = [line["event"] for line in steps.audit_lines(Settings(), "toy")]
+    assert events == ["rollback", "promotion", "verdict", "promotion", "verdict"]
+    about = steps.audit_lines(Settings(), "toy", first)
+    # Its release, that of the next one, which replaced it, and its return.
+    assert [line["event"] for line in about] == ["rollback", "promotion", "promotion", "verdict"]
 
 
 def test_a_version_is_made_again_from_its_inputs(
