@@ -79,7 +79,13 @@ class _Commands(TyperGroup):
 
 def _require_content(args: list[str]) -> None:
     """Refuse empty arguments: a variable of a script is not set, and no default may replace it."""
-    empty = [f"argument {number}" for number, text in enumerate(args, 1) if not text]
+    empty = [
+        args[number - 1]
+        if number and args[number - 1].startswith("--")
+        else f"argument {number + 1}"
+        for number, text in enumerate(args)
+        if not text
+    ]
     empty += [text for text in args if re.fullmatch(r"--[a-z-]+=", text)]
     if empty:
         raise typer.BadParameter(

@@ -140,11 +140,15 @@ def slices(evaluation: Evaluation, positive: str) -> str:
 
 def comparisons(evaluation: Evaluation) -> str:
     """Gains on the holdout without an interval: that of few differing calls covers too little."""
+    header = ["Metric", "Champion", "This version", "Gain"]
     lines = _gains(evaluation.holdout_comparisons, "holdout")
-    if recipes := evaluation.recipe_comparison:
-        name = f"`{recipes.metric}`, recipes in cross-validation"
-        lines.append([name, *_gain(recipes), _interval(recipes.interval)])
-    return _table(["Metric", "Champion", "This version", "Gain", "Interval"], lines)
+    recipes = evaluation.recipe_comparison
+    if recipes is None:
+        return _table(header, lines)
+    name = f"`{recipes.metric}`, recipes in cross-validation"
+    lines = [[*line, "-"] for line in lines]
+    lines.append([name, *_gain(recipes), _interval(recipes.interval)])
+    return _table([*header, "Interval"], lines)
 
 
 def anchor_comparisons(anchor: AnchorComparison) -> str:
@@ -156,7 +160,7 @@ def anchor_comparisons(anchor: AnchorComparison) -> str:
         "Cross-validation is that of the two recipes, out of fold, on the "
         f"{counted(anchor.shared_rows, 'train row')} that both were trained on.\n\n"
         + _table(
-            ["Metric", "Anchor", "This version", "Gain", "Interval"],
+            ["Metric", "Anchor", "This version", "Gain"],
             [
                 *_gains(anchor.holdout, "holdout"),
                 *_gains(anchor.cross_validation, "cross-validation"),
@@ -166,7 +170,7 @@ def anchor_comparisons(anchor: AnchorComparison) -> str:
 
 
 def _gains(entries: Iterable[Comparison], rows: str) -> list[list[str]]:
-    return [[f"`{entry.metric}`, {rows}", *_gain(entry), "-"] for entry in entries]
+    return [[f"`{entry.metric}`, {rows}", *_gain(entry)] for entry in entries]
 
 
 def _gain(entry: Comparison) -> list[str]:

@@ -82,8 +82,11 @@ def run_backfill(
         AirflowApi.log_in(settings, timeout=ANSWER_SECONDS) as airflow,
         _unpaused(airflow, dag_id, notify),
     ):
+        before = _runs(airflow, dag_id, first, last)
         create(airflow, dag_id, first, last, rerun=rerun, notify=notify)
         runs = _wait(airflow, dag_id, first, last, progress)
+        if runs == before and not rerun and set(runs.values()) == {"success"}:
+            notify("Every week was backfilled before, so nothing was run; --rerun runs them again.")
         return [
             BackfilledRun(run_id, state, _version(airflow, dag_id, run_id))
             for run_id, state in sorted(runs.items())

@@ -122,7 +122,7 @@ def _why(
     complexities: Sequence[int],
 ) -> str:
     """The choice in one sentence; the first of the complexities is that of the best candidate."""
-    score = f"{chosen.title} has a cross-validated Brier loss of {chosen.metrics['brier']:.4f}"
+    score = f"{chosen.title} has a mean Brier score of {chosen.metrics['brier']:.4f} over the folds"
     if chosen is not best:
         return (
             f"{score}, within noise of the best ({best.title}, {best.metrics['brier']:.4f}, "

@@ -82,7 +82,7 @@ def _lineage(judged: Judged) -> tuple[str, ...]:
 
 
 def _checks(judged: Judged) -> Iterator[tuple[str, ...]]:
-    yield ("Check", "Rule", "Champion", "Challenger", "Interval", "Result")
+    yield ("Check", "Rule", "Champion", "Challenger", "Interval", "Result", "Note")
     for check in judged.verdict.checks:
         span = check.interval
         yield (
@@ -92,6 +92,7 @@ def _checks(judged: Judged) -> Iterator[tuple[str, ...]]:
             number(check.challenger),
             f"{number(span.low)} to {number(span.high)}" if span else "-",
             outcome(check.passed, check.blocking),
+            check.note,
         )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -158,6 +159,8 @@ def test_an_empty_argument_is_wrong_usage(run: Callable[..., Result], words: tup
     result = run(*words)
     assert result.exit_code == 2
     assert "is empty. Is a variable of your script not set?" in " ".join(result.output.split())
+    options = [option for option, text in pairwise(words) if option.startswith("--") and not text]
+    assert all(f"{option} is empty" in result.output for option in options)
 
 
 def test_an_unknown_problem_is_named(run: Callable[..., Result]) -> None:

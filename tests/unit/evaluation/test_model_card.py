@@ -135,7 +135,7 @@ def test_the_anchor_is_named_and_compared(case, releases) -> None:
     assert "anchor" not in text(None)
     section = text(anchor).split("## Against the anchor `v0`")[1].split("##")[0]
     assert "300 train rows" in section
-    assert "| Metric | Anchor | This version | Gain | Interval |" in section
+    assert "| Metric | Anchor | This version | Gain |" in section
     assert f"| `brier`, holdout | {brier.champion:.4f} | {brier.challenger:.4f} |" in section
     assert "| `brier`, cross-validation |" in section
     section = text(AnchorComparison(version="v0", note="Its files are gone.")).split("`v0`")[1]

@@ -101,8 +101,9 @@ def start(
 class PausableAirflow:
     """A DAG that may be paused, and one run of its backfill, which ends in a state."""
 
-    def __init__(self, *, paused: bool, accepts: bool = True) -> None:
+    def __init__(self, *, paused: bool, accepts: bool = True, has_run: bool = False) -> None:
         self.paused = paused
+        self.has_run = has_run
         self.accepts = accepts
         self.paused_at_creation: bool | None = None
 
@@ -113,12 +114,26 @@ class PausableAirflow:
                 self.paused = json.loads(request.content)["is_paused"]
             return httpx.Response(200, json={"is_paused": self.paused})
         if path == "/api/v2/backfills":
-            self.paused_at_creation = self.paused
+            self.paused_at_creation, self.has_run = self.paused, True
             return httpx.Response(200 if self.accepts else 422, json={"detail": "no"})
         if path == "/api/v2/dags/wdbc_retrain/dagRuns":
             run = {"dag_run_id": "backfill__1", "state": "success"}
-            return httpx.Response(200, json={"dag_runs": [run], "total_entries": 1})
+            runs = [run] if self.has_run else []
+            return httpx.Response(200, json={"dag_runs": runs, "total_entries": len(runs)})
         return httpx.Response(404, json={"detail": "Not found."})
+
+
+WEEK = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 7, tzinfo=UTC))
+
+
+def answer_as(airflow: PausableAirflow, monkeypatch: pytest.MonkeyPatch) -> None:
+    @contextmanager
+    def log_in(*_: Any, **__: Any) -> Iterator[AirflowApi]:
+        transport = httpx.MockTransport(airflow.answer)
+        with httpx.Client(transport=transport, base_url="http://airflow") as client:
+            yield AirflowApi(client, 1.0)
+
+    monkeypatch.setattr(AirflowApi, "log_in", log_in)
 
 
 @pytest.mark.parametrize("accepts", [True, False])
@@ -127,22 +142,24 @@ def test_a_paused_dag_runs_for_the_backfill_and_is_paused_again(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, *, paused: bool, accepts: bool
 ) -> None:
     airflow = PausableAirflow(paused=paused, accepts=accepts)
-
-    @contextmanager
-    def log_in(*_: Any, **__: Any) -> Iterator[AirflowApi]:
-        transport = httpx.MockTransport(airflow.answer)
-        with httpx.Client(transport=transport, base_url="http://airflow") as client:
-            yield AirflowApi(client, 1.0)
-
-    monkeypatch.setattr(AirflowApi, "log_in", log_in)
+    answer_as(airflow, monkeypatch)
     said: list[str] = []
-    week = (datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 7, tzinfo=UTC))
     with nullcontext() if accepts else pytest.raises(StackError):
-        (run,) = start(settings, *week, notify=said.append)
+        (run,) = start(settings, *WEEK, notify=said.append)
         assert (run.run_id, run.state) == ("backfill__1", "success")
     assert airflow.paused_at_creation is False
     assert airflow.paused is paused
     assert ["is paused: it runs during the backfill" in text for text in said] == [True] * paused
+
+
+@pytest.mark.parametrize("has_run", [True, False])
+def test_a_week_that_was_backfilled_before_is_said_not_to_run(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, *, has_run: bool
+) -> None:
+    answer_as(PausableAirflow(paused=False, has_run=has_run), monkeypatch)
+    said: list[str] = []
+    start(settings, *WEEK, notify=said.append)
+    assert ["nothing was run; --rerun" in text for text in said] == [True] * has_run
 
 
 class Airflow:

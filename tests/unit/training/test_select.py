@@ -28,7 +28,8 @@ def test_the_simplest_within_noise_wins(quick: Problem, result_of: MakeResult) -
     test = corrected_resampled_t(simple.losses - better.losses, 1 / quick.selection.folds)
     assert 0.05 < test.two_sided < 1.0
     assert selection.why == (
-        "Logistic regression has a cross-validated Brier loss of 0.0610, within noise of the best "
+        "Logistic regression has a mean Brier score of 0.0610 over the folds, within noise of the "
+        "best "
         f"(Loose, 0.0600, p = {test.two_sided:.2g}), and no simpler candidate is."
     )
 
