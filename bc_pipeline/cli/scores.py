@@ -79,9 +79,9 @@ def _kept(out: OutputFile, rejected_file: str) -> str:
     """Keep and name the rejected rows of scores that were copied to a pipe or device."""
     if not out.copied:
         return rejected_file
-    kept = keep(out.path.with_name(rejected_file))
-    output.say(f"The rejected rows are in {kept}.")
-    return kept
+    retained = keep(out.path.with_name(rejected_file))
+    output.say(f"The rejected rows are in {retained}.")
+    return retained
 
 
 def batch_score(

@@ -40,7 +40,7 @@ _OUTSIDE_USE = (
 _POOR_INPUTS = (
     "A sample with a missing, non-numeric or physically impossible value is refused, by name of "
     "the feature; nothing is imputed. A value outside the range of the training rows is answered "
-    "with a warning. Ambiguous aspirates are not told apart from clear ones."
+    "with a warning. Ambiguous samples are not distinguished from clear ones."
 )
 
 _TRAIN_USE = (

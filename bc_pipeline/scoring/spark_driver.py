@@ -113,7 +113,7 @@ def score(settings: Settings, job: BatchJob, package: ModelPackage | None = None
                 manifest = make_manifest(
                     job, digests, results.reports, results.refused, results.validations
                 )
-                commit(workspace.store, output, staged, manifest, keep=results.kept)
+                commit(workspace.store, output, staged, manifest, keep=results.retained)
     return SparkResult(output=output, manifest=manifest)
 
 
@@ -179,7 +179,7 @@ class _BatchResults:
         self.validations: list[str] = []
         self.reports: list[dict[str, Any]] = []
         # Rejected rows of the files in which no row could be scored.
-        self.kept: set[str] = set()
+        self.retained: set[str] = set()
 
     def add(self, name: str, scan: FileScan, parts: Sequence[PartReport]) -> None:
         """Add a file.
@@ -217,7 +217,7 @@ class _BatchResults:
             outside.update(report.outside_by_feature)
             counter.add(report.scored, part.counts)
         if not counts["scored"]:
-            self.kept.update(part.name for part in rejects)
+            self.retained.update(part.name for part in rejects)
             raise no_valid_rows(name, counts["rejected"], reasons, _folder_of(rejects[0]))
         self._validate(scan.scan.sha256, counter)
         scores = [part.scores for part in parts if part.scores]
