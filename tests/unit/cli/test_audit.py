@@ -68,3 +68,20 @@ def test_a_tip_that_the_service_remembers_is_compared(logged: Store, settings: S
     error = answer("verify", code=6)["error"]
     assert "its end was cut off" in error["message"]
     assert "audit_tip.json" in error["remedy"]
+
+
+def test_the_log_is_listed_with_reasons_the_latest_first(logged: Store) -> None:
+    details = {"replaces": "v2", "reason": "harm at clinic B", "release": "rollback"}
+    for event in ("release_started", "rollback"):
+        audit.append(logged, event, version="v1", generation=2, actor="ada", details=details)
+    lines = answer("list")
+    assert [(line["event"], line["version"]) for line in lines] == [
+        ("rollback", "v1"),
+        ("verdict", "v2"),
+        ("verdict", "v1"),
+        ("verdict", "v0"),
+    ]
+    assert (lines[0]["actor"], lines[0]["reason"]) == ("ada", "harm at clinic B")
+    # Also where a version was replaced.
+    assert [line["event"] for line in answer("list", "v2")] == ["rollback", "verdict"]
+    assert "harm at clinic B" in run_command("audit", "list").stdout
