@@ -45,6 +45,8 @@ class Feature:
         Physical limits, wide enough for rare patients: a value outside is a mistake.
     aliases : tuple of str
         Other accepted names.
+    optional : bool
+        Whether it may be missing: no column, an empty cell or null, which is NaN in arrays.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Feature:
     minimum: float
     maximum: float
     aliases: tuple[str, ...] = ()
+    optional: bool = False
 
 
 _UNBOUNDED: dict[str, Any] = {"low": -math.inf, "high": math.inf}
@@ -201,7 +204,11 @@ class FeatureSchema:
 
     def missing_names(self, names: Container[str]) -> list[Defect]:
         """Defects of the features that are not among some canonical names."""
-        return [Defect(MISSING, column=name) for name in self.names if name not in names]
+        return [
+            Defect(MISSING, column=feature.name)
+            for feature in self.features
+            if not feature.optional and feature.name not in names
+        ]
 
     def has_valid_rows(self, values: np.ndarray) -> bool:
         """Whether no row has a defect; much faster than to find the defects.
@@ -210,18 +217,39 @@ class FeatureSchema:
         ----------
         values : array of float64, shape (n, n_features)
         """
+        import numpy as np
+
         minimum, maximum = self._limits
         # Comparisons with NaN are false.
-        if not ((values >= minimum) & (values <= maximum)).all():
-            return False
+        is_valid = (values >= minimum) & (values <= maximum)
+        if not is_valid.all():
+            if not self._optional:
+                return False
+            is_valid[:, self._optional] |= np.isnan(values[:, self._optional])
+            if not is_valid.all():
+                return False
         above, below = self._ordered_pairs
         if (values[:, above] < values[:, below]).any():
             return False
         return not any(
-            rule.broken(values[:, left], values[:, right]).any()
+            self._broken(rule, values[:, left], values[:, right]).any()
             for rule, left, right in self._positioned_rules
             if rule.kind != "at_least"
         )
+
+    def _broken(self, rule: RowRule, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        """Whether each row breaks a rule; one without both of its features does not."""
+        import numpy as np
+
+        broken = rule.broken(left, right)
+        if not self._optional:
+            return broken
+        return np.asarray(broken & ~(np.isnan(left) | np.isnan(right)))
+
+    @cached_property
+    def _optional(self) -> list[int]:
+        """Positions of the features that may be missing."""
+        return [index for index, feature in enumerate(self.features) if feature.optional]
 
     @cached_property
     def _positioned_rules(self) -> list[tuple[RowRule, int, int]]:
@@ -266,7 +294,8 @@ class FeatureSchema:
         # Most columns have no defect: only the others are examined.
         for index in np.flatnonzero((outside | ~usable).any(axis=0)):
             feature, column = self.features[index], values[:, index]
-            add(np.isnan(column), feature.name, "is missing or not a number")
+            if not feature.optional:
+                add(np.isnan(column), feature.name, "is missing or not a number")
             add(np.isinf(column), feature.name, "is not a finite number")
             add(
                 outside[:, index],
@@ -285,6 +314,10 @@ class FeatureSchema:
         plain = asdict(self)
         if not self.metadata:
             del plain["metadata"]
+        for feature in plain["features"]:
+            # As in manifests of earlier releases, whose features are all needed.
+            if not feature["optional"]:
+                del feature["optional"]
         for rule in plain["rules"]:
             # JSON has no infinity: a missing bound is null.
             rule.update({side: None for side in _UNBOUNDED if math.isinf(rule[side])})

@@ -34,8 +34,9 @@ class Columns:
     ----------
     width : int
         Number of columns in a row.
-    features : tuple of int
-        In schema order.
+    features : dict of int to int
+        Position of each feature, by its number in the schema; without optional ones that the
+        table does not have.
     identifier, label : int or None
         None where the table has none, or it is not read.
     spare : tuple of int
@@ -50,7 +51,7 @@ class Columns:
     """
 
     width: int
-    features: tuple[int, ...]
+    features: dict[int, int]
     identifier: int | None
     label: int | None
     spare: tuple[int, ...]
@@ -135,7 +136,11 @@ class ColumnFinder:
         defects += [*match.repeated.values(), *self.schema.missing_names(match.positions)]
         if defects:
             raise self._mismatch(*defects)
-        features = tuple(match.positions[name] for name in self.schema.names)
+        features = {
+            number: match.positions[name]
+            for number, name in enumerate(self.schema.names)
+            if name in match.positions
+        }
         metadata = {
             column.name: match.positions[column.name]
             for column in self.schema.metadata
@@ -147,7 +152,7 @@ class ColumnFinder:
             identifier=match.positions.get(ID_COLUMN),
             label=label if self.read_labels else None,
             spare=spare,
-            dialect=_dialect([names[position] for position in features], self.schema),
+            dialect=_dialect([names[position] for position in features.values()], self.schema),
             metadata=metadata if self.read_labels else {},
             unread_metadata={} if self.read_labels else metadata,
         )
@@ -198,7 +203,7 @@ class ColumnFinder:
         label = 1 if with_id else count
         return Columns(
             width=width,
-            features=tuple(range(first, first + count)),
+            features=dict(enumerate(range(first, first + count))),
             identifier=0 if with_id else None,
             label=label if self.read_labels and self.labels else None,
             spare=spare,

@@ -23,7 +23,7 @@ from bc_pipeline.tables.columns import ColumnFinder, Columns
 from bc_pipeline.tables.foreign_files import not_a_header
 from bc_pipeline.tables.lines import Chunk, LineSource, check_quotes, refusal
 from bc_pipeline.tables.locations import Openable
-from bc_pipeline.tables.numbers import parse_numbers, plain_numbers
+from bc_pipeline.tables.numbers import EMPTY, parse_numbers, plain_numbers
 from bc_pipeline.tables.parts import FilePart
 from bc_pipeline.tables.rows import Kind, SplitRows, split_rows
 from bc_pipeline.tables.table_reader import TableReader
@@ -160,7 +160,7 @@ class CsvReader(TableReader):
         count = len(chunk)
         defects = RowDefects()
         # Column by column, as Arrow has them and the checks go through them.
-        values = np.full((len(self.columns.features), count), np.nan).T
+        values = np.full((len(self._finder.schema.features), count), np.nan).T
         split = self._values(chunk, values, defects)
         for row, reason in split.others.items():
             defects.add_unreadable(row, reason)
@@ -175,17 +175,17 @@ class CsvReader(TableReader):
 
         columns = self.columns
         text: dict[int, Kind] = dict.fromkeys(columns.texts, "text")
-        numbers: dict[int, Kind] = dict.fromkeys(columns.features, "number")
+        numbers: dict[int, Kind] = dict.fromkeys(columns.features.values(), "number")
         try:
             split = split_rows(chunk, columns.width, text | numbers, self.source)
             rows = slice(None) if len(split.rows) == len(chunk) else split.rows
-            for index, position in enumerate(columns.features):
+            for index, position in columns.features.items():
                 values[rows, index] = numbers_of(split.columns[position])
-            readable = bool(np.isfinite(values.T[:, rows]).all())
+            readable = all(np.isfinite(values[rows, index]).all() for index in columns.features)
         except pa.ArrowInvalid:
             readable = False
         if not readable:
-            as_text: dict[int, Kind] = dict.fromkeys(columns.features, "text")
+            as_text: dict[int, Kind] = dict.fromkeys(columns.features.values(), "text")
             split = split_rows(chunk, columns.width, text | as_text, self.source)
             self._read_text(split, values, defects)
         self.add_spare_defects(split.columns, split.rows, defects)
@@ -196,7 +196,7 @@ class CsvReader(TableReader):
         import pyarrow as pa
 
         unconverted = []
-        for index, position in enumerate(self.columns.features):
+        for index, position in self.columns.features.items():
             column = plain_numbers(split.columns[position])
             if column is None:
                 unconverted.append(index)
@@ -212,6 +212,9 @@ class CsvReader(TableReader):
             len(unconverted), count
         ).T
         for order, index in enumerate(unconverted):
+            feature = self._finder.schema.features[index]
             for reason, positions in bad.items():
+                if reason == EMPTY and feature.optional:
+                    continue
                 rows = positions[positions // count == order] - order * count
-                defects.add(split.rows[rows], self._finder.schema.names[index], reason)
+                defects.add(split.rows[rows], feature.name, reason)

@@ -72,7 +72,7 @@ class ParquetReader(TableReader):
         columns = self.columns
         batches = self._file.iter_batches(
             batch_size=self._batch_rows,
-            columns=[names[position] for position in (*columns.features, *columns.texts)],
+            columns=[names[position] for position in (*columns.features.values(), *columns.texts)],
             use_threads=False,
         )
         try:
@@ -96,7 +96,7 @@ class ParquetReader(TableReader):
             raise refusal(self.source, "has no rows")
         columns = self._finder.find_by_name([field.name for field in fields])
         self._check_types(fields, columns)
-        positions = (*columns.features, *columns.texts)
+        positions = (*columns.features.values(), *columns.texts)
         self._check_chunks(file.metadata, [fields[place].name for place in positions])
         texts = [
             fields[place].name for place in columns.texts if not _is_number(fields[place].type)
@@ -113,8 +113,11 @@ class ParquetReader(TableReader):
         """Refuse columns of another type than their content has."""
         labels = self._finder.labels
         defects = [
-            Defect(f"holds {_type_text(fields[position].type)}, not numbers", column=name)
-            for name, position in zip(self._finder.schema.names, columns.features, strict=True)
+            Defect(
+                f"holds {_type_text(fields[position].type)}, not numbers",
+                column=self._finder.schema.names[number],
+            )
+            for number, position in columns.features.items()
             if not _is_number(fields[position].type)
         ]
         defects += [
@@ -192,8 +195,8 @@ class ParquetReader(TableReader):
         rows = np.arange(batch.num_rows, dtype=np.int64)
         defects = RowDefects()
         # Column by column, as Arrow has them and the checks go through them.
-        values = np.empty((len(self.columns.features), len(rows))).T
-        for index, position in enumerate(self.columns.features):
+        values = np.full((len(self._finder.schema.features), len(rows)), np.nan).T
+        for index, position in self.columns.features.items():
             cells = batch.column(names[position])
             column = numbers_of(pc.cast(cells, pa.float64(), safe=False))
             values[:, index] = column
@@ -201,10 +204,11 @@ class ParquetReader(TableReader):
                 continue
             empty = cells.is_null().to_numpy(zero_copy_only=False)
             infinite = np.isinf(column)
-            name = self._finder.schema.names[index]
-            defects.add(rows[empty], name, EMPTY)
-            defects.add(rows[infinite], name, NOT_FINITE)
-            defects.add(rows[np.isnan(column) & ~empty], name, NOT_A_NUMBER)
+            feature = self._finder.schema.features[index]
+            defects.add(rows[infinite], feature.name, NOT_FINITE)
+            if not feature.optional:
+                defects.add(rows[empty], feature.name, EMPTY)
+                defects.add(rows[np.isnan(column) & ~empty], feature.name, NOT_A_NUMBER)
             values[infinite, index] = np.nan
         text = {
             position: _short_text(batch.column(names[position]))
