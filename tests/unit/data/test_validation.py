@@ -168,7 +168,8 @@ def test_the_same_suite_and_data_give_the_same_bytes(run: Run, toy_store: Store)
         return {
             path.name: path.read_bytes()
             for path in toy_store.data.rglob("*")
-            if path.is_file() and path.name != "index.html"
+            # The index has the time of each page, and the name of its signature its digest.
+            if path.is_file() and not path.name.startswith("index.html")
         }
 
     first, before = run(HEAVY), files()

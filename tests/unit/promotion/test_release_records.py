@@ -409,11 +409,11 @@ def test_a_rollback_to_what_was_never_in_production_lists_the_choices(challenger
     challengers.publish("v3")
     error = refused(NotReleasable, challengers.rollback, "v3")
     assert error["message"] == "v3 was never in production."
-    assert error["remedy"] == "Promote it, or choose one of: v1, v2."
+    assert error["remedy"] == "Choose one of: v1, v2."
     assert error["fields"] == {"version": "v3", "reasons": ["it was never in production"]}
     challengers.store.audit.rename(challengers.store.audit.with_suffix(".moved"))
     error = refused(NotReleasable, challengers.rollback, "v3")
-    assert error["remedy"] == "Promote it, or choose one of: none."
+    assert error["remedy"] == "Choose one of: none."
 
 
 def test_a_rollback_without_the_log_has_no_approval(challengers: Any) -> None:
